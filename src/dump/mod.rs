@@ -1,0 +1,31 @@
+//! Dumps: a [`Snapshot`](crate::Snapshot) as a file.
+//!
+//! # Format
+//! `NAME.heap.json.gz` is gzip over one JSON object: `"format": "heapdrift"`, `"version": 1`, and
+//! the fields of [`Snapshot`](crate::Snapshot), each documented there. Addresses are relative to
+//! their module and modules carry their build-id, so that a dump does not depend on where the
+//! loader put things and can be symbolized on another machine.
+//!
+//! # Versions
+//! Fields may be added without a new version: readers skip what they do not know. [`VERSION`] goes
+//! up when a field changes its meaning or goes away, and a reader refuses versions above its own.
+//!
+//! # Files
+//! [`write`] writes to a temporary file in the target's folder, with mode 0600 from the start (a
+//! dump tells what a program does and for whom), syncs it and renames it. A reader never sees half
+//! a dump, and a failed write leaves the old file as it was.
+
+mod reader;
+mod writer;
+
+pub use reader::{MAX_UNPACKED_BYTES, ReadError, from_reader, read};
+pub use writer::{WriteError, to_writer, write};
+
+/// The value of the key `format` in every dump.
+pub const FORMAT: &str = "heapdrift";
+
+/// The version that this crate writes, and the newest that it reads.
+pub const VERSION: u32 = 1;
+
+/// What the name of a dump file ends with.
+pub const EXTENSION: &str = ".heap.json.gz";

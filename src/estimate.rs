@@ -1,0 +1,121 @@
+//! A number that came from samples, with its uncertainty.
+
+use serde::{Deserialize, Serialize, Serializer};
+
+/// An unbiased estimate and its standard error.
+///
+/// Everything that heapdrift derives from samples has this type: a number without its uncertainty
+/// is not printed anywhere. With a sampling interval of 1 every allocation is recorded, nothing is
+/// estimated, and `std_error` is 0.
+///
+/// # Where the numbers come from
+/// An allocation of `s` bytes is sampled with probability `p = 1 − exp(−s/R)`, `R` being the mean
+/// number of bytes between two samples. Each sample then stands for `1/p` allocations and `s/p`
+/// bytes (the Horvitz–Thompson estimator), and the sums over samples have the variances
+/// `Σ (1−p)/p²` and `Σ s²(1−p)/p²`, themselves estimated without bias.
+///
+/// # Examples
+/// ```
+/// let live = heapdrift::Estimate::new(64.0, 2.0);
+/// let (low, high) = live.ci95();
+/// assert!(low < 61.0 && high > 67.0);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+pub struct Estimate {
+    /// The estimate itself, in the unit of the quantity (bytes or objects).
+    pub value: f64,
+    /// One standard error, in the same unit.
+    pub std_error: f64,
+}
+
+impl Estimate {
+    /// The 97.5th percentile of the standard normal distribution.
+    const Z95: f64 = 1.959_963_984_540_054;
+
+    /// An estimate of `value` with standard error `std_error`, in the same unit.
+    pub const fn new(value: f64, std_error: f64) -> Self {
+        Self { value, std_error }
+    }
+
+    /// The 95% confidence interval `(low, high)` by the normal approximation.
+    ///
+    /// The approximation is good from about thirty samples on; below that the interval is a
+    /// statement about order of magnitude. `low` may be negative.
+    pub fn ci95(self) -> (f64, f64) {
+        let half = Self::Z95 * self.std_error;
+        (self.value - half, self.value + half)
+    }
+
+    /// From sums over independent samples: of the weights, and of their variances.
+    pub(crate) fn from_sums(value: f64, variance: f64) -> Self {
+        // A running variance that was added to and taken from may end a rounding error below zero.
+        Self::new(value, variance.max(0.0).sqrt())
+    }
+}
+
+impl std::ops::Add for Estimate {
+    type Output = Self;
+
+    /// The sum of two independent estimates: values add, and so do variances.
+    fn add(self, other: Self) -> Self {
+        Self::new(self.value + other.value, self.std_error.hypot(other.std_error))
+    }
+}
+
+impl std::iter::Sum for Estimate {
+    fn sum<I: Iterator<Item = Self>>(estimates: I) -> Self {
+        let (value, variance) = estimates.fold((0.0, 0.0), |(value, variance), e| {
+            (value + e.value, variance + e.std_error * e.std_error)
+        });
+        Self::from_sums(value, variance)
+    }
+}
+
+impl Serialize for Estimate {
+    /// `{"value": …, "std_error": …}`, both rounded to a thousandth: digits below that would be
+    /// noise, and take a third of a dump.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        let mut object = serializer.serialize_struct("Estimate", 2)?;
+        object.serialize_field("value", &Thousandths(self.value))?;
+        object.serialize_field("std_error", &Thousandths(self.std_error))?;
+        object.end()
+    }
+}
+
+/// Serialized with three decimals at most, and as an integer where it is one.
+struct Thousandths(f64);
+
+impl Serialize for Thousandths {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        /// Above this a double has no thousandths left.
+        const EXACT: f64 = (1_u64 << 43) as f64;
+        let rounded =
+            if self.0.abs() < EXACT { (self.0 * 1000.0).round() / 1000.0 } else { self.0 };
+        if rounded.fract() == 0.0 && rounded.abs() < 9e15 {
+            serializer.serialize_i64(rounded as i64)
+        } else {
+            serializer.serialize_f64(rounded)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn independent_estimates_add_their_variances() {
+        let sum: Estimate = [Estimate::new(10.0, 3.0), Estimate::new(20.0, 4.0)].into_iter().sum();
+        assert_eq!(sum, Estimate::new(30.0, 5.0));
+        assert_eq!(sum, Estimate::new(10.0, 3.0) + Estimate::new(20.0, 4.0));
+    }
+
+    #[test]
+    fn json_keeps_three_decimals_and_reads_back() {
+        let json = serde_json::to_string(&Estimate::new(1234.567_891, 0.0)).unwrap();
+        assert_eq!(json, r#"{"value":1234.568,"std_error":0}"#);
+        let back: Estimate = serde_json::from_str(&json).unwrap();
+        assert_eq!(back, Estimate::new(1234.568, 0.0));
+    }
+}

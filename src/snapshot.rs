@@ -1,0 +1,306 @@
+//! The waist of the design: what was recorded, as plain data.
+//!
+//! Everything above this module (dumps, diffs, tools) sees a [`Snapshot`] and nothing else;
+//! everything below it fills one. A dump is a `Snapshot` as one JSON document, so the fields here
+//! are also the documentation of the file format, version [`crate::dump::VERSION`]: each public
+//! field is a JSON key of the same name.
+//!
+//! Invariant of a snapshot that was read or taken: every index points into its table
+//! ([`Snapshot::validate`]).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Estimate, Stats};
+
+/// The recorded state of a process at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// Which process, and which profiling session in it.
+    pub process: Process,
+    /// When and why the snapshot was taken.
+    pub taken: Taken,
+    /// How samples were chosen.
+    pub sampling: Sampling,
+    /// Which unwinder ran: `framehop`, `backtrace`, `framehop+backtrace`, or `none` when nothing
+    /// was captured. How many stacks each captured is in `stats`.
+    pub unwinder: String,
+    /// The profiler's own counters.
+    pub stats: Stats,
+    /// Sums over all stacks.
+    pub totals: Metrics,
+    /// The executable and the libraries in which frames lie; the executable first.
+    pub modules: Vec<Module>,
+    /// Every code address that occurs in a stack, once.
+    pub frames: Frames,
+    /// Every set of labels that occurs, once. The first is the empty set.
+    pub label_sets: Vec<BTreeMap<String, String>>,
+    /// Every stack that was sampled since the session started, with its estimates. One stack
+    /// occurs once for each set of labels it was seen with.
+    pub stacks: Vec<Stack>,
+    /// The live samples themselves, each with its identity.
+    pub live: LiveSamples,
+}
+
+/// Which process was recorded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Process {
+    /// The process id.
+    pub id: u32,
+    /// Path of the executable, as the process itself saw it.
+    pub executable: String,
+    /// A random number of this profiling session: dumps with the same number are of one series.
+    pub session: u64,
+    /// When recording started, in milliseconds since the Unix epoch.
+    pub started_unix_ms: u64,
+    /// Version of the `heapdrift` crate that recorded.
+    pub heapdrift_version: String,
+}
+
+/// When and why a snapshot was taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Taken {
+    /// Milliseconds since the Unix epoch.
+    pub unix_ms: u64,
+    /// Milliseconds since recording started, by a clock that never goes back.
+    pub uptime_ms: u64,
+    /// 1 for the first snapshot of the session, then counting.
+    pub sequence: u64,
+    /// What asked for it: `call`, `periodic`, `signal` or `end`.
+    pub reason: String,
+}
+
+/// How samples were chosen.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Sampling {
+    /// Mean bytes between samples at the moment of the snapshot; 1 is exact recording.
+    pub interval_bytes: f64,
+    /// The interval the session started with. It differs where the interval was changed by call,
+    /// or raised because the memory cap was reached.
+    pub initial_interval_bytes: f64,
+    /// The seed, where one was given.
+    pub seed: Option<u64>,
+    /// `active`, `paused`, or `off` (the crate was built without `profiling`).
+    pub state: String,
+}
+
+/// The estimates of one stack, or of all of them.
+///
+/// Bytes are requested bytes (`Layout::size`), without what the allocator adds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// Bytes allocated and not freed.
+    pub live_bytes: Estimate,
+    /// Objects allocated and not freed.
+    pub live_count: Estimate,
+    /// Bytes allocated since the session started.
+    pub alloc_bytes: Estimate,
+    /// Objects allocated since the session started. A `realloc` counts as an allocation.
+    pub alloc_count: Estimate,
+    /// Live bytes at the moment when the estimate of all live bytes was highest.
+    pub peak_bytes: Estimate,
+    /// Live objects at that moment.
+    pub peak_count: Estimate,
+}
+
+/// A mapped executable or shared library.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Module {
+    /// Path as the dynamic loader saw it; `[unknown]` stands for code outside every module.
+    pub path: String,
+    /// The GNU build-id in lower-case hexadecimal, empty where the module has none.
+    pub build_id: String,
+    /// Load bias: a module-relative address plus this is the address in the recorded process.
+    pub load_bias: u64,
+    /// Start of the mapped range, as an address in the recorded process.
+    pub start: u64,
+    /// End (exclusive) of the mapped range.
+    pub end: u64,
+    /// File offset of the module's first executable segment.
+    pub file_offset: u64,
+}
+
+impl Module {
+    /// A module of which only the path is known.
+    pub fn named(path: impl Into<String>) -> Self {
+        Self { path: path.into(), ..Self::default() }
+    }
+}
+
+/// Code addresses, one a frame, in two columns of equal length.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Frames {
+    /// Index into [`Snapshot::modules`].
+    pub module: Vec<u32>,
+    /// Address relative to the module: an address of the ELF file's own address space (what
+    /// `addr2line` and `nm` use), inside the call instruction, not the return address behind it.
+    pub address: Vec<u64>,
+}
+
+/// A sampled stack and its estimates.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Stack {
+    /// Indices into [`Snapshot::frames`], the innermost function first.
+    pub frames: Vec<u32>,
+    /// Whether the outermost frames are missing: depth limit, or no unwind information.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
+    /// Index into [`Snapshot::label_sets`].
+    pub labels: u32,
+    /// The estimates of this stack with these labels.
+    pub metrics: Metrics,
+}
+
+/// The live samples, a column a property, all of equal length.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LiveSamples {
+    /// Identity: never given twice in a session, kept through `realloc`.
+    pub id: Vec<u64>,
+    /// Index into [`Snapshot::stacks`].
+    pub stack: Vec<u32>,
+    /// Requested bytes.
+    pub size: Vec<u64>,
+    /// The interval R, in bytes, at which this sample was kept: it was included with probability
+    /// `1 − exp(−size/R)`, or 1 when R is 1. Below the snapshot's interval where the interval was
+    /// raised and the sample not thinned yet, above it where the interval was lowered.
+    pub interval: Vec<f32>,
+    /// Birth, in milliseconds since recording started. `realloc` keeps it.
+    pub birth_ms: Vec<u64>,
+    /// How many times `realloc` has changed the object's size.
+    pub reallocs: Vec<u32>,
+}
+
+/// One row of [`LiveSamples`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct LiveSample {
+    /// Identity, see [`LiveSamples::id`].
+    pub id: u64,
+    /// Index into [`Snapshot::stacks`].
+    pub stack: u32,
+    /// Requested bytes.
+    pub size: u64,
+    /// The interval at which this sample was kept, in bytes.
+    pub interval: f32,
+    /// Birth in milliseconds since recording started.
+    pub birth_ms: u64,
+    /// How many times `realloc` has changed the object's size.
+    pub reallocs: u32,
+}
+
+impl LiveSamples {
+    /// How many samples there are.
+    pub fn len(&self) -> usize {
+        self.id.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.id.is_empty()
+    }
+
+    /// The samples, row by row.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = LiveSample> + '_ {
+        (0..self.len()).map(|row| LiveSample {
+            id: self.id[row],
+            stack: self.stack[row],
+            size: self.size[row],
+            interval: self.interval[row],
+            birth_ms: self.birth_ms[row],
+            reallocs: self.reallocs[row],
+        })
+    }
+
+    /// Adds a row.
+    pub fn push(&mut self, sample: LiveSample) {
+        self.id.push(sample.id);
+        self.stack.push(sample.stack);
+        self.size.push(sample.size);
+        self.interval.push(sample.interval);
+        self.birth_ms.push(sample.birth_ms);
+        self.reallocs.push(sample.reallocs);
+    }
+}
+
+impl Snapshot {
+    /// Checks the invariant: columns of one table have equal length, indices are in range, and
+    /// estimates are finite.
+    ///
+    /// # Errors
+    /// The first violation found, in words: what was expected and what was found.
+    pub fn validate(&self) -> Result<(), String> {
+        same_length("frames", &[self.frames.module.len(), self.frames.address.len()])?;
+        let live = &self.live;
+        same_length(
+            "live",
+            &[
+                live.id.len(),
+                live.stack.len(),
+                live.size.len(),
+                live.interval.len(),
+                live.birth_ms.len(),
+                live.reallocs.len(),
+            ],
+        )?;
+        in_range("frames.module", &self.frames.module, "modules", self.modules.len())?;
+        for stack in &self.stacks {
+            in_range("stacks.frames", &stack.frames, "frames", self.frames.address.len())?;
+            in_range("stacks.labels", &[stack.labels], "label_sets", self.label_sets.len())?;
+            stack.metrics.validate()?;
+        }
+        in_range("live.stack", &live.stack, "stacks", self.stacks.len())?;
+        if let Some(bad) = live.interval.iter().find(|r| !(r.is_finite() && **r >= 1.0)) {
+            return Err(format!("expected live.interval of at least 1, found {bad}"));
+        }
+        self.totals.validate()
+    }
+}
+
+impl Metrics {
+    fn validate(&self) -> Result<(), String> {
+        let all = [
+            self.live_bytes,
+            self.live_count,
+            self.alloc_bytes,
+            self.alloc_count,
+            self.peak_bytes,
+            self.peak_count,
+        ];
+        match all.iter().find(|e| !(e.value.is_finite() && e.std_error >= 0.0)) {
+            None => Ok(()),
+            Some(e) => Err(format!(
+                "expected finite estimates with a standard error of at least 0, found {} ± {}",
+                e.value, e.std_error
+            )),
+        }
+    }
+}
+
+fn same_length(table: &str, lengths: &[usize]) -> Result<(), String> {
+    match lengths.iter().find(|length| **length != lengths[0]) {
+        None => Ok(()),
+        Some(other) => Err(format!(
+            "expected columns of {table} of equal length, found {} and {other}",
+            lengths[0]
+        )),
+    }
+}
+
+fn in_range(field: &str, indices: &[u32], table: &str, length: usize) -> Result<(), String> {
+    match indices.iter().find(|index| **index as usize >= length) {
+        None => Ok(()),
+        Some(index) => {
+            Err(format!("expected {field} below {length} (the length of {table}), found {index}"))
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Reads heapdrift dumps: tables, flamegraphs, exports.

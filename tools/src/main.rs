@@ -1,0 +1,2 @@
+//! The `heapdrift` command.
+fn main() {}
