@@ -1,0 +1,435 @@
+//! Slots: where small sampled objects live, so that a free knows them by their address.
+//!
+//! One range of address space is reserved and served in spans of 64 KiB, each cut into slots of one
+//! size class. Whether a block is sampled is then a comparison of its address with a constant:
+//! nothing is looked up, however many samples are live. What is known of a slot stands outside the
+//! range, so that a program that overruns its blocks damages its own data only.
+//!
+//! ```text
+//!   range    | span 0: 48 B slots | span 1: 16 B | span 2: 48 B | … not yet used
+//!   metas    | cell, link | cell, link | …                        one a slot
+//!   pages    | live slots, committed? | …                         one a page of 4 KiB
+//! ```
+//! The range outlives sessions: objects stay in their slots when recording stops. Memory of pages
+//! without a live slot is given back when their sum exceeds what the budget can spare.
+
+use std::alloc::Layout;
+use std::io;
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+
+use crate::arena::{Budget, Table, UpTo, Zeroed};
+use crate::sync::FreeList;
+use crate::sys::{Access, PAGE, Reservation};
+
+/// Objects from this size on are large: they stay with the inner allocator.
+pub(crate) const LARGE: usize = 32 << 10;
+
+/// Where ranges may lie: between 1 TiB and 2 TiB, where neither the kernel, an executable nor a
+/// heap puts anything on its own, and which valgrind leaves to the program too. Being a constant,
+/// it costs the free path no load.
+const WINDOW_SHIFT: u32 = 40;
+const WINDOW: usize = 1;
+
+/// Whether a block may be in a slot. Everything in a slot is in the window; the converse is checked
+/// by [`Slots::contains`].
+#[inline(always)]
+pub(crate) fn in_window(address: usize) -> bool {
+    address >> WINDOW_SHIFT == WINDOW
+}
+
+/// The range that is tried first, and the smallest that is of use. Slot numbers have 32 bits: 20
+/// for the span and 12 for the slot in it.
+const MAX_RANGE: usize = 64 << 30;
+const MIN_RANGE: usize = 16 << 20;
+
+const SPAN: usize = 64 << 10;
+const SLOT_BITS: u32 = 12;
+
+/// Size classes: every 16 bytes up to 1 KiB, then eight for each doubling up to 32 KiB, so that at
+/// most an eighth of a slot is slack; and one of a whole span, for alignments.
+const FINE_STEP: usize = 16;
+const FINE_CLASSES: usize = 1024 / FINE_STEP;
+const CLASSES: usize = FINE_CLASSES + 5 * 8 + 1;
+
+/// Size of each class.
+const SIZES: [u32; CLASSES] = {
+    let mut sizes = [SPAN as u32; CLASSES];
+    let mut class = 0;
+    while class < CLASSES - 1 {
+        sizes[class] = if class < FINE_CLASSES {
+            ((class + 1) * FINE_STEP) as u32
+        } else {
+            let (doubling, eighth) = ((class - FINE_CLASSES) / 8, (class - FINE_CLASSES) % 8);
+            ((1024 << doubling) + (eighth + 1) * (128 << doubling)) as u32
+        };
+        class += 1;
+    }
+    sizes
+};
+
+/// The smallest class that fits a layout, if any does.
+fn class_for(layout: Layout) -> Option<usize> {
+    let (size, align) = (layout.size().max(1), layout.align());
+    let mut class = if size <= 1024 {
+        size.div_ceil(FINE_STEP) - 1
+    } else {
+        let doubling = (size - 1).ilog2() - 10;
+        let eighth = (size - 1 - (1024 << doubling)) >> (7 + doubling);
+        FINE_CLASSES + 8 * doubling as usize + eighth
+    };
+    // Slots are aligned to the largest power of two that divides their size, since spans are.
+    while class < CLASSES && SIZES[class] as usize % align != 0 {
+        class += 1;
+    }
+    (class < CLASSES).then_some(class)
+}
+
+/// A slot: span number and number in the span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SlotId(u32);
+
+impl SlotId {
+    fn new(span: u32, slot: u32) -> Self {
+        Self(span << SLOT_BITS | slot)
+    }
+
+    fn span(self) -> usize {
+        (self.0 >> SLOT_BITS) as usize
+    }
+
+    fn in_span(self) -> usize {
+        (self.0 & ((1 << SLOT_BITS) - 1)) as usize
+    }
+}
+
+#[derive(Debug)]
+struct Span {
+    /// Class + 1.
+    class: AtomicU32,
+    /// Index of the first slot's meta.
+    first_meta: AtomicU32,
+}
+
+// SAFETY: atomics only; zero is a span without a class.
+unsafe impl Zeroed for Span {}
+
+#[derive(Debug)]
+struct Meta {
+    /// The record of the object in the slot, see `RecordId::to_cell`.
+    cell: AtomicU32,
+    /// Link of the free list.
+    link: AtomicU32,
+}
+
+// SAFETY: atomics only; zero is a slot without a record.
+unsafe impl Zeroed for Meta {}
+
+const META_BYTES: i64 = size_of::<Meta>() as i64;
+
+/// State of a page: live slots that overlap it, and two flags.
+const COMMITTED: u32 = 1 << 30;
+/// Being given back; no slot on it may be handed out until that is done.
+const LEAVING: u32 = 1 << 31;
+
+/// Free lists of one shard, on cache lines of its own.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Shard {
+    free: [FreeList; CLASSES],
+}
+
+/// All slots of the process.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    range: Reservation,
+    spans: Table<Span>,
+    metas: Table<Meta>,
+    pages: Table<AtomicU32>,
+    shards: Box<[Shard]>,
+    /// For each class the span being cut: (span + 1) in the high half, next slot in the low half.
+    cutting: [AtomicU64; CLASSES],
+    next_span: AtomicU32,
+    next_meta: AtomicU32,
+    /// Committed bytes less bytes of live objects; the budget's share of it is charged there.
+    slack: AtomicI64,
+}
+
+impl Slots {
+    /// Reserves the range: 64 GiB, or less where that is refused (`RLIMIT_AS`).
+    pub(crate) fn reserve(shards: usize) -> io::Result<Self> {
+        let range = Self::reserve_range()?;
+        range.forbid_huge_pages();
+        let (spans, pages) = (range.len() / SPAN, range.len() / PAGE);
+        // An eighth of the slots that would fit if all were of the smallest class, and 2²⁵ at most.
+        let metas = (range.len() / FINE_STEP / 8).min(1 << 25);
+        Ok(Self {
+            range,
+            spans: Table::new(spans)?,
+            metas: Table::new(metas)?,
+            pages: Table::new(pages)?,
+            shards: (0..shards)
+                .map(|_| Shard { free: std::array::from_fn(|_| FreeList::default()) })
+                .collect(),
+            cutting: std::array::from_fn(|_| AtomicU64::new(0)),
+            next_span: AtomicU32::new(0),
+            next_meta: AtomicU32::new(0),
+            slack: AtomicI64::new(0),
+        })
+    }
+
+    fn reserve_range() -> io::Result<Reservation> {
+        let mut last = io::ErrorKind::AddrNotAvailable.into();
+        let mut len = MAX_RANGE;
+        while len >= MIN_RANGE {
+            for position in 0..4 {
+                let address = (WINDOW << WINDOW_SHIFT) + position * (MAX_RANGE * 4);
+                match Reservation::new(len, Access::None, Some(address)) {
+                    Ok(range) => return Ok(range),
+                    Err(error) => last = error,
+                }
+            }
+            len /= 4;
+        }
+        Err(last)
+    }
+
+    /// Whether a block is in a slot.
+    pub(crate) fn contains(&self, address: usize) -> bool {
+        address.wrapping_sub(self.range.start()) < self.range.len()
+    }
+
+    /// The slot in which the block at `address`, which is in the range, lies.
+    pub(crate) fn slot_at(&self, address: usize) -> SlotId {
+        let offset = address - self.range.start();
+        let span = (offset / SPAN) as u32;
+        let size = self.size_of_span(span as usize);
+        SlotId::new(span, (offset % SPAN / size) as u32)
+    }
+
+    fn class_of_span(&self, span: usize) -> usize {
+        // Relaxed: stored before any slot of the span was handed out.
+        self.spans.get(span).class.load(Ordering::Relaxed) as usize - 1
+    }
+
+    fn size_of_span(&self, span: usize) -> usize {
+        SIZES[self.class_of_span(span)] as usize
+    }
+
+    fn offset(&self, slot: SlotId) -> usize {
+        slot.span() * SPAN + slot.in_span() * self.size_of_span(slot.span())
+    }
+
+    fn meta(&self, slot: SlotId) -> &Meta {
+        let first = self.spans.get(slot.span()).first_meta.load(Ordering::Relaxed) as usize;
+        self.metas.get(first + slot.in_span())
+    }
+
+    /// The cell of a slot.
+    pub(crate) fn cell(&self, slot: SlotId) -> &AtomicU32 {
+        &self.meta(slot).cell
+    }
+
+    /// Whether an object may change its size to `new` and stay where it is.
+    pub(crate) fn fits(&self, slot: SlotId, new: Layout) -> bool {
+        class_for(new) == Some(self.class_of_span(slot.span()))
+    }
+
+    /// Bytes of slots that hold no object, and of what is known of slots.
+    pub(crate) fn overhead(&self) -> i64 {
+        self.slack.load(Ordering::Relaxed)
+    }
+
+    /// A block for `layout`, uninitialised. `None` where the alignment is above 64 KiB, the range
+    /// is used up, or the budget has no room for the slack.
+    pub(crate) fn allocate(
+        &self,
+        layout: Layout,
+        shard: usize,
+        budget: &Budget,
+    ) -> Option<*mut u8> {
+        let class = class_for(layout)?;
+        // The most that this can add: every page it touches, and a meta.
+        let most = (SIZES[class] as usize / PAGE + 2) as i64 * PAGE as i64 + META_BYTES;
+        if !budget.try_charge(most as u64, UpTo::Hard) {
+            return None;
+        }
+        let slot = self.take(class, shard, budget);
+        budget.adjust(-most);
+        let slot = slot?;
+        self.add_slack(-(layout.size() as i64), budget);
+        Some(self.range.as_ptr().wrapping_add(self.offset(slot)))
+    }
+
+    /// A free slot of a class, with its pages marked in use.
+    fn take(&self, class: usize, shard: usize, budget: &Budget) -> Option<SlotId> {
+        let link = |slot: u32| &self.meta(SlotId(slot)).link;
+        let own = &self.shards[shard].free[class];
+        let reused = own
+            .pop(link)
+            .or_else(|| self.shards.iter().find_map(|other| other.free[class].pop(link)))
+            .map(SlotId);
+        if let Some(slot) = reused {
+            if self.enter_pages(slot, budget) {
+                return Some(slot);
+            }
+            own.push(slot.0, link(slot.0));
+        }
+        let slot = self.cut(class)?;
+        self.add_slack(META_BYTES, budget);
+        if self.enter_pages(slot, budget) {
+            return Some(slot);
+        }
+        own.push(slot.0, link(slot.0));
+        None
+    }
+
+    /// A slot that was never used.
+    fn cut(&self, class: usize) -> Option<SlotId> {
+        let slots_per_span = SPAN as u64 / u64::from(SIZES[class]);
+        let cutting = &self.cutting[class];
+        // Acquire: pairs with the release below, which publishes the span's class and metas.
+        let mut now = cutting.load(Ordering::Acquire);
+        loop {
+            let (span, next) = (now >> 32, now & u64::from(u32::MAX));
+            if span != 0 && next < slots_per_span {
+                match cutting.compare_exchange_weak(
+                    now,
+                    now + 1,
+                    Ordering::Acquire,
+                    Ordering::Acquire,
+                ) {
+                    Ok(_) => return Some(SlotId::new(span as u32 - 1, next as u32)),
+                    Err(other) => now = other,
+                }
+                continue;
+            }
+            let span = self.new_span(class, slots_per_span as u32)?;
+            let new = (u64::from(span) + 1) << 32 | 1;
+            match cutting.compare_exchange(now, new, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Some(SlotId::new(span, 0)),
+                // Another thread opened a span at the same moment. This one stays unused: address
+                // space and a table entry, no memory.
+                Err(other) => now = other,
+            }
+        }
+    }
+
+    fn new_span(&self, class: usize, slots: u32) -> Option<u32> {
+        let take = |next: &AtomicU32, count: u32, len: usize| {
+            next.try_update(Ordering::Relaxed, Ordering::Relaxed, |first| {
+                (first as usize + count as usize <= len).then_some(first + count)
+            })
+            .ok()
+        };
+        let first_meta = take(&self.next_meta, slots, self.metas.len())?;
+        let span = take(&self.next_span, 1, self.spans.len())?;
+        if !self.range.commit(span as usize * SPAN, SPAN) {
+            return None;
+        }
+        let entry = self.spans.get(span as usize);
+        entry.first_meta.store(first_meta, Ordering::Relaxed);
+        entry.class.store(class as u32 + 1, Ordering::Relaxed);
+        Some(span)
+    }
+
+    fn pages(&self, slot: SlotId) -> std::ops::RangeInclusive<usize> {
+        let offset = self.offset(slot);
+        offset / PAGE..=(offset + self.size_of_span(slot.span()) - 1) / PAGE
+    }
+
+    /// Marks the pages of a slot in use. `false`, and nothing done, where one is being given back.
+    fn enter_pages(&self, slot: SlotId, budget: &Budget) -> bool {
+        for page in self.pages(slot) {
+            // Acquire: pairs with the release in `give_back`: the kernel is done with the page.
+            let entered =
+                self.pages.get(page).try_update(Ordering::Acquire, Ordering::Relaxed, |state| {
+                    (state & LEAVING == 0).then_some((state + 1) | COMMITTED)
+                });
+            match entered {
+                Ok(before) if before & COMMITTED == 0 => self.add_slack(PAGE as i64, budget),
+                Ok(_) => {}
+                Err(_) => {
+                    (*self.pages(slot).start()..page).for_each(|page| _ = self.leave_page(page));
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Returns whether the page is without a live slot now.
+    fn leave_page(&self, page: usize) -> bool {
+        // Release: what was done in the slot happens before the page is given back.
+        self.pages.get(page).fetch_sub(1, Ordering::Release) == COMMITTED + 1
+    }
+
+    /// Notes that the object in a slot changed its size in place.
+    pub(crate) fn resized(&self, old: usize, new: usize, budget: &Budget) {
+        self.add_slack(old as i64 - new as i64, budget);
+    }
+
+    fn add_slack(&self, bytes: i64, budget: &Budget) {
+        self.slack.fetch_add(bytes, Ordering::Relaxed);
+        budget.adjust(bytes);
+    }
+
+    /// Takes back the slot of an object of `size` bytes. Its cell must be cleared.
+    pub(crate) fn free(&self, slot: SlotId, size: usize, shard: usize, budget: &Budget) {
+        self.add_slack(size as i64, budget);
+        for page in self.pages(slot) {
+            if self.leave_page(page) && self.has_too_much_slack(budget) {
+                self.give_back(page, budget);
+            }
+        }
+        let class = self.class_of_span(slot.span());
+        self.shards[shard].free[class].push(slot.0, &self.meta(slot).link);
+    }
+
+    /// Slack is kept for reuse up to a sixteenth of the cap: giving a page back costs about a
+    /// microsecond, and another when it is used again.
+    fn has_too_much_slack(&self, budget: &Budget) -> bool {
+        self.slack.load(Ordering::Relaxed) > (budget.cap() / 16) as i64
+    }
+
+    fn give_back(&self, page: usize, budget: &Budget) {
+        let state = self.pages.get(page);
+        // Acquire: pairs with the releases of those who left. Only a page that is still empty.
+        if state.compare_exchange(COMMITTED, LEAVING, Ordering::Acquire, Ordering::Relaxed).is_err()
+        {
+            return;
+        }
+        // SAFETY: no slot on the page is live, and none is handed out while LEAVING is set.
+        unsafe { self.range.decommit(page * PAGE, PAGE) };
+        self.add_slack(-(PAGE as i64), budget);
+        // Release: pairs with `enter_pages`.
+        state.store(0, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_fits_its_sizes_and_wastes_little() {
+        for size in 1..LARGE {
+            let class = class_for(Layout::from_size_align(size, 8).unwrap()).unwrap();
+            let slot = SIZES[class] as usize;
+            assert!(slot >= size, "{size} in {slot}");
+            assert!(slot - size < 16.max(size / 8 + 1), "{size} in {slot}");
+            assert!(class == 0 || (SIZES[class - 1] as usize) < size, "{size} in {slot}");
+        }
+    }
+
+    #[test]
+    fn alignments_up_to_a_span_are_honoured() {
+        for shift in 0..=16 {
+            for size in [1, 17, 100, 1000, 5000, 32_767] {
+                let layout = Layout::from_size_align(size, 1 << shift).unwrap();
+                let class = class_for(layout).unwrap();
+                assert_eq!(SIZES[class] as usize % layout.align(), 0);
+            }
+        }
+        assert_eq!(class_for(Layout::from_size_align(8, 1 << 17).unwrap()), None);
+    }
+}

@@ -1,0 +1,128 @@
+//! Nothing is recorded: every function is a constant or a pass-through, and vanishes.
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::io;
+use std::time::Instant;
+
+use crate::profiler::{Config, StartError};
+use crate::{Snapshot, Stats};
+
+#[inline(always)]
+pub(crate) fn is_due(_size: usize) -> bool {
+    false
+}
+
+#[inline(always)]
+pub(crate) fn may_be_sampled(_block: *mut u8, _size: usize) -> bool {
+    false
+}
+
+#[inline(always)]
+pub(crate) unsafe fn alloc<A: GlobalAlloc>(inner: &A, layout: Layout) -> *mut u8 {
+    // SAFETY: the caller's promises are passed on.
+    unsafe { inner.alloc(layout) }
+}
+
+#[inline(always)]
+pub(crate) unsafe fn alloc_zeroed<A: GlobalAlloc>(inner: &A, layout: Layout) -> *mut u8 {
+    // SAFETY: the caller's promises are passed on.
+    unsafe { inner.alloc_zeroed(layout) }
+}
+
+#[inline(always)]
+pub(crate) unsafe fn dealloc<A: GlobalAlloc>(inner: &A, block: *mut u8, layout: Layout) {
+    // SAFETY: the caller's promises are passed on.
+    unsafe { inner.dealloc(block, layout) }
+}
+
+#[inline(always)]
+pub(crate) unsafe fn realloc<A: GlobalAlloc>(
+    inner: &A,
+    block: *mut u8,
+    layout: Layout,
+    new_size: usize,
+) -> *mut u8 {
+    // SAFETY: the caller's promises are passed on.
+    unsafe { inner.realloc(block, layout, new_size) }
+}
+
+/// The labels in force on this thread: none can be.
+#[derive(Debug)]
+pub(crate) struct LabelScope;
+
+impl LabelScope {
+    #[inline(always)]
+    pub(crate) fn run<R>(_labels: &[(&str, &str)], scope: impl FnOnce() -> R) -> R {
+        scope()
+    }
+
+    #[inline(always)]
+    pub(crate) fn run_owned<R>(_labels: &[(Box<str>, Box<str>)], scope: impl FnOnce() -> R) -> R {
+        scope()
+    }
+}
+
+/// Why the reporting thread woke up.
+#[expect(dead_code, reason = "an inert session has no reporting thread")]
+pub(crate) enum Wake {
+    Stop,
+    Signal,
+    Timeout,
+}
+
+/// Wakes a thread that does not exist.
+#[derive(Debug)]
+pub(crate) struct Waker;
+
+impl Waker {
+    pub(crate) fn new(_signal: Option<i32>) -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    pub(crate) fn stop(&self) {}
+
+    pub(crate) fn wait(&self, _until: Option<Instant>) -> Wake {
+        Wake::Stop
+    }
+}
+
+/// A session in which nothing is recorded.
+#[derive(Debug)]
+pub(crate) struct Session;
+
+impl Session {
+    /// Whether sessions record anything.
+    pub(crate) const RECORDS: bool = false;
+
+    pub(crate) fn start(_config: &Config) -> Result<Self, StartError> {
+        Ok(Self)
+    }
+
+    pub(crate) fn is_active(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn snapshot(&self, reason: &str) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        snapshot.process.id = std::process::id();
+        snapshot.process.heapdrift_version = env!("CARGO_PKG_VERSION").into();
+        snapshot.taken.reason = reason.into();
+        snapshot.sampling.state = "off".into();
+        snapshot.unwinder = "none".into();
+        snapshot
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        Stats::default()
+    }
+
+    pub(crate) fn set_paused(&self, _paused: bool) {}
+
+    pub(crate) fn set_interval(&self, _interval_bytes: u64) {}
+
+    pub(crate) fn count_failed_dump(&self) {}
+
+    pub(crate) fn muted<R>(scope: impl FnOnce() -> R) -> R {
+        scope()
+    }
+}

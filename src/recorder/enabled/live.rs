@@ -1,0 +1,270 @@
+//! What a session holds: live samples, stacks, labels, the unwinder, counters.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::thread;
+
+use super::counters::{Counter, Counters};
+use super::thinner::Thinner;
+use super::{RECORDER, SHARDS, local, slots};
+use crate::Stats;
+use crate::label_table::LabelTable;
+use crate::live_set::{LargeIndex, NewSample, RecordId, Records, Sample};
+use crate::profiler::Config;
+use crate::sampler::{Interval, Weight};
+use crate::stack_table::{SiteId, SiteKey, StackTable};
+use crate::sys;
+use crate::unwind::{By, Captured, Unwinder};
+
+/// The state of one session.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) records: Records,
+    large: LargeIndex,
+    pub(super) stacks: StackTable,
+    pub(super) labels: LabelTable,
+    pub(super) unwinder: Unwinder,
+    counters: Counters,
+    thinner: Thinner,
+    /// When recording started, by `sys::monotonic_ms`.
+    pub(super) started_ms: u64,
+}
+
+/// How a cap is divided into tables. Sizes are limits in address space: memory is charged to the
+/// budget when it is used, but for the hash tables, which are charged at once.
+struct Plan {
+    engines: usize,
+    large_buckets: usize,
+    sites: usize,
+    frames: usize,
+    records: usize,
+}
+
+impl Plan {
+    fn new(cap: u64) -> Self {
+        let cap = cap as usize;
+        let cores = thread::available_parallelism().map_or(4, usize::from);
+        let power_of_two = |n: usize| 1 << n.max(1).ilog2();
+        Self {
+            engines: (2 * cores).clamp(4, 16).min(cap / 8 / Unwinder::ENGINE_BYTES.max(1) as usize),
+            // A 32nd of the cap: at 64 MiB 114,000 large objects, which is 3.5 GiB and more.
+            large_buckets: power_of_two(cap / 32 / LargeIndex::bytes(1) as usize).max(64),
+            // At 64 MiB 131,072 stacks, with 2 MiB of index.
+            sites: power_of_two(cap / 512).max(1024),
+            frames: cap / 8,
+            records: cap / 2 / size_of::<crate::live_set::Record>(),
+        }
+    }
+
+    fn fixed_bytes(&self) -> u64 {
+        LargeIndex::bytes(self.large_buckets)
+            + StackTable::fixed_bytes(self.sites)
+            + LabelTable::FIXED_BYTES
+            + self.engines as u64 * Unwinder::ENGINE_BYTES
+            + size_of::<Live>() as u64
+    }
+}
+
+impl Live {
+    pub(super) fn new(config: &Config) -> io::Result<Self> {
+        let plan = Plan::new(config.max_profiler_bytes);
+        let live = Self {
+            records: Records::new(plan.records, SHARDS)?,
+            large: LargeIndex::new(plan.large_buckets)?,
+            stacks: StackTable::new(plan.sites, plan.frames)?,
+            labels: LabelTable::new()?,
+            unwinder: Unwinder::new(plan.engines, config.max_stack_depth)?,
+            counters: Counters::default(),
+            thinner: Thinner::default(),
+            started_ms: sys::monotonic_ms(),
+        };
+        RECORDER.budget.adjust(plan.fixed_bytes() as i64);
+        Ok(live)
+    }
+
+    pub(super) fn count(&self, shard: usize, counter: Counter) {
+        self.counters.add(shard, counter);
+    }
+
+    /// Whether a sample drawn at `interval` is taken, and at which interval. After the interval was
+    /// raised, threads still draw at the old one for a while: their samples are thinned at once.
+    pub(super) fn accept(&self, size: usize, interval: Interval) -> Option<Interval> {
+        let current = RECORDER.interval();
+        if interval >= current {
+            return Some(interval);
+        }
+        let share = current.probability(size as u64) / interval.probability(size as u64);
+        local::with_random(|random| random.uniform() <= share).then_some(current)
+    }
+
+    /// The site of the calling thread: its stack and its labels.
+    #[inline(never)]
+    pub(super) fn capture(&self, shard: usize) -> SiteId {
+        self.count(shard, Counter::Taken);
+        let mut stack = Captured::new();
+        self.unwinder.capture(&mut stack, local::stack(), shard);
+        match stack.by {
+            By::Framehop => self.count(shard, Counter::Framehop),
+            By::Backtrace => self.count(shard, Counter::Backtrace),
+            By::Nobody => self.count(shard, Counter::DroppedUnwinds),
+        }
+        if stack.truncated {
+            self.count(shard, Counter::Truncated);
+        }
+        let budget = &RECORDER.budget;
+        let labels = local::with_labels(|labels| {
+            self.labels.intern(labels, budget).unwrap_or_else(|| {
+                self.count(shard, Counter::DroppedLabels);
+                0
+            })
+        });
+        let key = SiteKey {
+            frames: stack.frames(),
+            module_mark: stack.module_mark,
+            labels: labels.unwrap_or(0),
+            truncated: stack.truncated,
+        };
+        self.stacks.intern(&key, budget).unwrap_or_else(|| {
+            self.count(shard, Counter::DroppedStacks);
+            SiteId::LOST
+        })
+    }
+
+    /// Counts an allocation toward what its site has allocated since the start.
+    pub(super) fn allocated(&self, site: SiteId, size: usize, interval: Interval) {
+        self.stacks.allocated(site, Weight::new(size as u64, interval));
+    }
+
+    /// Adds a live sample, and does a share of the thinning if that is going on.
+    pub(super) fn insert(&self, shard: usize, sample: NewSample) {
+        let budget = &RECORDER.budget;
+        let record = self.records.take(shard, budget).or_else(|| {
+            self.begin_thinning();
+            self.thinner.finish(self, shard);
+            self.records.take(shard, budget)
+        });
+        let Some(record) = record else {
+            self.count(shard, Counter::DroppedRecords);
+            return;
+        };
+        if !self.place(sample.address, record) {
+            // No room in the hash table: as if it had not been sampled, but counted.
+            self.count(shard, Counter::DroppedRecords);
+            self.records.release(record, shard);
+            self.begin_thinning();
+            return;
+        }
+        self.stacks.add_live(SiteId(sample.site), weight(&sample));
+        // Last: from here on the thinner may take it out again, cell and all.
+        self.records.publish(record, sample);
+        if self.records.are_running_out(budget) {
+            self.begin_thinning();
+        }
+        self.thinner.step(self, shard);
+    }
+
+    /// Makes the record findable by its address. `false` where there is no room.
+    fn place(&self, address: usize, record: RecordId) -> bool {
+        match slots().filter(|slots| slots.contains(address)) {
+            Some(slots) => {
+                // Relaxed: the owner hands the address on by its own synchronization.
+                slots.cell(slots.slot_at(address)).store(record.to_cell(), Ordering::Relaxed);
+                true
+            }
+            None => self.large.insert(address, record),
+        }
+    }
+
+    /// Takes the sample of an address out, for the owner of the address.
+    pub(super) fn remove(&self, address: usize, shard: usize) -> Option<Sample> {
+        let claim = |record: Option<RecordId>| {
+            let record = record?;
+            Some((record, self.records.claim(record, address)?))
+        };
+        let claimed = match slots().filter(|slots| slots.contains(address)) {
+            Some(slots) => {
+                let cell = slots.cell(slots.slot_at(address));
+                let claimed = claim(RecordId::from_cell(cell.load(Ordering::Relaxed)));
+                cell.store(0, Ordering::Relaxed);
+                claimed
+            }
+            None => self.large.remove(address, claim).flatten(),
+        };
+        let (record, sample) = claimed?;
+        self.retire(record, sample, shard);
+        Some(sample)
+    }
+
+    /// Gives a claimed record back and takes the sample out of the sums.
+    fn retire(&self, record: RecordId, sample: Sample, shard: usize) {
+        self.stacks.remove_live(SiteId(sample.site), weight(&sample.again()));
+        self.records.release(record, shard);
+    }
+
+    /// Follows a record that the thinner dropped.
+    pub(super) fn thinned_out(&self, record: RecordId, sample: Sample, shard: usize) {
+        match slots().filter(|slots| slots.contains(sample.address)) {
+            Some(slots) => {
+                let cell = slots.cell(slots.slot_at(sample.address));
+                // Relaxed: fails if the owner freed the object meanwhile, and cleared the cell.
+                let _ = cell.compare_exchange(
+                    record.to_cell(),
+                    0,
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                );
+            }
+            None => self.large.forget(sample.address, record),
+        }
+        self.retire(record, sample, shard);
+        self.count(shard, Counter::Thinned);
+    }
+
+    /// Follows a record that the thinner kept at a higher interval.
+    pub(super) fn thinned_down(&self, sample: Sample, interval: Interval) {
+        let site = SiteId(sample.site);
+        self.stacks.remove_live(site, weight(&sample.again()));
+        self.stacks.add_live(site, Weight::new(sample.size, interval));
+    }
+
+    /// Raises the interval so that about half of the live samples go, unless that is going on.
+    pub(super) fn begin_thinning(&self) {
+        if self.thinner.begin(&self.records) {
+            self.count(0, Counter::Thinnings);
+        }
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let sum = |counter| self.counters.sum(counter);
+        Stats {
+            samples_taken: sum(Counter::Taken),
+            samples_live: self.records.live(),
+            samples_thinned: sum(Counter::Thinned),
+            thinnings: sum(Counter::Thinnings),
+            dropped_records: sum(Counter::DroppedRecords),
+            dropped_slots: sum(Counter::DroppedSlots),
+            dropped_stacks: sum(Counter::DroppedStacks),
+            dropped_unwinds: sum(Counter::DroppedUnwinds),
+            dropped_labels: sum(Counter::DroppedLabels),
+            dropped_dumps: sum(Counter::DroppedDumps),
+            stacks: u64::from(self.stacks.len()) - 1,
+            unwound_framehop: sum(Counter::Framehop),
+            unwound_backtrace: sum(Counter::Backtrace),
+            truncated_stacks: sum(Counter::Truncated),
+            profiler_bytes: RECORDER.budget.held(),
+            max_profiler_bytes: RECORDER.budget.cap(),
+        }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let overhead = slots().map_or(0, crate::live_set::Slots::overhead);
+        // Of what the budget holds only the slots stay.
+        RECORDER.budget.adjust(overhead - RECORDER.budget.held() as i64);
+    }
+}
+
+fn weight(sample: &NewSample) -> Weight {
+    Weight::new(sample.size, sample.interval)
+}

@@ -1,0 +1,297 @@
+//! Which allocations are sampled, and what a sample stands for.
+//!
+//! Samples are the points of a Poisson process over allocated bytes, with a mean of `R` bytes
+//! between points. The gap before the next point is drawn from the exponential distribution and
+//! rounded down, which is the geometric distribution over whole bytes: an allocation of `s` bytes
+//! holds a point, and is sampled, with probability `p = 1 − exp(−s/R)` exactly, wherever it begins.
+//!
+//! ```text
+//!   allocations   |--- 60 ---|- 24 -|------- 200 -------|-- 40 --| …
+//!   gap                 · · · · · · · · ·●                          sampled: the third
+//!                                        next gap starts at the end of that allocation
+//! ```
+//!
+//! The process has no memory: at any moment that does not depend on the future, the rest of a gap
+//! may be replaced by a fresh one. That is what makes pausing, changing `R`, and a crowd of
+//! short-lived threads free of bias. A sample carries the `R` that was in force for its thread when
+//! its gap was drawn, so that a change of `R` reaches threads late without reaching them wrongly.
+
+/// The mean number of bytes between samples, at least 1. Stored as an `f32`: the relative error of
+/// 6·10⁻⁸ is far below any standard error, and gaps and probabilities both use the rounded value.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub(crate) struct Interval(f32);
+
+impl Interval {
+    /// Records everything.
+    pub(crate) const EXACT: Self = Self(1.0);
+
+    pub(crate) fn from_bytes(bytes: u64) -> Self {
+        Self((bytes as f32).max(1.0))
+    }
+
+    /// 2 to the power of `exponent`.
+    pub(crate) const fn from_power_of_two(exponent: u32) -> Self {
+        Self((1_u64 << exponent) as f32)
+    }
+
+    pub(crate) fn from_bits(bits: u32) -> Self {
+        Self(f32::from_bits(bits))
+    }
+
+    pub(crate) fn to_bits(self) -> u32 {
+        self.0.to_bits()
+    }
+
+    pub(crate) fn bytes(self) -> f32 {
+        self.0
+    }
+
+    /// The next interval when there is no room for this one.
+    pub(crate) fn doubled(self) -> Self {
+        Self(self.0 * 2.0)
+    }
+
+    /// The probability that an allocation of `size` bytes is sampled.
+    pub(crate) fn probability(self, size: u64) -> f64 {
+        if self == Self::EXACT { 1.0 } else { -(-(size as f64) / f64::from(self.0)).exp_m1() }
+    }
+
+    /// Bytes to skip before the next point, drawn with `uniform` in (0, 1].
+    fn gap(self, uniform: f64) -> i64 {
+        if self == Self::EXACT {
+            return 0;
+        }
+        // At most 45·R (the smallest uniform is 2⁻⁶⁴), so it always fits.
+        (-uniform.ln() * f64::from(self.0)) as i64
+    }
+}
+
+/// What one sample adds to the sums of its stack: unbiased estimates and their variances.
+///
+/// Horvitz and Thompson: a sample included with probability `p` stands for `1/p` objects, and
+/// `(1−p)/p²` is an unbiased estimate of the variance of that.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Weight {
+    pub(crate) count: f64,
+    pub(crate) bytes: f64,
+    pub(crate) count_variance: f64,
+    pub(crate) bytes_variance: f64,
+}
+
+impl Weight {
+    pub(crate) fn new(size: u64, interval: Interval) -> Self {
+        let p = interval.probability(size);
+        let count = 1.0 / p;
+        let count_variance = (1.0 - p) * count * count;
+        let size = size as f64;
+        Self {
+            count,
+            bytes: size * count,
+            count_variance,
+            bytes_variance: size * size * count_variance,
+        }
+    }
+}
+
+/// A small generator (SplitMix64: Steele, Lea and Flood 2014) for gaps and for thinning.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    /// Independent streams for different `stream`s of one seed.
+    pub(crate) const fn new(seed: u64, stream: u64) -> Self {
+        Self(mix(seed ^ mix(stream.wrapping_mul(GOLDEN).wrapping_add(GOLDEN))))
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(GOLDEN);
+        mix(self.0)
+    }
+
+    /// In (0, 1], with all 64 bits: the tail of gaps reaches as far as it should.
+    pub(crate) fn uniform(&mut self) -> f64 {
+        (self.next() as f64 + 1.0) * 2.0_f64.powi(-64)
+    }
+}
+
+/// 2⁶⁴ divided by the golden ratio.
+const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// The finalizer of SplitMix64: a bijection whose every output bit depends on every input bit.
+pub(crate) const fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// What a thread looks at again at least this often, in bytes of its own allocations: whether
+/// recording has started, and whether the interval has changed. 64 KiB is one slow call in about
+/// a thousand allocations.
+pub(crate) const LOOK_AGAIN_BYTES: i64 = 64 << 10;
+
+/// What to do with the allocation at which the countdown ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Verdict {
+    /// It holds no point.
+    Pass,
+    /// It is sampled, with the probability that this interval gives.
+    Sample(Interval),
+}
+
+/// The sampling state of one thread, apart from the countdown itself, which the fast path owns.
+///
+/// The gap to the next point is `countdown + beyond`: the countdown never exceeds
+/// [`LOOK_AGAIN_BYTES`], the rest waits here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sampler {
+    beyond: i64,
+    /// The interval that the current gap was drawn with; `None` while nothing is recorded.
+    armed: Option<Interval>,
+    random: Random,
+}
+
+impl Sampler {
+    /// A thread that has never looked.
+    pub(crate) const IDLE: Self = Self { beyond: 0, armed: None, random: Random::new(0, 0) };
+
+    /// A thread that begins to take part in a session.
+    pub(crate) fn new(random: Random) -> Self {
+        Self { beyond: 0, armed: None, random }
+    }
+
+    pub(crate) fn random(&mut self) -> &mut Random {
+        &mut self.random
+    }
+
+    /// Decides about an allocation of `size` bytes that took the countdown below zero, to
+    /// `countdown`, and sets the countdown for the next one.
+    pub(crate) fn decide(
+        &mut self,
+        size: usize,
+        countdown: &mut i64,
+        current: Interval,
+    ) -> Verdict {
+        let size = size as i64;
+        let Some(armed) = self.armed else {
+            // Recording starts for this thread, with this allocation: the gap begins where it does.
+            let gap = self.draw(current);
+            return self.conclude(gap - size, countdown, current, current);
+        };
+        let gap_left = countdown.saturating_add(self.beyond);
+        self.conclude(gap_left, countdown, armed, current)
+    }
+
+    /// `gap_left` is what is left of the gap at the end of the allocation; below zero, the point
+    /// lies inside it.
+    fn conclude(
+        &mut self,
+        gap_left: i64,
+        countdown: &mut i64,
+        armed: Interval,
+        current: Interval,
+    ) -> Verdict {
+        let sampled = gap_left < 0;
+        let gap = if sampled || armed != current { self.draw(current) } else { gap_left };
+        *countdown = gap.min(LOOK_AGAIN_BYTES);
+        self.beyond = gap - *countdown;
+        if sampled { Verdict::Sample(armed) } else { Verdict::Pass }
+    }
+
+    fn draw(&mut self, current: Interval) -> i64 {
+        self.armed = Some(current);
+        current.gap(self.random.uniform())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs allocations of `sizes` through a sampler, as the hook does.
+    fn run(
+        sampler: &mut Sampler,
+        sizes: impl Iterator<Item = usize>,
+        interval: impl Fn(usize) -> Interval,
+    ) -> Vec<(usize, Interval)> {
+        let mut countdown = 0_i64;
+        let mut sampled = Vec::new();
+        for (index, size) in sizes.enumerate() {
+            countdown -= size as i64;
+            if countdown < 0
+                && let Verdict::Sample(r) = sampler.decide(size, &mut countdown, interval(index))
+            {
+                sampled.push((size, r));
+            }
+            assert!((0..=LOOK_AGAIN_BYTES).contains(&countdown));
+        }
+        sampled
+    }
+
+    /// Asserts that `found` is within 4 standard errors of `expected`.
+    fn assert_close(found: f64, expected: f64, std_error: f64) {
+        assert!(
+            (found - expected).abs() < 4.0 * std_error,
+            "{found} is not {expected} ± {std_error}"
+        );
+    }
+
+    #[test]
+    fn an_allocation_is_sampled_with_the_stated_probability() {
+        for (size, bytes) in [(64, 1 << 16), (4096, 1 << 16), (1 << 20, 1 << 16), (100, 64), (1, 3)]
+        {
+            let r = Interval::from_bytes(bytes);
+            let n = 200_000;
+            let mut sampler = Sampler::new(Random::new(1, size as u64));
+            let samples = run(&mut sampler, std::iter::repeat_n(size, n), |_| r).len() as f64;
+            let p = r.probability(size as u64);
+            assert_close(samples, n as f64 * p, (n as f64 * p * (1.0 - p)).sqrt().max(1e-9) + 0.5);
+        }
+    }
+
+    #[test]
+    fn interval_one_samples_everything() {
+        let mut sampler = Sampler::new(Random::new(1, 1));
+        assert_eq!(run(&mut sampler, 1..=1000, |_| Interval::EXACT).len(), 1000);
+        assert_eq!(
+            Weight::new(77, Interval::EXACT),
+            Weight { count: 1.0, bytes: 77.0, count_variance: 0.0, bytes_variance: 0.0 }
+        );
+    }
+
+    #[test]
+    fn a_changing_interval_adds_no_bias() {
+        // The interval moves up and down all the time; the estimate of all bytes must not notice.
+        let sizes = || (0..400_000).map(|i| [24, 100, 3000, 70_000][i % 4]);
+        let interval = |i: usize| Interval::from_bytes([4096, 512 << 10, 64, 65_536][i / 1000 % 4]);
+        let mut sampler = Sampler::new(Random::new(5, 5));
+        let (mut bytes, mut variance) = (0.0, 0.0);
+        for (size, r) in run(&mut sampler, sizes(), interval) {
+            let weight = Weight::new(size as u64, r);
+            bytes += weight.bytes;
+            variance += weight.bytes_variance;
+        }
+        assert_close(bytes, sizes().sum::<usize>() as f64, f64::sqrt(variance));
+    }
+
+    #[test]
+    fn first_gaps_of_threads_are_drawn_like_any_other() {
+        // 60,000 threads of one allocation each.
+        let r = Interval::from_bytes(1000);
+        let sampled = (0..60_000)
+            .filter(|stream| {
+                !run(&mut Sampler::new(Random::new(9, *stream)), [500].into_iter(), |_| r)
+                    .is_empty()
+            })
+            .count() as f64;
+        let p = r.probability(500);
+        assert_close(sampled, 60_000.0 * p, (60_000.0 * p * (1.0 - p)).sqrt());
+    }
+
+    #[test]
+    fn huge_sizes_do_not_overflow() {
+        let mut sampler = Sampler::new(Random::new(2, 2));
+        let sizes = [usize::MAX / 2, 1, usize::MAX / 2, 64];
+        let sampled = run(&mut sampler, sizes.into_iter(), |_| Interval::from_bytes(1 << 40));
+        assert_eq!(sampled.len(), 2);
+    }
+}

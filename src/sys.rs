@@ -1,0 +1,172 @@
+//! The operating system, as far as recording needs it: address space, clock, stack bounds.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::ptr::{self, NonNull};
+
+/// The unit in which memory is committed and given back. Larger real pages only make
+/// [`decommit`] give back less.
+pub(crate) const PAGE: usize = 4096;
+
+/// Address space without memory behind it.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: a reservation is a range of addresses; who may touch what is its owner's to decide.
+unsafe impl Send for Reservation {}
+// SAFETY: as above.
+unsafe impl Sync for Reservation {}
+
+/// What may be done with a reservation's pages before [`Reservation::commit`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Access {
+    /// Nothing. Costs no commit charge, whatever the overcommit policy.
+    None,
+    /// Reading and writing; a page takes memory when it is first written.
+    ReadWrite,
+}
+
+impl Reservation {
+    /// Reserves `len` bytes, anywhere, or exactly at `address`. Bytes are zero when first read.
+    pub(crate) fn new(len: usize, access: Access, address: Option<usize>) -> io::Result<Self> {
+        let protection = match access {
+            Access::None => libc::PROT_NONE,
+            Access::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
+        };
+        let mut flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        #[cfg(target_os = "linux")]
+        if address.is_some() {
+            // Kernels before 4.17 take this for a hint, which the comparison below notices.
+            flags |= libc::MAP_FIXED_NOREPLACE;
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            flags |= 0;
+        }
+        let wanted = ptr::without_provenance_mut(address.unwrap_or(0));
+        // SAFETY: a new anonymous mapping that replaces none.
+        let start = unsafe { libc::mmap(wanted, len, protection, flags, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast::<u8>()).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let reservation = Self { start, len };
+        if address.is_some_and(|wanted| wanted != reservation.start()) {
+            return Err(io::ErrorKind::AddrNotAvailable.into());
+        }
+        Ok(reservation)
+    }
+
+    pub(crate) fn start(&self) -> usize {
+        self.start.as_ptr() as usize
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+
+    /// Makes a range of pages readable and writable. `false` where the system refuses.
+    pub(crate) fn commit(&self, offset: usize, len: usize) -> bool {
+        assert!(offset + len <= self.len, "a range inside the reservation");
+        // SAFETY: the range is inside this mapping, and gains rights only.
+        let done = unsafe {
+            libc::mprotect(
+                self.as_ptr().wrapping_add(offset).cast(),
+                len,
+                libc::PROT_READ | libc::PROT_WRITE,
+            )
+        };
+        done == 0
+    }
+
+    /// Keeps the kernel from backing the range with huge pages: one sampled object would take 2 MiB.
+    pub(crate) fn forbid_huge_pages(&self) {
+        #[cfg(target_os = "linux")]
+        {
+            // SAFETY: advice about this mapping. That it may fail changes nothing.
+            let _ = unsafe { libc::madvise(self.as_ptr().cast(), self.len, libc::MADV_NOHUGEPAGE) };
+        }
+    }
+
+    /// Gives the memory of a range of pages back; its bytes are lost.
+    ///
+    /// # Safety
+    /// Nobody reads or writes the range until this returns.
+    pub(crate) unsafe fn decommit(&self, offset: usize, len: usize) {
+        assert!(offset + len <= self.len, "a range inside the reservation");
+        let start = self.as_ptr().wrapping_add(offset).cast();
+        // SAFETY: the range is inside this mapping; the caller vouches that nobody uses it.
+        let _ = unsafe { libc::madvise(start, len, libc::MADV_DONTNEED) };
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        // SAFETY: the whole mapping, made by `new`; its owner is being dropped, so nobody uses it.
+        let _ = unsafe { libc::munmap(self.as_ptr().cast(), self.len) };
+    }
+}
+
+/// Milliseconds of a clock that never goes back. Linux's coarse clock takes 5 ns instead of 20 and
+/// moves every 1 to 10 ms, which is precise enough for the age of an object.
+pub(crate) fn monotonic_ms() -> u64 {
+    #[cfg(target_os = "linux")]
+    const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC_COARSE;
+    #[cfg(not(target_os = "linux"))]
+    const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
+    let mut time = MaybeUninit::<libc::timespec>::zeroed();
+    // SAFETY: writes one timespec.
+    let _ = unsafe { libc::clock_gettime(CLOCK, time.as_mut_ptr()) };
+    // SAFETY: zeroed above, so valid even if the call failed.
+    let time = unsafe { time.assume_init() };
+    time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
+}
+
+/// The calling thread's own stack, as `low..high`; `None` where the system does not tell.
+///
+/// On glibc this allocates from the C library directly, so not through a global allocator; for the
+/// main thread it reads `/proc/self/maps`. Callers keep the answer.
+pub(crate) fn own_stack() -> Option<std::ops::Range<usize>> {
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    {
+        let mut attributes = MaybeUninit::<libc::pthread_attr_t>::zeroed();
+        // SAFETY: no arguments, cannot fail.
+        let this = unsafe { libc::pthread_self() };
+        // SAFETY: fills the attributes of a running thread, this one.
+        if unsafe { libc::pthread_getattr_np(this, attributes.as_mut_ptr()) } != 0 {
+            return None;
+        }
+        let (mut low, mut size) = (ptr::null_mut(), 0);
+        // SAFETY: the attributes were filled above.
+        let found = unsafe {
+            libc::pthread_attr_getstack(attributes.as_ptr(), &raw mut low, &raw mut size)
+        };
+        // SAFETY: filled above, not used again.
+        let _ = unsafe { libc::pthread_attr_destroy(attributes.as_mut_ptr()) };
+        (found == 0 && size > 0).then(|| low as usize..low as usize + size)
+    }
+    #[cfg(target_vendor = "apple")]
+    {
+        // SAFETY: no arguments, cannot fail.
+        let this = unsafe { libc::pthread_self() };
+        // SAFETY: a running thread, this one.
+        let high = unsafe { libc::pthread_get_stackaddr_np(this) } as usize;
+        // SAFETY: as above.
+        let size = unsafe { libc::pthread_get_stacksize_np(this) };
+        Some(high - size..high)
+    }
+    #[cfg(not(any(
+        target_os = "linux",
+        target_os = "android",
+        target_os = "freebsd",
+        target_vendor = "apple"
+    )))]
+    None
+}

@@ -1,0 +1,133 @@
+//! Stacks: return addresses of the calling thread, without allocation, locks or frame pointers.
+//!
+//! On Linux the walk follows the DWARF tables that the compiler put into every module, read where
+//! the loader mapped them, by framehop. Memory is read only between the stack pointer and the end
+//! of the thread's own stack, so that a wrong rule ends a walk and never the process. On other
+//! platforms, and on stacks that are not the thread's own (coroutines, signal stacks), the
+//! `backtrace` crate walks.
+//!
+//! The addresses of a captured stack lie inside the call instructions (return address − 1).
+
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod dwarf;
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+#[path = "no_dwarf.rs"]
+mod dwarf;
+mod modules;
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+pub(crate) use modules::{ModuleInfo, Modules};
+
+use crate::profiler::MAX_STACK_DEPTH;
+
+/// A captured stack.
+#[derive(Debug)]
+pub(crate) struct Captured {
+    /// Written up to `len`. Zeroing all of it would cost as much as a walk of ten frames.
+    addresses: [MaybeUninit<u64>; MAX_STACK_DEPTH],
+    len: usize,
+    limit: usize,
+    /// The walk did not reach the thread's first function.
+    pub(crate) truncated: bool,
+    /// See [`crate::stack_table::SiteKey::module_mark`].
+    pub(crate) module_mark: u32,
+    pub(crate) by: By,
+}
+
+/// Which unwinder walked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    Framehop,
+    Backtrace,
+    /// No unwinder was free.
+    Nobody,
+}
+
+impl Captured {
+    /// Room for a stack.
+    #[inline(always)]
+    pub(crate) fn new() -> Self {
+        Self {
+            addresses: [MaybeUninit::uninit(); MAX_STACK_DEPTH],
+            len: 0,
+            limit: 0,
+            truncated: false,
+            module_mark: 0,
+            by: By::Nobody,
+        }
+    }
+
+    /// The addresses, innermost first.
+    pub(crate) fn frames(&self) -> &[u64] {
+        // SAFETY: `push` has written the first `len`.
+        unsafe { self.addresses[..self.len].assume_init_ref() }
+    }
+
+    /// Adds a frame; `false`, and the stack is marked truncated, at the depth limit.
+    fn push(&mut self, address: u64) -> bool {
+        if self.len == self.limit {
+            self.truncated = true;
+            return false;
+        }
+        self.addresses[self.len].write(address);
+        self.len += 1;
+        true
+    }
+}
+
+/// Captures stacks, from many threads at once.
+#[derive(Debug)]
+pub(crate) struct Unwinder {
+    dwarf: dwarf::Dwarf,
+    modules: Modules,
+    max_depth: usize,
+}
+
+impl Unwinder {
+    /// With room for `engines` walks at once.
+    pub(crate) fn new(engines: usize, max_depth: usize) -> io::Result<Self> {
+        let modules = Modules::new()?;
+        // The first use of backtrace's unwinder allocates and takes locks: not in the hook.
+        backtrace::trace(|_| true);
+        Ok(Self { dwarf: dwarf::Dwarf::new(engines, &modules), modules, max_depth })
+    }
+
+    /// Bytes held by one walk.
+    pub(crate) const ENGINE_BYTES: u64 = dwarf::Dwarf::ENGINE_BYTES;
+
+    pub(crate) fn modules(&self) -> &Modules {
+        &self.modules
+    }
+
+    /// The stack of the caller, into a new `captured`. `stack` is the thread's own, `engine` any number that differs
+    /// between threads.
+    ///
+    /// Leading frames may belong to the profiler and the allocator; readers cut them by name.
+    #[inline(never)]
+    pub(crate) fn capture(
+        &self,
+        captured: &mut Captured,
+        stack: Option<Range<usize>>,
+        engine: usize,
+    ) {
+        captured.limit = self.max_depth.min(MAX_STACK_DEPTH);
+        if !self.dwarf.capture(captured, stack, engine, &self.modules) {
+            with_backtrace(captured);
+        }
+    }
+}
+
+fn with_backtrace(captured: &mut Captured) {
+    captured.by = By::Backtrace;
+    // SAFETY: `trace_unsynchronized` asks for no other thread symbolizing with this crate at the
+    // same time. Nobody symbolizes here, and the walk itself keeps no state.
+    unsafe {
+        backtrace::trace_unsynchronized(|frame| {
+            let address = frame.ip() as u64;
+            address <= 1 || captured.push(address - 1)
+        });
+    }
+}

@@ -1,0 +1,26 @@
+//! Platforms without the DWARF walk: every stack goes to the `backtrace` crate.
+
+use std::ops::Range;
+
+use super::{Captured, Modules};
+
+#[derive(Debug)]
+pub(super) struct Dwarf;
+
+impl Dwarf {
+    pub(super) const ENGINE_BYTES: u64 = 0;
+
+    pub(super) fn new(_engines: usize, _modules: &Modules) -> Self {
+        Self
+    }
+
+    pub(super) fn capture(
+        &self,
+        _captured: &mut Captured,
+        _stack: Option<Range<usize>>,
+        _engine: usize,
+        _modules: &Modules,
+    ) -> bool {
+        false
+    }
+}
