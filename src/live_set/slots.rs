@@ -24,17 +24,18 @@ use crate::sys::{Access, PAGE, Reservation};
 /// Objects from this size on are large: they stay with the inner allocator.
 pub(crate) const LARGE: usize = 32 << 10;
 
-/// Where ranges may lie: between 1 TiB and 2 TiB, where neither the kernel, an executable nor a
-/// heap puts anything on its own, and which valgrind leaves to the program too. Being a constant,
-/// it costs the free path no load.
+/// Where ranges may lie: 1 TiB of addresses from 1 TiB on, where neither the kernel, an executable
+/// nor a heap puts anything on its own, and which valgrind leaves to the program too. Being a
+/// constant, it costs the free path no load. It does not begin at a multiple of its length because
+/// the compiler would then turn the comparison into one of masked bits, an instruction longer.
+const WINDOW: usize = (1 << WINDOW_SHIFT) + SPAN;
 const WINDOW_SHIFT: u32 = 40;
-const WINDOW: usize = 1;
 
 /// Whether a block may be in a slot. Everything in a slot is in the window; the converse is checked
 /// by [`Slots::contains`].
 #[inline(always)]
 pub(crate) fn in_window(address: usize) -> bool {
-    address >> WINDOW_SHIFT == WINDOW
+    address.wrapping_sub(WINDOW) >> WINDOW_SHIFT == 0
 }
 
 /// The range that is tried first, and the smallest that is of use. Slot numbers have 32 bits: 20
@@ -182,7 +183,7 @@ impl Slots {
         let mut len = MAX_RANGE;
         while len >= MIN_RANGE {
             for position in 0..4 {
-                let address = (WINDOW << WINDOW_SHIFT) + position * (MAX_RANGE * 4);
+                let address = WINDOW + position * (MAX_RANGE * 4);
                 match Reservation::new(len, Access::None, Some(address)) {
                     Ok(range) => return Ok(range),
                     Err(error) => last = error,

@@ -132,19 +132,32 @@ pub(crate) fn may_be_sampled(block: *mut u8, size: usize) -> bool {
     in_window(block as usize) || size >= LARGE
 }
 
+/// The layout that a caller of `Alloc` gave, put together again.
+///
+/// # Safety
+/// Both are from one `Layout`.
+unsafe fn layout(size: usize, align: usize) -> Layout {
+    // SAFETY: the caller's promise.
+    unsafe { Layout::from_size_align_unchecked(size, align) }
+}
+
 /// Allocates, where a sample is due.
 #[cold]
 #[inline(never)]
-pub(crate) unsafe fn alloc(inner: &dyn GlobalAlloc, layout: Layout) -> *mut u8 {
+pub(crate) unsafe fn alloc(size: usize, align: usize, inner: &dyn GlobalAlloc) -> *mut u8 {
     // SAFETY: the caller's promises are passed on.
+    let layout = unsafe { layout(size, align) };
+    // SAFETY: as above.
     unsafe { allocate(inner, layout, Fill::Uninitialised) }
 }
 
 /// Allocates zeroed memory, where a sample is due.
 #[cold]
 #[inline(never)]
-pub(crate) unsafe fn alloc_zeroed(inner: &dyn GlobalAlloc, layout: Layout) -> *mut u8 {
+pub(crate) unsafe fn alloc_zeroed(size: usize, align: usize, inner: &dyn GlobalAlloc) -> *mut u8 {
     // SAFETY: the caller's promises are passed on.
+    let layout = unsafe { layout(size, align) };
+    // SAFETY: as above.
     unsafe { allocate(inner, layout, Fill::Zero) }
 }
 
@@ -252,7 +265,9 @@ fn new_sample(
 /// Frees a block that may be sampled.
 #[cold]
 #[inline(never)]
-pub(crate) unsafe fn dealloc(inner: &dyn GlobalAlloc, block: *mut u8, layout: Layout) {
+pub(crate) unsafe fn dealloc(block: *mut u8, size: usize, align: usize, inner: &dyn GlobalAlloc) {
+    // SAFETY: the caller's promises are passed on.
+    let layout = unsafe { layout(size, align) };
     match slots().filter(|slots| slots.contains(block as usize)) {
         Some(slots) => {
             // The record goes first, and the memory after.
@@ -285,11 +300,14 @@ fn take_record(block: *mut u8) {
 #[cold]
 #[inline(never)]
 pub(crate) unsafe fn realloc(
-    inner: &dyn GlobalAlloc,
     block: *mut u8,
-    layout: Layout,
+    size: usize,
+    align: usize,
     new_size: usize,
+    inner: &dyn GlobalAlloc,
 ) -> *mut u8 {
+    // SAFETY: the caller's promises are passed on.
+    let layout = unsafe { layout(size, align) };
     let interval = if local::was_due() { local::decide(new_size) } else { None };
     let in_slot = slots().is_some_and(|slots| slots.contains(block as usize));
     let entered = RECORDER.enter();
