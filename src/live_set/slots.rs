@@ -230,6 +230,12 @@ impl Slots {
         &self.meta(slot).cell
     }
 
+    /// Whether there are slots for such objects at all: not above 32 KiB, nor above 64 KiB of
+    /// alignment.
+    pub(crate) fn can_hold(layout: Layout) -> bool {
+        class_for(layout).is_some()
+    }
+
     /// Whether an object may change its size to `new` and stay where it is.
     pub(crate) fn fits(&self, slot: SlotId, new: Layout) -> bool {
         class_for(new) == Some(self.class_of_span(slot.span()))
