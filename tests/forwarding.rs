@@ -1,0 +1,620 @@
+//! `Alloc<A>` hands every call on with its meaning kept: `calloc` stays `calloc`, a large `realloc`
+//! stays `realloc`, null stays null; contents and records survive every way a block can go.
+//!
+//! The allocator under test is a static of its own, not the global one: what is recorded is then
+//! exactly what these tests ask of it, and the inner allocator can keep a log.
+#![cfg(all(feature = "profiling", unix))]
+#![allow(unsafe_code)]
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::one_at_a_time;
+use heapdrift::{Alloc, Profiler, Snapshot};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+static ALLOC: Alloc<Spy> = Alloc::new(Spy);
+
+/// The system's allocator, with a log of calls; it fails on demand.
+struct Spy;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Call {
+    Alloc(Layout),
+    AllocZeroed(Layout),
+    Dealloc(usize, Layout),
+    Realloc(usize, Layout, usize),
+}
+
+static LOG: Mutex<Vec<Call>> = Mutex::new(Vec::new());
+static FAILS: AtomicBool = AtomicBool::new(false);
+
+impl Spy {
+    /// Whether the call should go through.
+    fn note(call: Call) -> bool {
+        LOG.lock().unwrap().push(call);
+        !FAILS.load(Ordering::Relaxed)
+    }
+}
+
+// SAFETY: forwards to `System`, or returns null.
+unsafe impl GlobalAlloc for Spy {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if !Self::note(Call::Alloc(layout)) {
+            return std::ptr::null_mut();
+        }
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if !Self::note(Call::AllocZeroed(layout)) {
+            return std::ptr::null_mut();
+        }
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        Self::note(Call::Dealloc(block.addr(), layout));
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(block, layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        if !Self::note(Call::Realloc(block.addr(), layout, new_size)) {
+            return std::ptr::null_mut();
+        }
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.realloc(block, layout, new_size) }
+    }
+}
+
+/// The calls since the last look.
+fn log() -> Vec<Call> {
+    std::mem::take(&mut LOG.lock().unwrap())
+}
+
+/// Runs `scope` while the inner allocator fails.
+fn failing<R>(scope: impl FnOnce() -> R) -> R {
+    FAILS.store(true, Ordering::Relaxed);
+    let result = scope();
+    FAILS.store(false, Ordering::Relaxed);
+    result
+}
+
+/// Which method makes a block.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum By {
+    Alloc,
+    AllocZeroed,
+}
+
+/// A block of the allocator under test, with contents that are checked on every occasion.
+#[derive(Debug)]
+struct Block {
+    start: *mut u8,
+    layout: Layout,
+    mark: u8,
+}
+
+impl Block {
+    /// `None` where the allocator returned null.
+    fn try_new(by: By, size: usize, align: usize, mark: u8) -> Option<Self> {
+        let layout = Layout::from_size_align(size, align).unwrap();
+        assert!(size > 0);
+        let start = match by {
+            // SAFETY: the size is not zero.
+            By::Alloc => unsafe { ALLOC.alloc(layout) },
+            // SAFETY: the size is not zero.
+            By::AllocZeroed => unsafe { ALLOC.alloc_zeroed(layout) },
+        };
+        if start.is_null() {
+            return None;
+        }
+        let mut block = Self { start, layout, mark };
+        assert_eq!(start.addr() % align, 0, "{layout:?}");
+        if by == By::AllocZeroed {
+            assert!(block.bytes().iter().all(|byte| *byte == 0), "{layout:?} is not zeroed");
+        }
+        block.fill();
+        Some(block)
+    }
+
+    fn new(by: By, size: usize, align: usize, mark: u8) -> Self {
+        Self::try_new(by, size, align, mark).expect("memory")
+    }
+
+    fn small(size: usize) -> Self {
+        Self::new(By::Alloc, size, 8, size as u8)
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: the block has that many bytes and belongs to `self`. What `alloc` returned was
+        // never written, but is memory of this process that any value of `u8` fits.
+        unsafe { std::slice::from_raw_parts_mut(self.start, self.layout.size()) }
+    }
+
+    /// The byte of each stretch of 64.
+    fn byte(&self, index: usize) -> u8 {
+        self.mark ^ (index / 64) as u8
+    }
+
+    fn fill(&mut self) {
+        let mark = self.mark;
+        for (stretch, bytes) in self.bytes().chunks_mut(64).enumerate() {
+            bytes.fill(mark ^ stretch as u8);
+        }
+    }
+
+    /// Looks at every byte of small blocks, and at some of each page of others.
+    fn check(&mut self, up_to: usize) {
+        let step = if up_to > 16 << 10 { 1021 } else { 1 };
+        for i in (0..up_to).step_by(step).chain(up_to.checked_sub(1)) {
+            let expected = self.byte(i);
+            let found = self.bytes()[i];
+            assert_eq!(found, expected, "byte {i} of {:?}", self.layout);
+        }
+    }
+
+    /// `false`, and nothing changed, where the allocator returned null.
+    fn try_resize(&mut self, size: usize) -> bool {
+        let old = self.layout.size();
+        self.check(old);
+        // SAFETY: a live block of that layout; the size is not zero and far below `isize::MAX`.
+        let start = unsafe { ALLOC.realloc(self.start, self.layout, size) };
+        if !start.is_null() {
+            assert_eq!(start.addr() % self.layout.align(), 0, "{:?}", self.layout);
+            self.start = start;
+            self.layout = Layout::from_size_align(size, self.layout.align()).unwrap();
+            self.check(old.min(size));
+            self.fill();
+        }
+        !start.is_null()
+    }
+
+    fn resize(&mut self, size: usize) {
+        assert!(self.try_resize(size), "memory");
+    }
+
+    fn free(mut self) {
+        self.check(self.layout.size());
+        // SAFETY: a live block of that layout, which nobody uses any more.
+        unsafe { ALLOC.dealloc(self.start, self.layout) };
+    }
+
+    fn address(&self) -> usize {
+        self.start.addr()
+    }
+}
+
+fn start(interval_bytes: u64) -> Profiler {
+    Profiler::builder().sample_interval_bytes(interval_bytes).seed(7).start().unwrap()
+}
+
+/// The sizes of all live samples, sorted.
+fn live_sizes(snapshot: &Snapshot) -> Vec<u64> {
+    snapshot.validate().unwrap();
+    let mut sizes = snapshot.live.size.clone();
+    sizes.sort_unstable();
+    sizes
+}
+
+/// One call of each method, whose log must be the same four calls, with the same arguments.
+fn each_method_reaches_its_namesake(size: usize, align: usize) {
+    log();
+    let layout = Layout::from_size_align(size, align).unwrap();
+    let new_layout = Layout::from_size_align(size + 17, align).unwrap();
+    let mut block = Block::new(By::Alloc, size, align, 3);
+    let first = block.address();
+    block.resize(size + 17);
+    let second = block.address();
+    block.free();
+    let block = Block::new(By::AllocZeroed, size, align, 4);
+    let third = block.address();
+    block.free();
+    let expected = [
+        Call::Alloc(layout),
+        Call::Realloc(first, layout, size + 17),
+        Call::Dealloc(second, new_layout),
+        Call::AllocZeroed(layout),
+        Call::Dealloc(third, layout),
+    ];
+    assert_eq!(log(), expected);
+}
+
+const SOME_LAYOUTS: [(usize, usize); 7] =
+    [(1, 1), (24, 8), (100, 64), (5000, 4096), (40_000, 16), (300_000, 8), (64, 131_072)];
+
+#[test]
+fn without_a_session_each_method_reaches_its_namesake() {
+    let _one = one_at_a_time();
+    for (size, align) in SOME_LAYOUTS {
+        each_method_reaches_its_namesake(size, align);
+    }
+    // After a session too.
+    drop(start(1));
+    for (size, align) in SOME_LAYOUTS {
+        each_method_reaches_its_namesake(size, align);
+    }
+}
+
+#[test]
+fn unsampled_calls_of_a_session_reach_their_namesakes() {
+    let _one = one_at_a_time();
+    let profiler = start(512 << 10);
+    let mut unsampled = 0;
+    for round in 0..300 {
+        for (size, align) in [(24, 8), (100, 64), (5000, 4096), (40_000, 16)] {
+            let before = profiler.stats().samples_taken;
+            // A sampled call may go elsewhere. Which are sampled shows only afterwards.
+            let outcome =
+                std::panic::catch_unwind(|| each_method_reaches_its_namesake(size + round, align));
+            if profiler.stats().samples_taken == before {
+                outcome.unwrap();
+                unsampled += 1;
+            }
+        }
+    }
+    // 4 allocations of 45,000 bytes in all a round: about 9 in 10 groups are without a sample.
+    assert!((900..1200).contains(&unsampled), "{unsampled} of 1200");
+}
+
+#[test]
+fn large_sampled_blocks_stay_with_the_inner_allocator() {
+    let _one = one_at_a_time();
+    let profiler = start(1);
+    for (size, align) in [(40_000, 16), (300_000, 4096), (100_000, 131_072)] {
+        each_method_reaches_its_namesake(size, align);
+    }
+    const SIZE: usize = 64 << 20;
+    let taken = profiler.stats().samples_taken;
+    let mut block = Block::new(By::AllocZeroed, SIZE, 8, 5);
+    let layout = block.layout;
+    let address = block.address();
+    let id = profiler.snapshot().live.id;
+    log();
+    block.resize(2 * SIZE);
+    assert_eq!(log(), [Call::Realloc(address, layout, 2 * SIZE)], "not copied by the profiler");
+    assert_eq!(profiler.stats().samples_taken, taken + 2);
+    let snapshot = profiler.snapshot();
+    assert_eq!(live_sizes(&snapshot), [2 * SIZE as u64]);
+    assert_eq!(snapshot.live.id, id, "one object, before and after");
+    assert_eq!(snapshot.live.reallocs, [1]);
+    block.free();
+    assert!(profiler.snapshot().live.is_empty());
+}
+
+#[test]
+fn null_stays_null_and_failed_allocations_do_not_count() {
+    let _one = one_at_a_time();
+    let fails = |size, align| {
+        for by in [By::Alloc, By::AllocZeroed] {
+            assert!(failing(|| Block::try_new(by, size, align, 0)).is_none(), "{size} {align}");
+        }
+    };
+    fails(100, 8);
+    fails(1 << 20, 8);
+    let profiler = start(1 << 40);
+    fails(100, 8);
+    fails(1 << 20, 8);
+    drop(profiler);
+    let profiler = start(1);
+    fails(40_000, 8);
+    fails(1 << 20, 8);
+    fails(64, 131_072);
+    let snapshot = profiler.snapshot();
+    assert_eq!(snapshot.totals.alloc_count.value, 0.0);
+    assert_eq!(snapshot.totals.alloc_bytes.value, 0.0);
+    assert!(snapshot.live.is_empty());
+    // Small sampled blocks do not need the inner allocator.
+    failing(|| Block::small(100)).free();
+    assert_eq!(profiler.snapshot().totals.alloc_count.value, 1.0);
+}
+
+#[test]
+fn after_a_failed_realloc_the_old_block_is_intact_and_still_recorded() {
+    let _one = one_at_a_time();
+    let unrecorded = Block::small(100);
+    let profiler = start(1);
+    let blocks = [
+        Block::small(100),
+        Block::new(By::Alloc, 40_000, 8, 1),
+        Block::new(By::AllocZeroed, 3 << 20, 8, 2),
+    ];
+    let before = profiler.snapshot();
+    assert_eq!(live_sizes(&before), [100, 40_000, 3 << 20]);
+    let mut all: Vec<Block> = blocks.into_iter().chain([unrecorded]).collect();
+    for block in &mut all {
+        for size in [1 << 20, 5 << 20] {
+            assert!(!failing(|| block.try_resize(size)));
+            block.check(block.layout.size());
+        }
+    }
+    let after = profiler.snapshot();
+    assert_eq!(after.live, before.live);
+    assert_eq!(after.totals.live_bytes, before.totals.live_bytes);
+    assert_eq!(after.totals.alloc_count, before.totals.alloc_count);
+    // They are as good as before.
+    all.iter_mut().for_each(|block| block.resize(2 << 20));
+    assert_eq!(live_sizes(&profiler.snapshot()), [2 << 20; 4]);
+    all.into_iter().for_each(Block::free);
+    assert!(profiler.snapshot().live.is_empty());
+}
+
+#[test]
+fn reused_slots_are_zeroed_when_that_is_asked_for() {
+    let _one = one_at_a_time();
+    let profiler = start(1);
+    for size in [1, 16, 100, 1000, 5000, 20_000] {
+        let used: Vec<Block> = (0..50).map(|_| Block::small(size)).collect();
+        let addresses: Vec<usize> = used.iter().map(Block::address).collect();
+        used.into_iter().for_each(Block::free);
+        // `Block::new` looks at every byte.
+        let zeroed: Vec<Block> =
+            (0..50).map(|_| Block::new(By::AllocZeroed, size, 8, 0xFF)).collect();
+        let reused = zeroed.iter().filter(|block| addresses.contains(&block.address())).count();
+        assert!(reused >= 25, "{reused} of 50 slots of {size} bytes were reused");
+        zeroed.into_iter().for_each(Block::free);
+    }
+    drop(profiler);
+}
+
+#[test]
+fn alignments_are_honoured_for_small_and_large_blocks() {
+    let _one = one_at_a_time();
+    for interval in [1, 64] {
+        let profiler = start(interval);
+        let mut kept = Vec::new();
+        for align in (0..=21).map(|shift| 1 << shift) {
+            for size in [1, 17, 100, 5000, 40_000, 200_000] {
+                for by in [By::Alloc, By::AllocZeroed] {
+                    kept.push(Block::new(by, size, align, size as u8));
+                    let mut resized = Block::new(by, size, align, size as u8);
+                    [2 * size, size.div_ceil(2), 50_000, 9].iter().for_each(|s| resized.resize(*s));
+                    kept.push(resized);
+                }
+            }
+        }
+        kept.into_iter().for_each(Block::free);
+        let snapshot = profiler.snapshot();
+        assert!(snapshot.live.is_empty());
+        assert_eq!(snapshot.sampling.interval_bytes, interval as f64, "{:?}", snapshot.stats);
+    }
+}
+
+/// A slot cannot be aligned to more than 64 KiB. Such a sample is lost, and counted; it is no sign
+/// that memory is short.
+#[test]
+fn alignments_that_no_slot_has_are_counted_and_do_not_raise_the_interval() {
+    let _one = one_at_a_time();
+    let profiler = start(1);
+    let witness = Block::small(100);
+    let blocks: Vec<Block> = (0..100).map(|_| Block::new(By::Alloc, 64, 131_072, 1)).collect();
+    let snapshot = profiler.snapshot();
+    assert_eq!(snapshot.stats.dropped_slots, 100);
+    assert_eq!(snapshot.stats.thinnings, 0);
+    assert_eq!(snapshot.sampling.interval_bytes, 1.0);
+    assert_eq!(live_sizes(&snapshot), [100]);
+    blocks.into_iter().for_each(Block::free);
+    witness.free();
+}
+
+/// Sizes on both sides of every boundary between size classes, slots and large blocks.
+const WAYPOINTS: [usize; 12] =
+    [1, 16, 17, 100, 1024, 1025, 5000, 32_767, 32_768, 32_769, 300_000, 3 << 20];
+
+#[test]
+fn realloc_keeps_contents_and_records_across_every_boundary() {
+    let _one = one_at_a_time();
+    // Blocks of before the session, of every size, go into slots and large records.
+    let old: Vec<Block> = WAYPOINTS.iter().map(|size| Block::small(*size)).collect();
+    let profiler = start(1);
+    for (mut block, size) in old.into_iter().zip(WAYPOINTS.iter().rev()) {
+        block.resize(*size);
+        assert_eq!(live_sizes(&profiler.snapshot()), [*size as u64]);
+        block.free();
+    }
+    for from in WAYPOINTS {
+        for to in WAYPOINTS {
+            let mut block = Block::new(By::Alloc, from, 8, 0x5A);
+            let id = profiler.snapshot().live.id;
+            block.resize(to);
+            let snapshot = profiler.snapshot();
+            assert_eq!(live_sizes(&snapshot), [to as u64], "{from} to {to}");
+            assert_eq!(snapshot.live.id, id, "{from} to {to} is one object");
+            assert_eq!(snapshot.live.reallocs, [1]);
+            block.free();
+            assert!(profiler.snapshot().live.is_empty(), "{from} to {to}");
+        }
+    }
+    // And out of slots and records again, into blocks that are not sampled.
+    let sampled: Vec<Block> = WAYPOINTS.iter().map(|size| Block::small(*size)).collect();
+    profiler.pause();
+    for (mut block, size) in sampled.into_iter().zip(WAYPOINTS.iter().rev()) {
+        block.resize(*size);
+        block.free();
+    }
+    assert!(profiler.snapshot().live.is_empty());
+}
+
+#[test]
+fn a_realloc_in_its_slot_changes_no_address() {
+    let _one = one_at_a_time();
+    let profiler = start(1);
+    let mut block = Block::small(97);
+    let address = block.address();
+    log();
+    for size in [112, 98, 105] {
+        block.resize(size);
+        assert_eq!(block.address(), address);
+        assert_eq!(live_sizes(&profiler.snapshot()), [size as u64]);
+    }
+    assert_eq!(log(), []);
+    block.free();
+}
+
+#[test]
+fn objects_outlive_their_session_and_can_be_freed_or_resized_in_the_next() {
+    let _one = one_at_a_time();
+    let make = || -> Vec<Block> {
+        (0..3).flat_map(|_| WAYPOINTS).map(|size| Block::new(By::Alloc, size, 8, 9)).collect()
+    };
+    let profiler = start(1);
+    let mut blocks = make();
+    assert_eq!(profiler.snapshot().live.len(), blocks.len());
+    drop(profiler);
+    // With no session: a third is freed, a third resized.
+    let rest = blocks.split_off(12);
+    blocks.into_iter().for_each(Block::free);
+    let mut blocks = rest;
+    for (block, size) in blocks.iter_mut().zip(WAYPOINTS.iter().rev()) {
+        block.resize(*size);
+    }
+    // In the next, what is left of the first is not known, and its end changes nothing.
+    let profiler = start(1);
+    let witnesses = make();
+    let expected = live_sizes(&profiler.snapshot());
+    assert_eq!(expected.len(), witnesses.len());
+    let mut rest = blocks.split_off(12);
+    blocks.into_iter().for_each(Block::free);
+    assert_eq!(live_sizes(&profiler.snapshot()), expected);
+    let mut resized: Vec<u64> = expected.clone();
+    for (block, size) in rest.iter_mut().zip(WAYPOINTS.iter().rev()) {
+        block.resize(*size);
+        resized.push(*size as u64);
+    }
+    resized.sort_unstable();
+    assert_eq!(live_sizes(&profiler.snapshot()), resized);
+    rest.into_iter().for_each(Block::free);
+    assert_eq!(live_sizes(&profiler.snapshot()), expected);
+    witnesses.into_iter().for_each(Block::free);
+    assert!(profiler.snapshot().live.is_empty());
+}
+
+/// One step of a random program. Numbers select among what is live.
+#[derive(Clone, Debug)]
+enum Step {
+    /// By a method, of a size, with an alignment.
+    Allocate(By, usize, usize),
+    /// A block, to a size.
+    Resize(usize, usize),
+    /// The same, while the inner allocator fails.
+    FailToResize(usize, usize),
+    /// A block.
+    Free(usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let size = || prop_oneof![8 => 1..300_usize, 4 => 1..40_000_usize, 1 => 30_000..400_000_usize];
+    let align = prop_oneof![9 => 0..5_u32, 1 => 5..17_u32].prop_map(|shift| 1 << shift);
+    let by = prop_oneof![Just(By::Alloc), Just(By::AllocZeroed)];
+    let step = prop_oneof![
+        5 => (by, size(), align).prop_map(|(by, size, align)| Step::Allocate(by, size, align)),
+        3 => (any::<usize>(), size()).prop_map(|(which, size)| Step::Resize(which, size)),
+        1 => (any::<usize>(), size()).prop_map(|(which, size)| Step::FailToResize(which, size)),
+        3 => any::<usize>().prop_map(Step::Free),
+    ];
+    prop::collection::vec(step, 1..120)
+}
+
+/// The naive twin: what is live, by address, under a lock.
+#[derive(Default)]
+struct Twin(Mutex<HashMap<usize, Block>>);
+
+impl Twin {
+    fn add(&self, block: Block) {
+        let overlapped = self.0.lock().unwrap().insert(block.address(), block);
+        assert!(overlapped.is_none(), "an address was handed out twice");
+    }
+
+    /// Blocks in an order that does not depend on addresses: by when they were made.
+    fn take(&self, which: usize) -> Option<Block> {
+        let mut blocks = self.0.lock().unwrap();
+        let mut addresses: Vec<_> = blocks.iter().map(|(a, b)| (b.mark, *a)).collect();
+        addresses.sort_unstable();
+        let (_, address) = *addresses.get(which.checked_rem(addresses.len())?)?;
+        blocks.remove(&address)
+    }
+
+    fn sizes(&self) -> Vec<u64> {
+        let blocks = self.0.lock().unwrap();
+        let mut sizes: Vec<_> = blocks.values().map(|b| b.layout.size() as u64).collect();
+        sizes.sort_unstable();
+        sizes
+    }
+}
+
+/// Runs a program against the twin. At interval 1 the live set is the twin's; at any interval it
+/// is a part of it.
+fn run(steps: &[Step], interval: u64) {
+    let twin = Twin::default();
+    let profiler = start(interval);
+    let compare = |allocated: f64| {
+        let snapshot = profiler.snapshot();
+        let (found, truth) = (live_sizes(&snapshot), twin.sizes());
+        if interval == 1 {
+            assert_eq!(found, truth);
+            assert_eq!(snapshot.totals.alloc_count.value, allocated);
+        } else {
+            let mut rest = truth.iter();
+            let part = found.iter().all(|size| rest.any(|other| other == size));
+            assert!(part, "{found:?} is no part of {truth:?}");
+        }
+    };
+    let mut allocated = 0.0;
+    for (number, step) in steps.iter().enumerate() {
+        match *step {
+            Step::Allocate(by, size, align) => {
+                twin.add(Block::new(by, size, align, number as u8));
+                allocated += 1.0;
+            }
+            Step::Resize(which, size) => {
+                if let Some(mut block) = twin.take(which) {
+                    block.resize(size);
+                    twin.add(block);
+                    allocated += 1.0;
+                }
+            }
+            Step::FailToResize(which, size) => {
+                if let Some(mut block) = twin.take(which) {
+                    // Slots need no inner allocator, so it may succeed.
+                    allocated += f64::from(failing(|| block.try_resize(size)));
+                    twin.add(block);
+                }
+            }
+            Step::Free(which) => {
+                if let Some(block) = twin.take(which) {
+                    block.free();
+                }
+            }
+        }
+        if number % 16 == 0 {
+            compare(allocated);
+        }
+    }
+    compare(allocated);
+    while let Some(block) = twin.take(0) {
+        block.free();
+    }
+    compare(allocated);
+}
+
+#[test]
+fn random_programs_agree_with_a_naive_twin() {
+    let _one = one_at_a_time();
+    let config = Config { cases: 250, failure_persistence: None, ..Config::default() };
+    let random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut runner = TestRunner::new_with_rng(config, random);
+    let result = runner.run(&(steps(), prop::sample::select(vec![1, 64, 4096])), |(steps, r)| {
+        FAILS.store(false, Ordering::Relaxed);
+        run(&steps, r);
+        Ok(())
+    });
+    result.unwrap_or_else(|error| panic!("{error}"));
+}

@@ -1,0 +1,16 @@
+//! The battery over jemalloc.
+#![cfg(all(feature = "profiling", unix))]
+
+#[path = "common/battery.rs"]
+mod battery;
+mod common;
+
+use tikv_jemallocator::Jemalloc;
+
+#[global_allocator]
+static ALLOC: heapdrift::Alloc<Jemalloc> = heapdrift::Alloc::new(Jemalloc);
+
+#[test]
+fn threads_that_free_each_others_blocks_get_right_contents_and_estimates() {
+    battery::run();
+}
