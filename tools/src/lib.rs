@@ -1,1 +1,56 @@
 //! Reads heapdrift dumps: tables, flamegraphs, exports.
+//!
+//! The `heapdrift` command is a thin shell over this library. The way of the data is short:
+//!
+//! ```text
+//! dump ── heapdrift::dump::read ──> Snapshot        addresses and estimates
+//! Snapshot ── Symbolizer::symbolize ──> Symbolized  names and estimates
+//! Symbolized ── top::table ──> rows ── top::render ──> text
+//!            ── fold::lines ──> folded stacks
+//!            ── flamegraph::write ──> SVG
+//! ```
+//!
+//! Everything after [`Symbolizer`] is a pure function of a [`Symbolized`], so a program can also
+//! draw its own heap without a file in between:
+//!
+//! ```no_run
+//! use heapdrift_tools::{By, Metric, Symbolizer, flamegraph, symbolizer, top};
+//!
+//! # fn snapshot() -> heapdrift::Snapshot { heapdrift::Snapshot::default() }
+//! # fn main() -> std::io::Result<()> {
+//! let snapshot: heapdrift::Snapshot = snapshot(); // profiler.snapshot(), or heapdrift::dump::read
+//! let mut symbolizer = Symbolizer::new(symbolizer::Options::default());
+//! let heap = symbolizer.symbolize(&snapshot);
+//! for warning in symbolizer.take_warnings() {
+//!     eprintln!("warning: {warning}");
+//! }
+//! flamegraph::write(&heap, Metric::LiveBytes, "flamegraph.svg".as_ref())?;
+//! let rows = top::table(&heap, &By::Function, Metric::LiveBytes);
+//! print!("{}", top::render(&heap, &By::Function, Metric::LiveBytes, &rows, 20));
+//! # Ok(())
+//! # }
+//! ```
+#![forbid(unsafe_code)]
+
+mod async_names;
+mod binary;
+pub mod cli;
+mod commands;
+mod error;
+pub mod flamegraph;
+pub mod fold;
+pub mod info;
+pub mod metric;
+pub mod names;
+pub mod output;
+pub mod series;
+pub mod symbolized;
+pub mod symbolizer;
+pub mod top;
+pub mod units;
+
+pub use error::Error;
+pub use metric::Metric;
+pub use symbolized::Symbolized;
+pub use symbolizer::Symbolizer;
+pub use top::By;

@@ -1,2 +1,9 @@
 //! The `heapdrift` command.
-fn main() {}
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    heapdrift_tools::cli::run()
+}

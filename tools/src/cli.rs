@@ -1,0 +1,222 @@
+//! The command line. What each command does stands in `commands`; here is how it is spelled.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::top::By;
+use crate::{Error, Metric, Symbolizer, commands, symbolizer};
+
+#[derive(Parser, Debug)]
+#[command(
+    name = "heapdrift",
+    version,
+    about = "Reads heapdrift dumps: tables, flamegraphs, exports",
+    after_help = "Examples:\n  \
+        heapdrift info app.heap.json.gz\n  \
+        heapdrift top app.heap.json.gz --by crate\n  \
+        heapdrift flamegraph app.heap.json.gz -o out.svg\n\n\
+        Exit status: 0 fine, 2 bad usage or unreadable input."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// What a dump is: binary, interval, samples, losses, totals with ±
+    #[command(after_help = "Examples:\n  \
+        heapdrift info app.heap.json.gz\n  \
+        heapdrift info --json app.heap.json.gz | jq .live_bytes.value")]
+    Info(Info),
+    /// A table of self and total, each with its standard error
+    #[command(after_help = "Examples:\n  \
+        heapdrift top app.heap.json.gz\n  \
+        heapdrift top app.heap.json.gz --by crate --metric peak-bytes\n  \
+        heapdrift top app.heap.json.gz --by label:route -n 5\n  \
+        heapdrift top app.heap.json.gz --json | jq '.rows[0]'\n\n\
+        self belongs to the innermost function of a stack, after the frames of allocator and\n\
+        profiler are cut off; total counts a name once in each stack.")]
+    Top(Top),
+    /// An SVG flamegraph; labels are frames next to the root
+    #[command(after_help = "Examples:\n  \
+        heapdrift flamegraph app.heap.json.gz -o out.svg\n  \
+        heapdrift flamegraph app.heap.json.gz --metric peak-bytes -o peak.svg\n  \
+        heapdrift flamegraph host1/*.gz host2/*.gz -o both.svg\n\n\
+        Several dumps: those of one process (the same session) are a series, of which the last is\n\
+        drawn, because each holds what the ones before held; different processes are summed.")]
+    Flamegraph(Flamegraph),
+    /// For other programs
+    #[command(after_help = "Examples:\n  \
+        heapdrift export --format folded app.heap.json.gz -o app.folded\n  \
+        heapdrift export --format folded app.heap.json.gz -o - | inferno-flamegraph > out.svg\n\n\
+        folded: one line a stack, root first, `;` between, labels as the first frames, values\n\
+        rounded to whole bytes or objects. A `;` inside a name becomes `:`.")]
+    Export(Export),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Info {
+    /// The dump
+    pub(crate) dump: PathBuf,
+    /// As one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) names: Names,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Top {
+    /// The dump
+    pub(crate) dump: PathBuf,
+    /// What a row is: function, crate, line, stack or label:KEY
+    #[arg(long, default_value = "function", value_name = "WHAT")]
+    pub(crate) by: By,
+    /// What is counted
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) metric: Metric,
+    /// How many rows, 0 for all [default: 20, with --json all]
+    #[arg(short = 'n', value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// As one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) names: Names,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Flamegraph {
+    /// The dumps
+    #[arg(required = true, value_name = "DUMP")]
+    pub(crate) dumps: Vec<PathBuf>,
+    /// The file to write, - for standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// What is counted
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) metric: Metric,
+    #[command(flatten)]
+    pub(crate) names: Names,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Export {
+    /// The dump
+    pub(crate) dump: PathBuf,
+    /// The format
+    #[arg(long, value_enum)]
+    pub(crate) format: Format,
+    /// The file to write, - for standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// What is counted
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) metric: Metric,
+    #[command(flatten)]
+    pub(crate) names: Names,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub(crate) enum Format {
+    /// Folded stacks, for inferno, flamegraph.pl, speedscope, Firefox Profiler
+    Folded,
+}
+
+/// Where names come from: the same for every command that needs them.
+#[derive(Args, Debug)]
+pub(crate) struct Names {
+    /// An executable or library of the recorded process, used only if its build-id is the
+    /// recorded one; may be repeated
+    #[arg(long = "binary", value_name = "PATH", help_heading = "Names")]
+    binaries: Vec<PathBuf>,
+    /// A directory with separate debug files, besides /usr/lib/debug; may be repeated
+    #[arg(long = "debug-dir", value_name = "DIR", help_heading = "Names")]
+    debug_dirs: Vec<PathBuf>,
+    /// Keep the frames of allocator and profiler at the innermost end
+    #[arg(long, help_heading = "Names")]
+    full_stacks: bool,
+}
+
+impl Names {
+    pub(crate) fn symbolizer(self) -> Symbolizer {
+        Symbolizer::new(symbolizer::Options {
+            binaries: self.binaries,
+            debug_dirs: self.debug_dirs,
+            full_stacks: self.full_stacks,
+            progress: true,
+        })
+    }
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let done = match cli.command {
+        Command::Info(args) => commands::info(args),
+        Command::Top(args) => commands::top(args),
+        Command::Flamegraph(args) => commands::flamegraph(args),
+        Command::Export(args) => commands::export(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &Error) -> ExitCode {
+    say("error", anstyle::AnsiColor::Red, &error.to_string());
+    ExitCode::from(2)
+}
+
+/// One line on standard error.
+pub(crate) fn say(what: &str, color: anstyle::AnsiColor, text: &str) {
+    let style = anstyle::Style::new().bold().fg_color(Some(color.into()));
+    let line = crate::top::printable(text);
+    // Standard error may be closed: there is nobody left to tell.
+    let _ = writeln!(anstream::stderr(), "{style}{what}:{style:#} {line}");
+}
+
+/// Help and version as clap prints them; what is wrong with the arguments as one line.
+fn usage(error: &clap::Error) -> ExitCode {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    ) {
+        let _ = error.print();
+        return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+    }
+    let text = error.render().to_string();
+    // The first paragraph says what is wrong; usage and tips follow.
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let line = first.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = line.strip_prefix("error: ").unwrap_or(&line);
+    say("error", anstyle::AnsiColor::Red, &format!("{line} (heapdrift --help tells more)"));
+    ExitCode::from(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent_and_every_command_has_examples() {
+        let mut command = super::Cli::command();
+        command.clone().debug_assert();
+        for sub in command.get_subcommands_mut().filter(|s| s.get_name() != "help") {
+            let help = sub.render_help().to_string();
+            assert!(help.contains("Examples:\n"), "{}", sub.get_name());
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Numbers for people: bytes in binary units, counts with separators, estimates with their ±.
+
+use heapdrift::Estimate;
+
+/// `12.3 MiB`. Below 1 KiB, and for counts, whole numbers: `1,024`.
+pub fn amount(value: f64, bytes: bool) -> String {
+    if bytes { self::bytes(value) } else { count(value) }
+}
+
+/// An estimate in its unit: `12.3 MiB ± 512.0 KiB`, `1,024 ± 3`.
+pub fn estimate(estimate: Estimate, bytes: bool) -> String {
+    format!("{} ± {}", amount(estimate.value, bytes), amount(estimate.std_error, bytes))
+}
+
+/// Bytes in the largest binary unit of which there is at least one.
+pub fn bytes(value: f64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if value.abs() < 1024.0 {
+        return format!("{value:.0} B");
+    }
+    let mut scaled = value / 1024.0;
+    let mut unit = 0;
+    // 1023.95 would be printed as 1024.0.
+    while scaled.abs() >= 1023.95 && unit + 1 < UNITS.len() {
+        scaled /= 1024.0;
+        unit += 1;
+    }
+    format!("{scaled:.1} {}", UNITS[unit])
+}
+
+/// A rounded number with `,` between thousands.
+pub fn count(value: f64) -> String {
+    let digits = format!("{:.0}", value.abs());
+    let mut text = String::with_capacity(digits.len() * 4 / 3 + 1);
+    if value < 0.0 && digits != "0" {
+        text.push('-');
+    }
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A share of a whole: `12.3%`, or nothing where the whole is 0.
+pub fn percent(part: f64, whole: f64) -> String {
+    if whole > 0.0 { format!("{:.1}%", 100.0 * part / whole) } else { String::new() }
+}
+
+/// Milliseconds as `2 h 05 min`, `3 min 12 s`, `12.3 s`.
+pub fn duration_ms(ms: u64) -> String {
+    let seconds = ms / 1000;
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{:.1} s", ms as f64 / 1000.0),
+        (0, 0, _) => format!("{minutes} min {:02} s", seconds % 60),
+        (0, _, _) => format!("{hours} h {minutes:02} min"),
+        _ => format!("{days} d {hours:02} h"),
+    }
+}
+
+/// A moment in UTC: `2026-01-31 12:00:00 UTC`; a dump may come from another time zone.
+pub fn unix_ms(ms: u64) -> String {
+    i64::try_from(ms)
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
+        .map_or_else(|| format!("{ms} ms since 1970"), |t| t.strftime("%F %T UTC").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_take_the_largest_unit_that_fits() {
+        assert_eq!(bytes(0.0), "0 B");
+        assert_eq!(bytes(1023.0), "1023 B");
+        assert_eq!(bytes(1536.0), "1.5 KiB");
+        assert_eq!(bytes((1 << 20) as f64 - 1.0), "1.0 MiB");
+        assert_eq!(bytes(f64::MAX).split_whitespace().last(), Some("EiB"));
+    }
+
+    #[test]
+    fn counts_are_grouped() {
+        assert_eq!(count(0.4), "0");
+        assert_eq!(count(-0.4), "0");
+        assert_eq!(count(999.6), "1,000");
+        assert_eq!(count(-1_234_567.0), "-1,234,567");
+    }
+
+    #[test]
+    fn durations_have_two_units_at_most() {
+        assert_eq!(duration_ms(12_345), "12.3 s");
+        assert_eq!(duration_ms(192_000), "3 min 12 s");
+        assert_eq!(duration_ms(7_500_000), "2 h 05 min");
+        assert_eq!(duration_ms(90_000_000), "1 d 01 h");
+    }
+
+    #[test]
+    fn absurd_times_are_no_panic() {
+        assert_eq!(unix_ms(0), "1970-01-01 00:00:00 UTC");
+        assert!(unix_ms(u64::MAX).contains("ms since 1970"));
+    }
+}
