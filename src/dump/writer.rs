@@ -13,8 +13,8 @@ use serde::Serialize;
 use super::{FORMAT, VERSION};
 use crate::Snapshot;
 
-/// Level 1 of 9. On a dump of 100,000 samples over 10,000 stacks level 6 took 3.9 times as long
-/// and gave a file 17% smaller; a service would rather have the time.
+/// Level 1 of 9. On a dump of 90,000 samples over 10,000 stacks (6.4 MB of JSON) level 6 took 92 ms
+/// instead of 9 and gave a file 26% smaller; a service would rather have the time.
 const COMPRESSION: Compression = Compression::fast();
 
 /// Why a dump was not written. The file that was there before, if any, is intact.

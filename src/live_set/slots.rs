@@ -79,7 +79,7 @@ fn class_for(layout: Layout) -> Option<usize> {
         FINE_CLASSES + 8 * doubling as usize + eighth
     };
     // Slots are aligned to the largest power of two that divides their size, since spans are.
-    while class < CLASSES && SIZES[class] as usize % align != 0 {
+    while class < CLASSES && !(SIZES[class] as usize).is_multiple_of(align) {
         class += 1;
     }
     (class < CLASSES).then_some(class)

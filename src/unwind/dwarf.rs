@@ -152,6 +152,31 @@ impl Dwarf {
     }
 }
 
+/// The part of the own stack that is in use: all that a walk may read.
+#[derive(Clone, Copy)]
+struct Bounds {
+    bottom: u64,
+    top: u64,
+}
+
+impl Bounds {
+    fn contain(self, address: u64) -> bool {
+        address >= self.bottom
+            && address.checked_add(8).is_some_and(|end| end <= self.top)
+            && address.is_multiple_of(8)
+    }
+
+    #[inline]
+    fn read(self, address: u64) -> Result<u64, ()> {
+        if !self.contain(address) {
+            return Err(());
+        }
+        // SAFETY: between the stack pointer and the end of this thread's stack: mapped, and not
+        // written by anybody else.
+        Ok(unsafe { (address as *const u64).read_volatile() })
+    }
+}
+
 impl Engine {
     fn walk(
         &mut self,
@@ -161,18 +186,10 @@ impl Engine {
         stack: Range<usize>,
         modules: &Modules,
     ) {
-        let bottom = registers.sp();
-        let top = stack.end as u64;
-        let mut read = |address: u64| {
-            if address < bottom || address > top - 8 || address % 8 != 0 {
-                return Err(());
-            }
-            // SAFETY: between the stack pointer and the end of this thread's stack: mapped, and
-            // not written by anybody else.
-            Ok(unsafe { (address as *const u64).read_volatile() })
-        };
+        let bounds = Bounds { bottom: registers.sp(), top: stack.end as u64 };
+        let mut read = |address| bounds.read(address);
         let mut frame = FrameAddress::from_instruction_pointer(ip);
-        let mut sp = bottom;
+        let mut sp = bounds.bottom;
         loop {
             let address = frame.address_for_lookup();
             if !modules.is_permanent(address) && !self.learn(address, captured, modules) {
@@ -248,4 +265,46 @@ fn framehop_module(tables: UnwindTables) -> Module<Tables> {
         ..ExplicitModuleSectionInfo::default()
     };
     Module::new(String::new(), tables.range.0..tables.range.1, tables.bias, sections)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sampler::Random;
+
+    #[test]
+    fn nothing_outside_the_bounds_is_read() {
+        let bounds = Bounds { bottom: 0x1000, top: 0x2000 };
+        for inside in [0x1000, 0x1008, 0x1ff8] {
+            assert!(bounds.contain(inside));
+        }
+        for outside in [0, 0xff8, 0x1001, 0x1ff9, 0x1ffc, 0x2000, u64::MAX, u64::MAX - 7] {
+            assert_eq!(bounds.read(outside), Err(()));
+        }
+    }
+
+    /// Walks from any instruction of this program with any registers: rules that do not fit the
+    /// stack at all. A read outside of it would end the process.
+    #[test]
+    fn walks_with_wrong_registers_end_by_themselves() {
+        let modules = Modules::new().unwrap();
+        let dwarf = Dwarf::new(1, &modules);
+        let stack = crate::sys::own_stack().unwrap();
+        let (start, end) = modules.tables(0).range;
+        let mut random = Random::new(17, 0);
+        let here = &raw const random as u64;
+        for round in 0..20_000 {
+            let ip = start + random.next() % (end - start);
+            let sp = here + random.next() % (stack.end as u64 - here);
+            let fp = if round % 2 == 0 { random.next() } else { sp + random.next() % 4096 };
+            // On both architectures: what leads to the caller, the stack and the frame pointer.
+            let registers = arch::Registers::new(ip, sp, fp);
+            let mut captured = Captured::new();
+            captured.limit = 64;
+            // SAFETY: nobody else uses this unwinder.
+            let engine = unsafe { &mut *dwarf.seats[0].engine.get() };
+            engine.walk(&mut captured, ip, registers, stack.clone(), &modules);
+            assert!(captured.frames().len() <= 64);
+        }
+    }
 }

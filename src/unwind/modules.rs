@@ -117,13 +117,9 @@ impl Modules {
     }
 
     fn add_loaded(&self) {
-        #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-        {
-            // SAFETY: the callback matches the declared type, and `self` outlives the call.
-            unsafe {
-                libc::dl_iterate_phdr(Some(on_loaded), std::ptr::from_ref(self).cast_mut().cast());
-            }
-        }
+        let this = std::ptr::from_ref(self).cast_mut().cast();
+        // SAFETY: the callback matches the declared type, and `self` outlives the call.
+        unsafe { libc::dl_iterate_phdr(Some(on_loaded), this) };
     }
 
     fn entry(&self, module: u32) -> &Entry {
@@ -240,20 +236,20 @@ impl Modules {
     fn add_found(&self, found: &FoundObject) -> Option<u32> {
         // SAFETY: glibc hands out the link map of a module that code is running in, so it stays.
         let link_map = unsafe { found.link_map.cast::<LinkMap>().as_ref() }?;
-        // SAFETY: a string of the loader, or null.
-        let path = unsafe { link_map.name.as_ref().map(|name| CStr::from_ptr(name)) };
+        // SAFETY: a string of the loader.
+        let path = unsafe { text(link_map.name) };
         let header = found.start.cast::<ElfHeader>();
         // SAFETY: the ELF header is at the start of the first segment in practice; its magic is
         // checked before anything is believed.
         let header = unsafe { header.as_ref() }?;
-        if header.ident[..4] != *b"\x7fELF" || header.header_size as usize != size_of::<Header>() {
+        let is_elf = header.e_ident.starts_with(b"\x7fELF");
+        if !is_elf || usize::from(header.e_phentsize) != size_of::<Header>() {
             return None;
         }
-        let headers = (found.start as usize + header.header_offset as usize) as *const Header;
+        let headers = found.start.wrapping_byte_add(header.e_phoff as usize).cast::<Header>();
         // SAFETY: the program headers follow the ELF header in the first segment.
-        let headers = unsafe { std::slice::from_raw_parts(headers, header.header_count as usize) };
-        let module =
-            Found { path: path.map_or(b"", CStr::to_bytes), bias: link_map.bias as u64, headers };
+        let headers = unsafe { std::slice::from_raw_parts(headers, header.e_phnum.into()) };
+        let module = Found { path, bias: link_map.bias as u64, headers };
         let identity = Identity {
             link_map: found.link_map as u64,
             start: found.start as u64,
@@ -263,26 +259,7 @@ impl Modules {
     }
 }
 
-#[cfg(target_pointer_width = "64")]
-type Header = libc::Elf64_Phdr;
-#[cfg(target_pointer_width = "32")]
-type Header = libc::Elf32_Phdr;
-
-/// The part of an ELF header that leads to the program headers.
-#[repr(C)]
-struct ElfHeader {
-    ident: [u8; 16],
-    kind: u16,
-    machine: u16,
-    version: u32,
-    entry: usize,
-    header_offset: usize,
-    section_offset: usize,
-    flags: u32,
-    size: u16,
-    header_size: u16,
-    header_count: u16,
-}
+use libc::{Elf64_Ehdr as ElfHeader, Elf64_Phdr as Header};
 
 /// The public beginning of the loader's `struct link_map`.
 #[repr(C)]
@@ -291,7 +268,7 @@ struct LinkMap {
     name: *const c_char,
 }
 
-/// glibc's `struct dl_find_object`.
+/// glibc's `struct dl_find_object`, of the architectures that do not add a data base to it.
 #[repr(C)]
 struct FoundObject {
     flags: u64,
@@ -312,14 +289,22 @@ impl Default for FoundObject {
 type FindObject = unsafe extern "C" fn(*mut c_void, *mut FoundObject) -> c_int;
 
 fn find_object() -> Option<FindObject> {
-    // The struct's layout differs where the ABI carries a data base register; not on these.
-    if !cfg!(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))) {
-        return None;
-    }
     // SAFETY: a lookup by name.
     let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"_dl_find_object".as_ptr()) };
     // SAFETY: null is `None`; otherwise glibc's function of this type.
     unsafe { std::mem::transmute::<*mut c_void, Option<FindObject>>(symbol) }
+}
+
+/// The bytes of a C string, or none of a null pointer.
+///
+/// # Safety
+/// The string stays for `'a`.
+unsafe fn text<'a>(string: *const c_char) -> &'a [u8] {
+    if string.is_null() {
+        return b"";
+    }
+    // SAFETY: not null, and the caller vouches for the rest.
+    unsafe { CStr::from_ptr(string) }.to_bytes()
 }
 
 /// A module as the loader describes it.
@@ -425,7 +410,6 @@ impl Entry {
     }
 }
 
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
 unsafe extern "C" fn on_loaded(
     info: *mut libc::dl_phdr_info,
     _size: usize,
@@ -440,9 +424,8 @@ unsafe extern "C" fn on_loaded(
     }
     // SAFETY: the loader's own headers of a loaded module.
     let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
-    // SAFETY: a string of the loader, or null.
-    let path = unsafe { info.dlpi_name.as_ref().map(|name| CStr::from_ptr(name)) };
-    let mut path = path.map_or(&b""[..], CStr::to_bytes);
+    // SAFETY: a string of the loader.
+    let mut path = unsafe { text(info.dlpi_name) };
     // The executable comes first, without a name.
     let executable = std::env::current_exe().unwrap_or_default();
     if path.is_empty() && modules.len() == 0 {

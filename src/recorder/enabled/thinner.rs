@@ -50,7 +50,12 @@ impl Thinner {
 
     /// Sweeps all that is left.
     pub(super) fn finish(&self, live: &Live, shard: usize) {
-        while self.sweeping.load(Ordering::Relaxed) && self.sweep(live, shard) {}
+        let going_on = || self.sweeping.load(Ordering::Relaxed);
+        while going_on() {
+            if !self.sweep(live, shard) {
+                return;
+            }
+        }
     }
 
     /// Sweeps one batch; `false` when there was nothing left for this thread.
