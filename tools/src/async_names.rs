@@ -45,6 +45,8 @@ fn collect(
             Id::DebugInfo
             | Id::DebugAbbrev
             | Id::DebugStr
+            // Only its headers, without which gimli gives no unit.
+            | Id::DebugLine
             | Id::DebugLineStr
             | Id::DebugStrOffsets => object
                 .section_by_name(id.name())
