@@ -160,7 +160,9 @@ impl Profiler {
 impl Drop for Profiler {
     fn drop(&mut self) {
         if std::process::id() != self.process {
-            // A forked child: there is no thread to join, and the dump is the parent's to write.
+            // A forked child: there is no thread to stop and join, and the dump is the parent's to
+            // write. Stopping would reach the parent's thread: the socket is shared with it.
+            std::mem::forget(self.reporter.take());
             return;
         }
         drop(self.reporter.take());

@@ -4,7 +4,7 @@
 //! takes glibc's allocator out of its single-threaded mode, which costs a program 8% to 15%.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,8 @@ impl Reporter {
         let waker = Arc::new(Waker::new(config.signal)?);
         let period = (!config.diff_every.is_zero()).then_some(config.diff_every);
         let thread = thread::Builder::new().name("heapdrift".into()).spawn({
-            let (waker, shared) = (Arc::clone(&waker), Arc::clone(shared));
+            // Weak: in a forked child this thread does not exist, and would keep the session.
+            let (waker, shared) = (Arc::clone(&waker), Arc::downgrade(shared));
             move || Session::muted(|| report(&waker, &shared, period))
         })?;
         Ok(Self { waker, thread: Some(thread) })
@@ -52,14 +53,19 @@ impl Drop for Reporter {
     }
 }
 
-fn report(waker: &Waker, shared: &Shared, period: Option<Duration>) {
+fn report(waker: &Waker, shared: &Weak<Shared>, period: Option<Duration>) {
+    let write_dump = |reason| {
+        if let Some(shared) = shared.upgrade() {
+            shared.write_dump(reason);
+        }
+    };
     let mut due = period.map(|period| Instant::now() + period);
     loop {
         match waker.wait(due) {
             Wake::Stop => return,
-            Wake::Signal => shared.write_dump("signal"),
+            Wake::Signal => write_dump("signal"),
             Wake::Timeout => {
-                shared.write_dump("periodic");
+                write_dump("periodic");
                 // Periods that passed while the dump was written are skipped, not queued.
                 due = period.map(|period| Instant::now() + period);
             }

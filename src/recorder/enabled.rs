@@ -399,8 +399,11 @@ unsafe fn move_or_resize(
 /// A session, as its owner holds it.
 pub(crate) struct Session {
     /// Snapshots one after the other: each takes memory for itself.
-    snapshots: Mutex<u64>,
+    one_snapshot: Mutex<()>,
+    snapshots: AtomicU64,
     facts: snapshot::Facts,
+    /// The process that started.
+    process: u32,
 }
 
 impl std::fmt::Debug for Session {
@@ -440,7 +443,13 @@ impl Session {
         RECORDER.set_interval(Interval::from_bytes(config.interval_bytes));
         RECORDER.live.store(Box::into_raw(Box::new(live)), Ordering::SeqCst);
         let number = RECORDER.last_session.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1);
-        Ok((Self { snapshots: Mutex::new(0), facts }, number, RECORDER.next_random()))
+        let session = Self {
+            one_snapshot: Mutex::new(()),
+            snapshots: AtomicU64::new(0),
+            facts,
+            process: std::process::id(),
+        };
+        Ok((session, number, RECORDER.next_random()))
     }
 
     /// Whether allocations are being sampled.
@@ -451,11 +460,17 @@ impl Session {
     /// What is recorded now.
     pub(crate) fn snapshot(&self, reason: &str) -> Snapshot {
         Self::muted(|| {
-            let mut sequence = self.snapshots.lock();
-            *sequence += 1;
-            RECORDER.enter().map(|entered| entered.live.snapshot(&self.facts, *sequence, reason))
+            // In a forked child the thread that held the lock may not exist.
+            let _one = (!self.is_in_child()).then(|| self.one_snapshot.lock());
+            let sequence = self.snapshots.fetch_add(1, Ordering::Relaxed) + 1;
+            RECORDER.enter().map(|entered| entered.live.snapshot(&self.facts, sequence, reason))
         })
         .unwrap_or_default()
+    }
+
+    /// Whether this is a forked child of the process that started, with only one of its threads.
+    fn is_in_child(&self) -> bool {
+        std::process::id() != self.process
     }
 
     /// The counters now.
@@ -493,9 +508,11 @@ impl Drop for Session {
         RECORDER.session_number.store(0, Ordering::SeqCst);
         let live = RECORDER.live.swap(std::ptr::null_mut(), Ordering::SeqCst);
         // SeqCst: see `Recorder::enter`. Threads are inside for microseconds. In a forked child
-        // some never leave; then the tables stay, which is the lesser evil.
+        // some never leave, and it is no use to wait; then the tables stay, which is the lesser
+        // evil.
         let all_out = || RECORDER.inside.iter().all(|inside| inside.0.load(Ordering::SeqCst) == 0);
-        let waited = (0..2000).any(|_| {
+        let patience_ms = if self.is_in_child() { 1 } else { 2000 };
+        let waited = (0..patience_ms).any(|_| {
             all_out() || {
                 std::thread::sleep(std::time::Duration::from_millis(1));
                 false

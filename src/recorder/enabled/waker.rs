@@ -33,7 +33,13 @@ impl Waker {
         let handler = signal
             .map(|signal| {
                 let end = OwnedFd::from(sender.try_clone()?);
+                let process = std::process::id();
                 let write = move || {
+                    // A forked child inherits the handler and the socket; the thread that waits is
+                    // its parent's, which was not signalled.
+                    if std::process::id() != process {
+                        return;
+                    }
                     // SAFETY: `write` is async-signal-safe; a full socket has woken the thread
                     // already, so its error is of no interest. `errno` is kept by the registry.
                     let _ = unsafe { libc::write(end.as_raw_fd(), c"s".as_ptr().cast(), 1) };
