@@ -5,14 +5,14 @@
 //! (`DW_AT_linkage_name`). blazesym and addr2line give the second only, so this reads the pairs.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::File;
 use std::path::Path;
 
 use gimli::{AttributeValue, EndianSlice, RunTimeEndian};
 use object::{Object as _, ObjectSection as _, ReadCache};
 
-use crate::names::Kind;
+use crate::names::{Closures, Kind};
 
 /// Debug information above this many bytes is not searched: closures then keep their names. At
 /// about 200 MB/s it would take longer than people wait.
@@ -22,17 +22,18 @@ type Reader<'a> = EndianSlice<'a, RunTimeEndian>;
 
 /// The kind of each of `symbols` that is an async body, by the debug information in `file`. What
 /// cannot be read tells nothing: the result is then empty or incomplete.
-pub(crate) fn kinds(file: &Path, symbols: &HashSet<String>) -> HashMap<String, Kind> {
-    let mut kinds = HashMap::new();
+pub(crate) fn kinds(file: &Path, symbols: &HashSet<String>) -> Closures {
+    let mut kinds = Closures::default();
     let _ = collect(file, symbols, &mut kinds);
+    for symbol in symbols {
+        if !kinds.knows(symbol) {
+            kinds.insert(symbol.clone(), None);
+        }
+    }
     kinds
 }
 
-fn collect(
-    file: &Path,
-    symbols: &HashSet<String>,
-    kinds: &mut HashMap<String, Kind>,
-) -> Option<()> {
+fn collect(file: &Path, symbols: &HashSet<String>, kinds: &mut Closures) -> Option<()> {
     let cache = ReadCache::new(File::open(file).ok()?);
     let object = object::File::parse(&cache).ok()?;
     if object.section_by_name(".debug_info")?.size() > MAX_DEBUG_INFO_BYTES {
@@ -72,7 +73,7 @@ fn of_unit<'a>(
     dwarf: &gimli::Dwarf<Reader<'a>>,
     unit: &gimli::Unit<Reader<'a>>,
     symbols: &HashSet<String>,
-    kinds: &mut HashMap<String, Kind>,
+    kinds: &mut Closures,
 ) -> gimli::Result<()> {
     let mut entries = unit.entries();
     while let Some(entry) = entries.next_dfs()? {
@@ -90,7 +91,7 @@ fn of_unit<'a>(
             && let Ok(symbol) = std::str::from_utf8(symbol)
             && symbols.contains(symbol)
         {
-            kinds.insert(symbol.to_owned(), kind);
+            kinds.insert(symbol.to_owned(), Some(kind));
         }
     }
     Ok(())

@@ -7,6 +7,8 @@
 //! - generic arguments stay, unless the name is longer than [`LONG`] characters: then each list of
 //!   them is `<…>`. What follows them always stays.
 
+use std::collections::HashMap;
+
 use crate::symbolized::file_name;
 
 /// Above this many characters the generic arguments of a name are left out.
@@ -38,7 +40,7 @@ impl Kind {
         }
     }
 
-    fn text(self) -> &'static str {
+    pub(crate) fn text(self) -> &'static str {
         match self {
             Self::AsyncFn => "{async}",
             Self::AsyncBlock => "{async block}",
@@ -47,10 +49,45 @@ impl Kind {
     }
 }
 
-/// The readable form of a symbol of either Rust mangling, of C++ or C.
-pub fn readable(symbol: &str, kind: Option<Kind>) -> String {
-    let name = demangled(symbol).unwrap_or_else(|| symbol.to_owned());
-    shortened(with_kind(name.replace("{{closure}}", "{closure}"), kind))
+/// What is known about the closures of a module.
+#[derive(Clone, Debug, Default)]
+pub struct Closures {
+    by_symbol: HashMap<String, Kind>,
+    /// By demangled name. `None`: the legacy mangling gives closures of different kinds one name.
+    by_name: HashMap<String, Option<Kind>>,
+}
+
+impl Closures {
+    /// Takes down that the closure with this symbol is of this kind; `None` is a plain closure.
+    pub fn insert(&mut self, symbol: String, kind: Option<Kind>) {
+        if let Some(name) = demangled(&symbol) {
+            let known = self.by_name.entry(name).or_insert(kind);
+            if *known != kind {
+                *known = None;
+            }
+        }
+        if let Some(kind) = kind {
+            self.by_symbol.insert(symbol, kind);
+        }
+    }
+
+    /// Whether the kind of this symbol is known.
+    pub(crate) fn knows(&self, symbol: &str) -> bool {
+        self.by_symbol.contains_key(symbol)
+    }
+
+    /// How many async bodies are known.
+    pub(crate) fn len(&self) -> usize {
+        self.by_symbol.len()
+    }
+}
+
+/// The readable form of a symbol of either Rust mangling, of C++ or C. `kind` is what this very
+/// function is, where the caller knows better than `closures`.
+pub fn readable(symbol: &str, kind: Option<Kind>, closures: &Closures) -> String {
+    let Some(name) = demangled(symbol) else { return shortened(symbol.to_owned()) };
+    let kind = kind.or_else(|| closures.by_symbol.get(symbol).copied());
+    shortened(with_kinds(&name, kind, closures))
 }
 
 /// The demangled symbol, if it is mangled at all.
@@ -61,7 +98,7 @@ pub fn demangled(symbol: &str) -> Option<String> {
         let name = format!("{name:#}");
         let end = name.rfind(['>', '}', ':']).map_or(0, |at| at + 1);
         let end = name[end..].find('.').map_or(name.len(), |dot| end + dot);
-        return Some(name[..end].to_owned());
+        return Some(name[..end].replace("{{closure}}", "{closure}"));
     }
     if symbol.starts_with("_Z") {
         let options = cpp_demangle::DemangleOptions::new().no_return_type();
@@ -71,100 +108,42 @@ pub fn demangled(symbol: &str) -> Option<String> {
     None
 }
 
-/// Where debug information has only line tables, an inlined function is known by its bare name
-/// (`with_capacity<u8>`). Its source file tells crate and modules: `alloc::raw_vec::with_capacity<u8>`.
-///
-/// `own` is the crate and the file of the function it was inlined into: a package's folder may be
-/// called otherwise than its crate.
-pub fn qualified(bare: &str, file: Option<&str>, own: Option<(&str, &str)>) -> String {
-    let kind = Kind::of_debug_name(bare);
-    let bare = match kind {
-        Some(kind) => kind.text(),
-        None => bare,
-    };
-    let Some(modules) = file.and_then(|file| modules_of(file, own)) else {
-        return shortened(bare.to_owned());
-    };
-    shortened(format!("{modules}::{bare}"))
-}
-
-/// `…/registry/src/index/axum-0.8.1/src/routing/mod.rs` is `axum::routing`.
-fn modules_of(file: &str, own: Option<(&str, &str)>) -> Option<String> {
-    let (package, path) = split_package(file)?;
-    let path = path.strip_suffix(".rs")?;
-    let mut modules = match own {
-        Some((krate, own_file)) if split_package(own_file).is_some_and(|(p, _)| p == package) => {
-            krate.to_owned()
-        }
-        _ => without_version(file_name(package)).replace('-', "_"),
-    };
-    for module in path.split('/').filter(|m| !matches!(*m, "mod" | "lib" | "main" | "")) {
-        modules.push_str("::");
-        modules.push_str(module);
-    }
-    Some(modules)
-}
-
-/// The folder of the package and the path below its `src`.
-fn split_package(file: &str) -> Option<(&str, &str)> {
-    // The registry has a `src` of its own, further up: the last one counts.
-    for folder in ["/src/", "/examples/", "/tests/", "/benches/"] {
-        if let Some(at) = file.rfind(folder) {
-            return Some((&file[..at], &file[at + folder.len()..]));
-        }
-    }
-    None
-}
-
-/// `axum-0.8.1` is `axum`.
-fn without_version(package: &str) -> &str {
-    match package.rsplit_once('-') {
-        Some((name, version)) if version.starts_with(|c: char| c.is_ascii_digit()) => name,
-        _ => package,
-    }
-}
-
-/// A source file without what only tells where it was built, and without the compiler's hash:
-/// `library/alloc/src/vec/mod.rs`, `axum-0.8.1/src/lib.rs`. Other paths stay whole.
-pub fn short_file(file: &str) -> &str {
-    if let Some(rest) = file.strip_prefix("/rustc/")
-        && let Some((_, path)) = rest.split_once('/')
-    {
-        return path;
-    }
-    if let Some(at) = file.find("/rustlib/src/rust/") {
-        return &file[at + "/rustlib/src/rust/".len()..];
-    }
-    for folder in ["/registry/src/", "/git/checkouts/"] {
-        if let Some(at) = file.find(folder)
-            && let Some((_, path)) = file[at + folder.len()..].split_once('/')
-        {
-            return path;
-        }
-    }
-    file
-}
-
-fn with_kind(name: String, kind: Option<Kind>) -> String {
-    let Some(kind) = kind else { return name };
-    // `f::<T>::{closure#0}` in v0, `f::{closure}` in legacy; a second async block is `{closure#1}`.
-    match name.rfind("::{closure") {
-        Some(at) if name.ends_with('}') => {
-            let number = name[at..].trim_end_matches('}').rsplit('#').next().unwrap_or_default();
-            match (kind, number.parse::<u32>()) {
-                (Kind::AsyncBlock | Kind::AsyncClosure, Ok(n)) if n > 0 => {
-                    let text = kind.text().trim_end_matches('}');
-                    format!("{}::{text}#{n}}}", &name[..at])
+/// Names the closures in a path after what they are: the last one by `kind`, those around it by
+/// what is known of their names.
+fn with_kinds(name: &str, kind: Option<Kind>, closures: &Closures) -> String {
+    let mut readable = String::with_capacity(name.len());
+    let mut done = 0;
+    for (at, _) in name.match_indices("::{closure") {
+        let Some(end) = name[at..].find('}').map(|length| at + length + 1) else { break };
+        let kind = match kind {
+            // A plain closure may have the legacy name of an async one.
+            kind if end == name.len() => kind,
+            _ => closures.by_name.get(&name[..end]).copied().flatten(),
+        };
+        readable.push_str(&name[done..at]);
+        match kind {
+            Some(kind) => {
+                // The first block of a function is block 0; numbers tell the others from it.
+                let text = kind.text().trim_end_matches('}');
+                let number = name[at..end - 1].split_once('#').map_or("0", |(_, number)| number);
+                readable.push_str("::");
+                readable.push_str(text);
+                if kind != Kind::AsyncFn && number != "0" {
+                    readable.push('#');
+                    readable.push_str(number);
                 }
-                _ => format!("{}::{}", &name[..at], kind.text()),
+                readable.push('}');
             }
+            None => readable.push_str(&name[at..end]),
         }
-        _ => name,
+        done = end;
     }
+    readable.push_str(&name[done..]);
+    readable
 }
 
 /// Collapses generic arguments where the name is long.
-fn shortened(name: String) -> String {
+pub(crate) fn shortened(name: String) -> String {
     if name.chars().count() <= LONG { name } else { without_generics(&name) }
 }
 
@@ -214,7 +193,7 @@ pub fn crate_of(function: &str, module: &str) -> String {
     crate_of_path(function).map_or_else(|| file_name(module).to_owned(), str::to_owned)
 }
 
-fn crate_of_path(function: &str) -> Option<&str> {
+pub(crate) fn crate_of_path(function: &str) -> Option<&str> {
     if let Some(inside) = function.strip_prefix('<') {
         let (of_type, of_trait) = split_qualified(inside);
         let of_type = crate_of_type(of_type);
@@ -268,145 +247,73 @@ fn crate_of_type(mut of: &str) -> Option<&str> {
     crate_of_path(of)
 }
 
-fn is_std(krate: &str) -> bool {
+pub(crate) fn is_std(krate: &str) -> bool {
     matches!(krate, "core" | "alloc" | "std" | "proc_macro" | "test")
-}
-
-/// What a frame at the innermost end of a stack is to someone who asks where memory went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// Part of the allocator or the profiler, below which no code of interest runs.
-    Machinery,
-    /// The standard library's helpers, cut where machinery is on both sides of them.
-    Std,
-    /// All the rest.
-    Other,
-}
-
-/// What a function by this name is.
-pub(crate) fn role(function: &str) -> Role {
-    const PREFIXES: [&str; 31] = [
-        "__rust_alloc",
-        "__rust_realloc",
-        "__rustc::",
-        "__rdl_",
-        "__rg_",
-        "alloc::alloc::",
-        "<alloc::alloc::Global",
-        "alloc::raw_vec::",
-        "<alloc::raw_vec::",
-        "core::alloc::",
-        "<core::alloc::",
-        "std::alloc::",
-        "<std::alloc::",
-        "std::sys::alloc::",
-        "backtrace::",
-        "framehop::",
-        "<framehop::",
-        "mi_",
-        "_mi_",
-        "je_",
-        "_rjem_",
-        "mimalloc::",
-        "<mimalloc::",
-        "libmimalloc_sys::",
-        "tikv_jemallocator::",
-        "<tikv_jemallocator::",
-        "jemallocator::",
-        "operator new",
-        "_int_malloc",
-        "_int_realloc",
-        "_int_memalign",
-    ];
-    const WHOLE: [&str; 24] = [
-        "malloc",
-        "calloc",
-        "realloc",
-        "reallocarray",
-        "posix_memalign",
-        "aligned_alloc",
-        "memalign",
-        "valloc",
-        "pvalloc",
-        "mallocx",
-        "rallocx",
-        "xallocx",
-        "__libc_malloc",
-        "__libc_calloc",
-        "__libc_realloc",
-        "__libc_memalign",
-        "__GI___libc_malloc",
-        "__GI___libc_realloc",
-        "__posix_memalign",
-        "_mid_memalign",
-        "sysmalloc",
-        "tcache_init",
-        "do_rallocx",
-        "ialloc",
-    ];
-    if is_profiler(function)
-        || PREFIXES.iter().any(|prefix| function.starts_with(prefix))
-        || function.contains(" as core::alloc::")
-        || function.contains(" as alloc::alloc::")
-        || WHOLE.contains(&function)
-    {
-        Role::Machinery
-    } else if crate_of_path(function).is_some_and(is_std) {
-        Role::Std
-    } else {
-        Role::Other
-    }
-}
-
-/// Of the recorder. Label scopes and adaptors run the program's own code and are none of it.
-fn is_profiler(function: &str) -> bool {
-    let Some(path) = function.trim_start_matches(['<', '&']).strip_prefix("heapdrift::") else {
-        return false;
-    };
-    !(path.starts_with("labels::")
-        || path.starts_with("with_labels")
-        || path.contains("LabelScope")
-        || path.contains("Labeled"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn plain(symbol: &str) -> String {
+        readable(symbol, None, &Closures::default())
+    }
+
     #[test]
     fn both_manglings_lose_their_hashes() {
         let legacy = "_ZN4core3ptr85drop_in_place$LT$std..rt..lang_start$LT$$LP$$RP$$GT$..$u7b$$u7b$closure$u7d$$u7d$$GT$17h0123456789abcdefE";
-        assert_eq!(
-            readable(legacy, None),
-            "core::ptr::drop_in_place<std::rt::lang_start<()>::{closure}>"
-        );
+        assert_eq!(plain(legacy), "core::ptr::drop_in_place<std::rt::lang_start<()>::{closure}>");
         let v0 = "_RNCNCINvCs6xxl1lAjzDf_1a5outerjE00B5_";
-        assert_eq!(readable(v0, None), "a::outer::<usize>::{closure#0}::{closure#0}");
-        assert_eq!(readable("_ZN2my7handler17h0123456789abcdefE.llvm.123", None), "my::handler");
-        assert_eq!(readable("_ZN2my7handler17h0123456789abcdefE.cold", None), "my::handler");
+        assert_eq!(plain(v0), "a::outer::<usize>::{closure#0}::{closure#0}");
+        assert_eq!(plain("_ZN2my7handler17h0123456789abcdefE.llvm.123"), "my::handler");
+        assert_eq!(plain("_ZN2my7handler17h0123456789abcdefE.cold"), "my::handler");
     }
 
     #[test]
     fn cpp_and_c_names_are_readable() {
-        assert_eq!(readable("_ZN3foo3barEi", None), "foo::bar(int)");
-        assert_eq!(readable("sqlite3_open", None), "sqlite3_open");
-        assert_eq!(readable("_Znot_mangled", None), "_Znot_mangled");
+        assert_eq!(plain("_ZN3foo3barEi"), "foo::bar(int)");
+        assert_eq!(plain("sqlite3_open"), "sqlite3_open");
+        assert_eq!(plain("_Znot_mangled"), "_Znot_mangled");
     }
 
     #[test]
     fn async_bodies_are_named_after_what_they_are() {
+        let of =
+            |symbol: &str, kind| readable(symbol, Kind::of_debug_name(kind), &Closures::default());
         let outer = "_RNCINvCs6xxl1lAjzDf_1a5outerjE0B3_";
-        assert_eq!(
-            readable(outer, Kind::of_debug_name("{async_fn#0}<usize>")),
-            "a::outer::<usize>::{async}"
-        );
+        assert_eq!(of(outer, "{async_fn#0}<usize>"), "a::outer::<usize>::{async}");
         let block = "_RNCNCINvCs6xxl1lAjzDf_1a5outerjE00B5_";
         assert_eq!(
-            readable(block, Kind::of_debug_name("{async_block#0}<usize>")),
+            of(block, "{async_block#0}<usize>"),
             "a::outer::<usize>::{closure#0}::{async block}"
         );
-        let second = "_ZN2my1f28_$u7b$$u7b$closure$u7d$$u7d$17h0123456789abcdefE";
-        assert_eq!(readable(second, Some(Kind::AsyncFn)), "my::f::{async}");
+        let legacy = "_ZN2my1f28_$u7b$$u7b$closure$u7d$$u7d$17h0123456789abcdefE";
+        assert_eq!(of(legacy, "{async_fn#0}"), "my::f::{async}");
+    }
+
+    #[test]
+    fn the_closures_around_a_closure_are_named_too() {
+        let outer = "_RNCINvCs6xxl1lAjzDf_1a5outerjE0B3_";
+        let block = "_RNCNCINvCs6xxl1lAjzDf_1a5outerjE00B5_";
+        let mut closures = Closures::default();
+        closures.insert(outer.into(), Some(Kind::AsyncFn));
+        assert_eq!(readable(block, None, &closures), "a::outer::<usize>::{async}::{closure#0}");
+        closures.insert(block.into(), Some(Kind::AsyncBlock));
+        assert_eq!(readable(block, None, &closures), "a::outer::<usize>::{async}::{async block}");
+    }
+
+    #[test]
+    fn one_legacy_name_for_two_kinds_of_closures_names_neither() {
+        let symbol = |hash| format!("_ZN2my1f28_$u7b$$u7b$closure$u7d$$u7d$17h{hash}E");
+        let (one, two) = (symbol("0123456789abcdef"), symbol("fedcba9876543210"));
+        let inner = "_ZN2my1f28_$u7b$$u7b$closure$u7d$$u7d$1g17h0123456789abcdefE";
+        let mut closures = Closures::default();
+        closures.insert(one.clone(), Some(Kind::AsyncFn));
+        assert_eq!(readable(inner, None, &closures), "my::f::{async}::g");
+        closures.insert(two.clone(), None);
+        assert_eq!(readable(inner, None, &closures), "my::f::{closure}::g");
+        assert_eq!(readable(&one, None, &closures), "my::f::{async}", "its symbol is its own");
+        assert_eq!(readable(&two, None, &closures), "my::f::{closure}", "and so is this one's");
     }
 
     #[test]
@@ -437,53 +344,5 @@ mod tests {
         assert_eq!(of("<fn() -> u8 as hyper::Service>::call"), "hyper");
         assert_eq!(of("malloc"), "libc.so.6");
         assert_eq!(of("libc.so.6+0x1234"), "libc.so.6");
-    }
-
-    #[test]
-    fn a_bare_name_gets_its_modules_from_its_file() {
-        let raw_vec =
-            "/rustc/59807616e1fa2540724bfbac14d7976d7e4a3860/library/alloc/src/raw_vec/mod.rs";
-        assert_eq!(
-            qualified("with_capacity<u8>", Some(raw_vec), None),
-            "alloc::raw_vec::with_capacity<u8>"
-        );
-        let axum = "/home/x/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f/axum-core-0.5.2/src/ext.rs";
-        assert_eq!(qualified("call", Some(axum), None), "axum_core::ext::call");
-        let own = Some(("shop", "/build/main/src/main.rs"));
-        assert_eq!(
-            qualified("{async_fn#0}", Some("/build/main/src/http/cart.rs"), own),
-            "shop::http::cart::{async}"
-        );
-        assert_eq!(qualified("f", None, own), "f");
-        assert_eq!(short_file(raw_vec), "library/alloc/src/raw_vec/mod.rs");
-        assert_eq!(short_file(axum), "axum-core-0.5.2/src/ext.rs");
-        assert_eq!(short_file("src/main.rs"), "src/main.rs");
-    }
-
-    #[test]
-    fn machinery_is_told_from_code_that_runs_inside_a_label_scope() {
-        for machinery in [
-            "heapdrift::recorder::enabled::alloc",
-            "<heapdrift::alloc::Alloc<std::alloc::System> as core::alloc::global::GlobalAlloc>::alloc",
-            "__rustc::__rust_alloc",
-            "alloc::alloc::exchange_malloc",
-            "<alloc::alloc::Global as core::alloc::Allocator>::allocate",
-            "<my::MyAlloc as core::alloc::global::GlobalAlloc>::realloc",
-            "<alloc::raw_vec::RawVecInner>::try_allocate_in",
-            "malloc",
-            "mi_heap_malloc_aligned",
-        ] {
-            assert_eq!(role(machinery), Role::Machinery, "{machinery}");
-        }
-        for other in [
-            "heapdrift::labels::with_labels::<(), my::f>",
-            "heapdrift::with_labels::<(), my::f>",
-            "<heapdrift::labels::Labeled<F> as core::future::future::Future>::poll",
-            "malloc_everything",
-            "my::malloc",
-        ] {
-            assert_eq!(role(other), Role::Other, "{other}");
-        }
-        assert_eq!(role("<alloc::vec::Vec<u8>>::with_capacity"), Role::Std);
     }
 }

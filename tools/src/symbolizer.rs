@@ -13,8 +13,11 @@ use heapdrift::snapshot::Module;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
+use crate::async_names;
 use crate::binary::{Binaries, recorded_path};
-use crate::names::{self, Kind, Role};
+use crate::machinery::{self, Role};
+use crate::names::{self, Closures, Kind};
+use crate::source::{Roots, short_file};
 use crate::symbolized::{Frame, Origin, Stack, Symbolized, file_name, intern};
 
 /// Addresses that are looked up at a time; between batches the progress bar moves.
@@ -110,12 +113,14 @@ impl Symbolizer {
                 }
             })
             .collect();
-        let roles: Vec<Role> = heap.frames.iter().map(|f| names::role(&f.function)).collect();
+        let roles: Vec<Role> = heap.frames.iter().map(|f| machinery::role(&f.function)).collect();
         for stack in &snapshot.stacks {
             let mut frames: Vec<u32> =
                 stack.frames.iter().flat_map(|&f| expanded[f as usize].iter().copied()).collect();
             if !self.options.full_stacks {
-                frames.drain(..machinery(&frames, &roles));
+                let roles = frames.iter().map(|&frame| roles[frame as usize]);
+                let depth = machinery::depth(roles);
+                frames.drain(..depth);
             }
             if frames.is_empty() {
                 let none = Frame {
@@ -223,20 +228,6 @@ impl ModuleKey {
     }
 }
 
-/// How many frames at the innermost end are machinery: the longest run that ends in machinery and
-/// has nothing but the standard library in between. At least one frame stays.
-fn machinery(frames: &[u32], roles: &[Role]) -> usize {
-    let mut cut = 0;
-    for (at, &frame) in frames.iter().enumerate() {
-        match roles[frame as usize] {
-            Role::Machinery => cut = at + 1,
-            Role::Std => {}
-            Role::Other => break,
-        }
-    }
-    cut.min(frames.len().saturating_sub(1))
-}
-
 /// The frame of an address without a name.
 fn nameless(module: &Module, address: u64) -> Frame {
     let name = file_name(recorded_path(module));
@@ -265,12 +256,10 @@ fn symbols_of(
         .filter(|name| is_closure(name))
         .cloned()
         .collect();
-    let kinds = if closures.is_empty() {
-        HashMap::new()
-    } else {
-        crate::async_names::kinds(file, &closures)
-    };
-    Ok(places.iter().map(|(&address, place)| (address, place.frames(module, &kinds))).collect())
+    let closures =
+        if closures.is_empty() { Closures::default() } else { async_names::kinds(file, &closures) };
+    let names = Names::new(&places, closures, module);
+    Ok(places.iter().map(|(&address, place)| (address, names.frames(place))).collect())
 }
 
 /// Whether a symbol is that of a closure, in either mangling.
@@ -322,66 +311,62 @@ fn functions_of(sym: &Sym<'_>) -> Vec<(String, Option<String>, Option<u32>)> {
     functions
 }
 
-impl Place {
-    /// The frames, innermost first.
-    fn frames(&self, module: &Module, kinds: &HashMap<String, Kind>) -> Vec<Frame> {
-        let mut frames: Vec<Frame> = Vec::with_capacity(self.functions.len().max(1));
-        // Crate and file of the function that the others are inlined into.
-        let mut own: Option<(String, String)> = None;
-        for (depth, (name, file, line)) in self.functions.iter().enumerate() {
-            let function = if names::demangled(name).is_some() {
-                names::readable(name, kinds.get(name).copied())
-            } else if depth == 0
-                && let Some(symbol) = &self.symbol
-            {
-                let kind = Kind::of_debug_name(name).or_else(|| kinds.get(symbol).copied());
-                names::readable(symbol, kind)
-            } else if name.is_empty() {
-                continue;
-            } else {
-                let own = own.as_ref().map(|(krate, file)| (krate.as_str(), file.as_str()));
-                names::qualified(name, file.as_deref().filter(|f| f.ends_with(".rs")), own)
-            };
-            let krate = names::crate_of(&function, recorded_path(module));
-            if depth == 0
-                && let Some(file) = file
-            {
-                own = Some((krate.clone(), file.clone()));
+/// What is known about a module as a whole, to name its functions by.
+struct Names<'a> {
+    module: &'a str,
+    closures: Closures,
+    roots: Roots,
+}
+
+impl<'a> Names<'a> {
+    fn new(places: &HashMap<u64, Place>, closures: Closures, module: &'a Module) -> Self {
+        let mut names = Self { module: recorded_path(module), closures, roots: Roots::default() };
+        let mut roots = Roots::default();
+        for place in places.values() {
+            for (depth, (name, file, _)) in place.functions.iter().enumerate() {
+                if let Some(function) = names.whole(place, depth, name)
+                    && let Some(file) = file
+                {
+                    roots.learn(&function, &names::crate_of(&function, names.module), file);
+                }
             }
-            frames.push(Frame {
-                function,
-                krate,
-                file: file.as_deref().map(|f| names::short_file(f).to_owned()),
-                line: *line,
-            });
+        }
+        names.roots = roots;
+        names
+    }
+
+    /// The name of a function of `place` that is not just a bare one.
+    fn whole(&self, place: &Place, depth: usize, name: &str) -> Option<String> {
+        if names::demangled(name).is_some() {
+            return Some(names::readable(name, None, &self.closures));
+        }
+        // The outermost is the one that the linker sees.
+        let symbol = place.symbol.as_ref().filter(|_| depth == 0)?;
+        Some(names::readable(symbol, Kind::of_debug_name(name), &self.closures))
+    }
+
+    /// The frames of an address, innermost first.
+    fn frames(&self, place: &Place) -> Vec<Frame> {
+        let mut frames: Vec<Frame> = Vec::with_capacity(place.functions.len().max(1));
+        for (depth, (name, file, line)) in place.functions.iter().enumerate() {
+            let function = match self.whole(place, depth, name) {
+                Some(function) => function,
+                None if name.is_empty() => continue,
+                None => self.roots.qualified(name, file.as_deref()),
+            };
+            let file = file.as_deref().map(|file| short_file(file).to_owned());
+            frames.push(self.frame(function, file, *line));
         }
         if frames.is_empty()
-            && let Some(symbol) = &self.symbol
+            && let Some(symbol) = &place.symbol
         {
-            let function = names::readable(symbol, kinds.get(symbol).copied());
-            let krate = names::crate_of(&function, recorded_path(module));
-            frames.push(Frame { function, krate, file: None, line: None });
+            frames.push(self.frame(names::readable(symbol, None, &self.closures), None, None));
         }
         frames.reverse();
         frames
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use Role::{Machinery, Other, Std};
-
-    #[test]
-    fn machinery_is_cut_only_at_the_innermost_end() {
-        let cut = |roles: &[Role]| {
-            let frames: Vec<u32> = (0..roles.len() as u32).collect();
-            machinery(&frames, roles)
-        };
-        assert_eq!(cut(&[]), 0);
-        assert_eq!(cut(&[Other, Machinery]), 0);
-        assert_eq!(cut(&[Std, Other, Machinery]), 0);
-        assert_eq!(cut(&[Machinery, Std, Machinery, Std, Other, Machinery]), 3);
-        assert_eq!(cut(&[Machinery, Machinery]), 1, "something is left");
+    fn frame(&self, function: String, file: Option<String>, line: Option<u32>) -> Frame {
+        Frame { krate: names::crate_of(&function, self.module), function, file, line }
     }
 }
