@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn json_keeps_three_decimals_and_reads_back() {
-        let json = serde_json::to_string(&Estimate::new(1234.567_891, 0.0)).unwrap();
+        let json = serde_json::to_string(&Estimate::new(1_234.567_891, 0.0)).unwrap();
         assert_eq!(json, r#"{"value":1234.568,"std_error":0}"#);
         let back: Estimate = serde_json::from_str(&json).unwrap();
         assert_eq!(back, Estimate::new(1234.568, 0.0));
