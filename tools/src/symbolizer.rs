@@ -23,6 +23,10 @@ use crate::symbolized::{Frame, Origin, Stack, Symbolized, file_name, intern};
 /// Addresses that are looked up at a time; between batches the progress bar moves.
 const BATCH: usize = 256;
 
+/// Frames of a stack, outer ones beyond which count as missing. Twice what any recording has; a
+/// damaged dump could have millions.
+const MAX_FRAMES: usize = 4096;
+
 /// Where to look for binaries, and what to show.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -115,8 +119,10 @@ impl Symbolizer {
             .collect();
         let roles: Vec<Role> = heap.frames.iter().map(|f| machinery::role(&f.function)).collect();
         for stack in &snapshot.stacks {
-            let mut frames: Vec<u32> =
-                stack.frames.iter().flat_map(|&f| expanded[f as usize].iter().copied()).collect();
+            let all = stack.frames.iter().flat_map(|&f| expanded[f as usize].iter().copied());
+            let mut frames: Vec<u32> = all.take(MAX_FRAMES + 1).collect();
+            let too_deep = frames.len() > MAX_FRAMES;
+            frames.truncate(MAX_FRAMES);
             if !self.options.full_stacks {
                 let roles = frames.iter().map(|&frame| roles[frame as usize]);
                 let depth = machinery::depth(roles);
@@ -133,7 +139,7 @@ impl Symbolizer {
             heap.stacks.push(Stack {
                 frames,
                 labels: stack.labels,
-                truncated: stack.truncated,
+                truncated: stack.truncated || too_deep,
                 metrics: stack.metrics,
             });
         }

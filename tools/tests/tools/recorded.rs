@@ -1,0 +1,171 @@
+//! Stacks of this process as snapshots, and the command run on them.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use heapdrift::snapshot::{Metrics, Module, Stack};
+use heapdrift::{Estimate, Snapshot};
+use object::Object as _;
+
+/// Where this process called from, innermost first: addresses of the program, in call
+/// instructions, relative to it.
+pub(crate) type Addresses = Vec<u64>;
+
+/// The stack of the caller.
+#[inline(never)]
+pub(crate) fn stack() -> Addresses {
+    let bias = load_bias();
+    let mut addresses = Vec::new();
+    let mut own = true;
+    backtrace::trace(|frame| {
+        // The frames of the unwinder and of this function are no part of it.
+        let start = frame.symbol_address() as u64;
+        if own && start == stack as *const () as u64 {
+            own = false;
+        } else if !own {
+            addresses.push((frame.ip() as u64).wrapping_sub(bias).wrapping_sub(1));
+        }
+        true
+    });
+    addresses
+}
+
+/// Where the program is mapped: its first segment has the address 0 in the file.
+fn load_bias() -> u64 {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let path = executable();
+    let line = maps.lines().find(|line| line.ends_with(path.to_str().unwrap())).unwrap();
+    u64::from_str_radix(line.split('-').next().unwrap(), 16).unwrap()
+}
+
+pub(crate) fn executable() -> PathBuf {
+    std::env::current_exe().unwrap().canonicalize().unwrap()
+}
+
+pub(crate) fn build_id(file: &Path) -> String {
+    let bytes = std::fs::read(file).unwrap();
+    let elf = object::File::parse(&*bytes).unwrap();
+    let id = elf.build_id().unwrap().expect("tests are linked with a build-id");
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Grows a snapshot stack by stack.
+pub(crate) struct Recording {
+    pub(crate) snapshot: Snapshot,
+}
+
+impl Recording {
+    pub(crate) fn new() -> Self {
+        let mut snapshot = Snapshot::default();
+        let path = executable().to_str().unwrap().to_owned();
+        let mut module = Module::named(&path);
+        module.build_id = build_id(Path::new(&path));
+        module.end = u64::MAX;
+        snapshot.modules.push(module);
+        snapshot.process.executable = path;
+        snapshot.process.id = 4711;
+        snapshot.process.session = 1;
+        snapshot.process.started_unix_ms = 1_800_000_000_000;
+        snapshot.process.heapdrift_version = "0.1.0".into();
+        snapshot.taken.unix_ms = 1_800_000_060_000;
+        snapshot.taken.uptime_ms = 60_000;
+        snapshot.taken.sequence = 1;
+        snapshot.taken.reason = "call".into();
+        snapshot.sampling.interval_bytes = 65_536.0;
+        snapshot.sampling.initial_interval_bytes = 65_536.0;
+        snapshot.sampling.state = "active".into();
+        snapshot.unwinder = "framehop".into();
+        snapshot.label_sets.push(BTreeMap::new());
+        Self { snapshot }
+    }
+
+    /// Adds a stack with so many live bytes, ± `error`.
+    pub(crate) fn add(
+        &mut self,
+        stack: &[u64],
+        labels: &[(&str, &str)],
+        live_bytes: f64,
+        error: f64,
+    ) {
+        let frames = stack.iter().map(|&address| self.frame(0, address)).collect();
+        self.add_frames(frames, labels, live_bytes, error);
+    }
+
+    pub(crate) fn add_frames(
+        &mut self,
+        frames: Vec<u32>,
+        labels: &[(&str, &str)],
+        live_bytes: f64,
+        error: f64,
+    ) {
+        let set: BTreeMap<String, String> =
+            labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let sets = &mut self.snapshot.label_sets;
+        let labels = sets.iter().position(|other| *other == set).unwrap_or_else(|| {
+            sets.push(set);
+            sets.len() - 1
+        });
+        let mut metrics = Metrics::default();
+        metrics.live_bytes = Estimate::new(live_bytes, error);
+        metrics.live_count = Estimate::new(live_bytes / 100.0, error / 100.0);
+        metrics.alloc_bytes = Estimate::new(live_bytes * 2.0, error);
+        metrics.peak_bytes = Estimate::new(live_bytes * 1.5, error);
+        let totals = &mut self.snapshot.totals;
+        totals.live_bytes = totals.live_bytes + metrics.live_bytes;
+        totals.live_count = totals.live_count + metrics.live_count;
+        totals.alloc_bytes = totals.alloc_bytes + metrics.alloc_bytes;
+        totals.peak_bytes = totals.peak_bytes + metrics.peak_bytes;
+        let mut stack = Stack::default();
+        stack.frames = frames;
+        stack.labels = labels as u32;
+        stack.metrics = metrics;
+        self.snapshot.stacks.push(stack);
+        self.snapshot.stats.samples_taken += 1;
+    }
+
+    /// A frame of the snapshot; each call is a new one.
+    pub(crate) fn frame(&mut self, module: u32, address: u64) -> u32 {
+        self.snapshot.frames.module.push(module);
+        self.snapshot.frames.address.push(address);
+        self.snapshot.frames.address.len() as u32 - 1
+    }
+
+    pub(crate) fn write(&self, folder: &Path, name: &str) -> PathBuf {
+        let path = folder.join(name);
+        heapdrift::dump::write(&self.snapshot, &path).unwrap();
+        path
+    }
+}
+
+/// What the command did.
+pub(crate) struct Ran {
+    pub(crate) status: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+/// Runs the command.
+pub(crate) fn heapdrift<I>(args: I) -> Ran
+where
+    I: IntoIterator,
+    I::Item: AsRef<OsStr>,
+{
+    ran(Command::new(env!("CARGO_BIN_EXE_heapdrift")).args(args).output().unwrap())
+}
+
+pub(crate) fn ran(output: Output) -> Ran {
+    Ran {
+        status: output.status.code().expect("no signal ends it"),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Runs a command that must succeed in silence, and gives its output.
+pub(crate) fn output_of(args: &[&str]) -> String {
+    let ran = heapdrift(args);
+    assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{args:?}");
+    ran.out
+}
