@@ -14,8 +14,9 @@ use crate::recorder::LabelScope;
 ///
 /// Entering costs two thread-local stores. Labels are read, and text compared, only when a sample
 /// is taken. A stack seen with different labels counts as different stacks, so keep values few: a
-/// route, a tenant, a job kind; not a request id. At most 16 labels are kept, keys up to 64 bytes
-/// and values up to 256; samples that exceed that are kept without labels and counted.
+/// route, a tenant, a job kind; not a request id. At most 16 labels are kept, of 1,024 bytes in all
+/// (keys and values, and one byte after each); samples that exceed that are kept without labels and
+/// counted.
 ///
 /// # Examples
 /// ```
