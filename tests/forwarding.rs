@@ -10,8 +10,9 @@ mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
 
 use common::one_at_a_time;
 use heapdrift::{Alloc, Profiler, Snapshot};
@@ -34,9 +35,17 @@ enum Call {
 static LOG: Mutex<Vec<Call>> = Mutex::new(Vec::new());
 static FAILS: AtomicBool = AtomicBool::new(false);
 
+/// Called when memory is about to be given back or moved.
+static ON_RELEASE: Mutex<Option<Box<dyn FnMut() + Send>>> = Mutex::new(None);
+
 impl Spy {
     /// Whether the call should go through.
     fn note(call: Call) -> bool {
+        if let (Call::Dealloc(..) | Call::Realloc(..), Some(look)) =
+            (call, &mut *ON_RELEASE.lock().unwrap())
+        {
+            look();
+        }
         LOG.lock().unwrap().push(call);
         !FAILS.load(Ordering::Relaxed)
     }
@@ -192,6 +201,9 @@ impl Block {
         self.start.addr()
     }
 }
+
+// SAFETY: a block is memory that its owner alone uses; the allocator is shared between threads.
+unsafe impl Send for Block {}
 
 fn start(interval_bytes: u64) -> Profiler {
     Profiler::builder().sample_interval_bytes(interval_bytes).seed(7).start().unwrap()
@@ -440,6 +452,54 @@ fn realloc_keeps_contents_and_records_across_every_boundary() {
         block.resize(*size);
         block.free();
     }
+    assert!(profiler.snapshot().live.is_empty());
+}
+
+/// Otherwise another thread could be given the address meanwhile, and its record be taken.
+#[test]
+fn the_record_is_gone_before_the_memory() {
+    let _one = one_at_a_time();
+    let profiler = Arc::new(start(1));
+    let mut block = Block::new(By::Alloc, 100_000, 8, 1);
+    let mut small = Block::small(100);
+    let live = Arc::new(Mutex::new(Vec::new()));
+    let look = {
+        let (profiler, live) = (Arc::clone(&profiler), Arc::clone(&live));
+        move || live.lock().unwrap().push(live_sizes(&profiler.snapshot()))
+    };
+    *ON_RELEASE.lock().unwrap() = Some(Box::new(look));
+    block.resize(200_000);
+    block.resize(99);
+    small.resize(300_000);
+    small.free();
+    block.free();
+    *ON_RELEASE.lock().unwrap() = None;
+    // In `realloc`, and in `dealloc` when the block moved into a slot. The small one moved out of
+    // its slot without the inner allocator, and was large when it was freed.
+    assert_eq!(*live.lock().unwrap(), [vec![100], vec![100], vec![99]]);
+}
+
+/// The same for slots: a thread that only allocates gets those that another has just freed.
+#[test]
+fn a_free_never_takes_the_record_of_the_next_owner() {
+    const BLOCKS: usize = 60_000;
+    let _one = one_at_a_time();
+    let profiler = start(1);
+    let (sender, freed) = mpsc::sync_channel::<Block>(64);
+    let freeing = thread::spawn(move || freed.into_iter().for_each(Block::free));
+    let mut kept = Vec::new();
+    for i in 0..BLOCKS {
+        let block = Block::small(64);
+        if i % 8 == 0 {
+            kept.push(block);
+        } else {
+            sender.send(block).unwrap();
+        }
+    }
+    drop(sender);
+    freeing.join().unwrap();
+    assert_eq!(profiler.snapshot().live.len(), kept.len());
+    kept.into_iter().for_each(Block::free);
     assert!(profiler.snapshot().live.is_empty());
 }
 
