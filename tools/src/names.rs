@@ -70,16 +70,6 @@ impl Closures {
             self.by_symbol.insert(symbol, kind);
         }
     }
-
-    /// Whether the kind of this symbol is known.
-    pub(crate) fn knows(&self, symbol: &str) -> bool {
-        self.by_symbol.contains_key(symbol)
-    }
-
-    /// How many async bodies are known.
-    pub(crate) fn len(&self) -> usize {
-        self.by_symbol.len()
-    }
 }
 
 /// The readable form of a symbol of either Rust mangling, of C++ or C. `kind` is what this very

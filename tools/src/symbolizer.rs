@@ -262,8 +262,11 @@ fn symbols_of(
         .filter(|name| is_closure(name))
         .cloned()
         .collect();
-    let closures =
-        if closures.is_empty() { Closures::default() } else { async_names::kinds(file, &closures) };
+    let closures = if closures.is_empty() {
+        Closures::default()
+    } else {
+        async_names::closures(file, closures, addresses)
+    };
     let names = Names::new(&places, closures, module);
     Ok(places.iter().map(|(&address, place)| (address, names.frames(place))).collect())
 }
