@@ -92,12 +92,13 @@ impl Symbolizer {
         }
         self.look_up(snapshot);
         let mut heap = Symbolized {
-            label_sets: snapshot.label_sets.clone(),
             totals: snapshot.totals,
             origin: Origin::of(snapshot),
             ..Symbolized::default()
         };
         let mut index = HashMap::new();
+        // Only sets that a stack has: a damaged dump could have millions of others.
+        let mut label_index = HashMap::new();
         // Of each frame of the snapshot: its frames with inlined ones, as indices into `heap`.
         let expanded: Vec<Vec<u32>> = snapshot
             .frames
@@ -136,9 +137,10 @@ impl Symbolizer {
                 };
                 frames.push(intern(&mut index, &mut heap.frames, none));
             }
+            let labels = snapshot.label_sets[stack.labels as usize].clone();
             heap.stacks.push(Stack {
                 frames,
-                labels: stack.labels,
+                labels: intern(&mut label_index, &mut heap.label_sets, labels),
                 truncated: stack.truncated || too_deep,
                 metrics: stack.metrics,
             });

@@ -152,6 +152,22 @@ fn an_absurdly_deep_stack_is_cut() {
 }
 
 #[test]
+fn labels_that_no_stack_has_cost_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, mut json) = good(folder.path());
+    let mut sets = vec![json!({}); 1_000_000];
+    sets[999_999] = json!({"a": "b"});
+    json["label_sets"] = sets.into();
+    json["stacks"][0]["labels"] = json!(999_999);
+    fs::write(&path, gzip(json.to_string().as_bytes())).unwrap();
+    let snapshot = heapdrift::dump::read(&path).unwrap();
+    let options = heapdrift_tools::symbolizer::Options::default();
+    let heap = heapdrift_tools::Symbolizer::new(options).symbolize(&snapshot);
+    assert_eq!(heap.label_sets.len(), 1);
+    assert_eq!(heap.label_sets[heap.stacks[0].labels as usize]["a"], "b");
+}
+
+#[test]
 fn text_from_a_dump_cannot_steer_a_terminal() {
     let folder = tempfile::tempdir().unwrap();
     let mut recording = Recording::new();
