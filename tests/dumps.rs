@@ -1,0 +1,604 @@
+//! Dumps: when they are written, that nobody ever sees half of one, what happens when they cannot
+//! be written, and that the reader believes nothing.
+#![cfg(all(feature = "profiling", unix))]
+#![allow(unsafe_code)]
+
+mod common;
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{live_labelled, one_at_a_time};
+use flate2::Compression;
+use flate2::read::MultiGzDecoder;
+use flate2::write::GzEncoder;
+use heapdrift::dump::{self, ReadError};
+use heapdrift::{Alloc, Builder, Profiler, Snapshot, StartError, with_labels};
+use serde_json::{Value, json};
+
+#[global_allocator]
+static ALLOC: Alloc = Alloc::system();
+
+fn exact() -> Builder {
+    Profiler::builder().sample_interval_bytes(1)
+}
+
+/// A few blocks from a few places, with and without labels.
+fn blocks() -> Vec<Vec<u8>> {
+    let mut blocks: Vec<Vec<u8>> = (1..30).map(|i| Vec::with_capacity(i * 100)).collect();
+    with_labels(&[("route", "/api/\"quoted\"")], || blocks.push(vec![0; 70_000]));
+    blocks
+}
+
+/// The files of a folder, sorted by name.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+fn reasons(folder: &Path) -> Vec<String> {
+    files(folder).iter().map(|file| dump::read(file).unwrap().taken.reason).collect()
+}
+
+/// Waits for something that another thread does.
+#[track_caller]
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !done() {
+        assert!(begin.elapsed() < Duration::from_secs(10), "waited for {what} in vain");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The bytes of a dump.
+fn bytes(snapshot: &Snapshot) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    dump::to_writer(snapshot, &mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn what_is_read_is_what_was_written() {
+    let _one = one_at_a_time();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("one.heap.json.gz");
+    for interval in [1, 512] {
+        let profiler = Profiler::builder().sample_interval_bytes(interval).start().unwrap();
+        let _blocks = blocks();
+        let snapshot = profiler.snapshot();
+        assert!(snapshot.live.len() > 10);
+        dump::write(&snapshot, &path).unwrap();
+        let read = dump::read(&path).unwrap();
+        if interval == 1 {
+            assert_eq!(read, snapshot);
+        }
+        // Estimates are rounded to a thousandth; what is written of them then is the same.
+        assert_eq!(bytes(&read), bytes(&snapshot));
+    }
+}
+
+#[test]
+fn a_dump_by_call_is_private_and_replaces_what_was_there() {
+    let _one = one_at_a_time();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("now.heap.json.gz");
+    fs::write(&path, "something else").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let profiler = exact().start().unwrap();
+    let _kept = with_labels(&[("site", "kept")], || Vec::<u8>::with_capacity(77));
+    // SAFETY: the mask is put back below; no other test runs meanwhile.
+    let mask = unsafe { libc::umask(0) };
+    profiler.dump(&path).unwrap();
+    // SAFETY: as above.
+    unsafe { libc::umask(mask) };
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let read = dump::read(&path).unwrap();
+    assert_eq!(live_labelled(&read, "site", "kept").len(), 1);
+    assert_eq!((read.taken.reason.as_str(), read.process.id), ("call", std::process::id()));
+    assert_eq!(files(folder.path()), [path]);
+    for bad in [folder.path().join("missing/x.heap.json.gz"), folder.path().to_owned()] {
+        let error = profiler.dump(&bad).unwrap_err();
+        assert!(error.to_string().contains(&bad.display().to_string()), "{error}");
+    }
+    assert_eq!(files(folder.path()).len(), 1);
+}
+
+#[test]
+fn the_end_of_the_scope_writes_a_dump() {
+    let _one = one_at_a_time();
+    let folder = tempfile::tempdir().unwrap();
+    let inner = folder.path().join("made/if/needed");
+    let profiler = exact().dump_dir(&inner).start().unwrap();
+    assert_eq!(files(&inner).len(), 0);
+    drop(profiler);
+    assert_eq!(reasons(&inner), ["end"]);
+    let mode = fs::metadata(&files(&inner)[0]).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn periodic_dumps_come_by_themselves_and_only_the_newest_are_kept() {
+    let _one = one_at_a_time();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("mine.txt"), "").unwrap();
+    fs::write(folder.path().join("baseline.heap.json.gz"), "").unwrap();
+    let profiler = exact()
+        .dump_dir(folder.path())
+        .dump_keep(3)
+        .diff_every(Duration::from_millis(50))
+        .start()
+        .unwrap();
+    let begin = Instant::now();
+    let dumps = || -> Vec<PathBuf> {
+        let own = |file: &PathBuf| {
+            let name = file.file_name().unwrap().to_string_lossy();
+            name.starts_with("dumps-") && name.ends_with(dump::EXTENSION)
+        };
+        files(folder.path()).into_iter().filter(own).collect()
+    };
+    let sequence = |file: &PathBuf| dump::read(file).unwrap().taken.sequence;
+    wait_until("the seventh dump", || {
+        let dumps = dumps();
+        // One more may be there for a moment.
+        assert!(dumps.len() <= 4, "{dumps:?}");
+        dumps.last().is_some_and(|file| file.to_string_lossy().contains("-000007."))
+    });
+    assert!(begin.elapsed() >= Duration::from_millis(7 * 50));
+    drop(profiler);
+    let sequences: Vec<u64> = dumps().iter().map(sequence).collect();
+    assert_eq!(sequences.len(), 3);
+    assert!(sequences[2] >= 8 && sequences.windows(2).all(|pair| pair[0] + 1 == pair[1]));
+    let reasons: Vec<_> = dumps().iter().map(|f| dump::read(f).unwrap().taken.reason).collect();
+    assert_eq!(reasons, ["periodic", "periodic", "end"]);
+    assert_eq!(files(folder.path()).len(), 5, "files of others stay");
+}
+
+static HANDLED: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn previous_handler(_signal: libc::c_int) {
+    HANDLED.fetch_add(1, Ordering::Relaxed);
+}
+
+#[test]
+fn a_signal_writes_a_dump_and_the_previous_handler_still_runs() {
+    let _one = one_at_a_time();
+    let handler = previous_handler as extern "C" fn(libc::c_int);
+    // SAFETY: the handler only adds to an atomic.
+    unsafe { libc::signal(libc::SIGUSR2, handler as libc::sighandler_t) };
+    let raise = || {
+        // SAFETY: the signal has a handler.
+        assert_eq!(unsafe { libc::raise(libc::SIGUSR2) }, 0);
+    };
+    for session in 0..2 {
+        let before = HANDLED.load(Ordering::Relaxed);
+        let folder = tempfile::tempdir().unwrap();
+        let profiler = exact()
+            .dump_dir(folder.path())
+            .diff_every(Duration::ZERO)
+            .dump_on_signal(libc::SIGUSR2)
+            .start()
+            .unwrap();
+        for dumps in 1..=3 {
+            raise();
+            wait_until("a dump", || {
+                let complete = |file: &PathBuf| {
+                    file.to_string_lossy().ends_with(dump::EXTENSION)
+                        && !file.file_name().unwrap().to_string_lossy().starts_with('.')
+                };
+                files(folder.path()).iter().filter(|file| complete(file)).count() == dumps
+            });
+        }
+        assert_eq!(HANDLED.load(Ordering::Relaxed), before + 3, "session {session}");
+        assert_eq!(reasons(folder.path()), ["signal"; 3]);
+        drop(profiler);
+        raise();
+        assert_eq!(HANDLED.load(Ordering::Relaxed), before + 4);
+        assert_eq!(files(folder.path()).len(), 4, "and the one of the end");
+    }
+}
+
+#[test]
+fn a_reader_never_sees_half_a_dump() {
+    let _one = one_at_a_time();
+    let folder = tempfile::tempdir().unwrap();
+    let profiler = exact()
+        .dump_dir(folder.path())
+        .dump_keep(2)
+        .diff_every(Duration::from_millis(1))
+        .start()
+        .unwrap();
+    let _blocks = blocks();
+    let one = folder.path().join("same-name.heap.json.gz");
+    profiler.dump(&one).unwrap();
+    let end = AtomicBool::new(false);
+    let (mut read, mut gone) = (0, 0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !end.load(Ordering::Relaxed) {
+                profiler.dump(&one).unwrap();
+            }
+        });
+        let begin = Instant::now();
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            while read < 40 && begin.elapsed() < Duration::from_secs(4) {
+                let dumps = files(folder.path());
+                for file in dumps.iter().filter(|file| {
+                    file.file_name().unwrap().to_string_lossy().ends_with(dump::EXTENSION)
+                }) {
+                    match dump::read(file) {
+                        Ok(snapshot) => {
+                            snapshot.validate().unwrap();
+                            read += 1;
+                        }
+                        // Removed since it was listed, as `dump_keep` asks for.
+                        Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+                            assert_ne!(*file, one);
+                            gone += 1;
+                        }
+                        Err(error) => panic!("{}: {error}", file.display()),
+                    }
+                }
+            }
+        }));
+        end.store(true, Ordering::Relaxed);
+        result.unwrap();
+    });
+    println!("read {read} dumps, {gone} were gone");
+    assert!(read >= 10, "{read}");
+}
+
+#[test]
+fn an_unwritable_dump_dir_is_an_error_that_names_it() {
+    let _one = one_at_a_time();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a-file");
+    fs::write(&file, "").unwrap();
+    for bad in [file.join("below"), file, PathBuf::from("/proc/heapdrift/dumps")] {
+        let error = exact().dump_dir(&bad).start().unwrap_err();
+        assert!(matches!(&error, StartError::DumpDir(path, _) if *path == bad), "{error}");
+        assert!(error.to_string().contains(&bad.display().to_string()), "{error}");
+    }
+    assert_eq!(files(folder.path()).len(), 1, "nothing is left behind");
+    // Nor is a session.
+    assert!(exact().start().is_ok());
+}
+
+#[test]
+fn settings_that_cannot_work_are_errors_that_name_them() {
+    let _one = one_at_a_time();
+    let builder = Profiler::builder;
+    for (builder, name, value) in [
+        (builder().sample_interval_bytes(0), "sample_interval_bytes", "\"0\""),
+        (
+            builder().sample_interval_bytes(u64::MAX),
+            "sample_interval_bytes",
+            "18446744073709551615",
+        ),
+        (builder().max_profiler_bytes(0), "max_profiler_bytes", "\"0\""),
+        (builder().max_profiler_bytes(65_536), "max_profiler_bytes", "65536"),
+        (builder().max_stack_depth(0), "max_stack_depth", "\"0\""),
+        (builder().max_stack_depth(100_000), "max_stack_depth", "100000"),
+        (builder().dump_keep(0), "dump_keep", "\"0\""),
+        (builder().dump_on_signal(libc::SIGUSR2), "dump_dir", &libc::SIGUSR2.to_string()),
+        (builder().dump_on_signal(libc::SIGKILL).dump_dir("/tmp"), "signal", "\"9\""),
+        (builder().dump_on_signal(-1).dump_dir("/tmp"), "signal", "\"-1\""),
+        (builder().dump_on_signal(1000).dump_dir("/tmp"), "signal", "\"1000\""),
+    ] {
+        let error = builder.start().unwrap_err();
+        assert!(matches!(error, StartError::BadValue { .. }), "{error:?}");
+        let message = error.to_string();
+        assert!(message.contains(name) && message.contains(value), "{message}");
+        assert!(!message.contains('\n'), "{message}");
+    }
+    // The bounds themselves work.
+    drop(builder().max_profiler_bytes(1 << 20).max_stack_depth(1).start().unwrap());
+    drop(builder().sample_interval_bytes(1 << 40).max_stack_depth(512).start().unwrap());
+}
+
+/// Runs the test `name` of this program in a process of its own, where `child()` says so.
+fn in_child(name: &str, environment: &[(&str, &str)]) -> Output {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env_remove("HEAPDRIFT")
+        .env("HEAPDRIFT_TEST_CHILD", name)
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    output
+}
+
+fn is_child() -> bool {
+    std::env::var_os("HEAPDRIFT_TEST_CHILD").is_some()
+}
+
+#[test]
+fn the_environment_starts_a_session_or_says_what_is_wrong() {
+    const NAME: &str = "the_environment_starts_a_session_or_says_what_is_wrong";
+    if is_child() {
+        match Profiler::from_env() {
+            Ok(None) => println!("<none>"),
+            Ok(Some(profiler)) => {
+                let sampling = profiler.snapshot().sampling;
+                let cap = profiler.stats().max_profiler_bytes;
+                println!("<{} {:?} {cap}>", sampling.interval_bytes, sampling.seed);
+            }
+            Err(error) => println!("<error: {error}>"),
+        }
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let dumps = folder.path().display();
+    let said = |value: Option<&str>| {
+        let environment: Vec<_> = value.map(|value| ("HEAPDRIFT", value)).into_iter().collect();
+        let output = String::from_utf8(in_child(NAME, &environment).stdout).unwrap();
+        let begin = output.find('<').expect("an answer");
+        output[begin + 1..output.rfind('>').unwrap()].to_owned()
+    };
+    assert_eq!(said(None), "none");
+    assert_eq!(said(Some("")), "524288 None 67108864");
+    let full = format!(
+        "interval=64KiB, seed=9,diff=30s,dump_dir={dumps},keep=20,signal=SIGUSR2,max_bytes=2MiB"
+    );
+    assert_eq!(said(Some(&full)), "65536 Some(9) 2097152");
+    assert_eq!(reasons(folder.path()), ["end"]);
+    for (value, expected) in [
+        ("intervall=1", r#"unknown key "intervall""#),
+        ("interval=12XB", r#"for interval, found "12XB""#),
+        ("interval=0", r#"for sample_interval_bytes, found "0""#),
+        ("keep=0", r#"for dump_keep, found "0""#),
+        ("signal=SIGUSR2", "a dump_dir along with it for signal"),
+        ("max_bytes=1", r#"for max_profiler_bytes, found "1""#),
+        ("dump_dir=/proc/heapdrift", "cannot write to dump_dir /proc/heapdrift"),
+    ] {
+        let said = said(Some(value));
+        assert!(said.starts_with("error: ") && said.contains(expected), "{value}: {said}");
+    }
+}
+
+/// The disk is full from the 4096th byte of a file on.
+#[test]
+fn a_full_disk_fails_the_dump_and_nothing_else() {
+    const NAME: &str = "a_full_disk_fails_the_dump_and_nothing_else";
+    let limit_files_to = |bytes: libc::rlim_t| {
+        let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
+        // SAFETY: sets a limit of this process, a child.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) }, 0);
+    };
+    if !is_child() {
+        let output = in_child(NAME, &[]);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        let said = errors.matches("cannot write dump").count();
+        assert_eq!(said, 1, "once, not for each dump: {errors}");
+        return;
+    }
+    // SAFETY: a write beyond the limit then returns an error.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    let folder = tempfile::tempdir().unwrap();
+    let own = tempfile::tempdir().unwrap();
+    let path = own.path().join("now.heap.json.gz");
+    let profiler =
+        exact().dump_dir(folder.path()).diff_every(Duration::from_millis(20)).start().unwrap();
+    profiler.dump(&path).unwrap();
+    let old = fs::read(&path).unwrap();
+    let kept: Vec<Vec<u8>> = (0..4000).map(|i| vec![1; 1 + i * 7919 % 1000]).collect();
+
+    limit_files_to(4096);
+    let dumps_before = files(folder.path());
+    let failed_before = profiler.stats().dropped_dumps;
+    let error = profiler.dump(&path).unwrap_err();
+    assert_eq!(error.path(), path);
+    assert!(error.to_string().contains("now.heap.json.gz"), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), old, "the old dump is intact");
+    assert_eq!(files(own.path()), [path.clone()], "no temporary file is left");
+    wait_until("failures", || profiler.stats().dropped_dumps >= failed_before + 3);
+    // The service goes on, and so does recording.
+    let taken = profiler.stats().samples_taken;
+    drop(kept);
+    drop(blocks());
+    assert!(profiler.stats().samples_taken >= taken + 30);
+
+    limit_files_to(libc::RLIM_INFINITY);
+    profiler.dump(&path).unwrap();
+    assert_ne!(fs::read(&path).unwrap(), old);
+    dump::read(&path).unwrap();
+    let complete =
+        |file: &&PathBuf| dump::read(file).is_ok_and(|snapshot| snapshot.validate().is_ok());
+    drop(profiler);
+    let dumps = files(folder.path());
+    assert_eq!(dumps.iter().filter(complete).count(), dumps.len(), "{dumps:?}");
+    assert!(dumps_before.iter().filter(|file| file.exists()).all(|file| dumps.contains(file)));
+}
+
+/// A dump of a small session, and its JSON.
+fn sample_dump() -> (Snapshot, Vec<u8>, Value) {
+    let profiler = exact().start().unwrap();
+    let kept = blocks();
+    let snapshot = profiler.snapshot();
+    drop(kept);
+    drop(profiler);
+    let bytes = bytes(&snapshot);
+    let json = serde_json::from_reader(MultiGzDecoder::new(&bytes[..])).unwrap();
+    (snapshot, bytes, json)
+}
+
+/// `dump::read` of these bytes as a file.
+fn read(bytes: &[u8]) -> Result<Snapshot, ReadError> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(bytes).unwrap();
+    let result = dump::read(file.path());
+    if let Err(error) = &result {
+        let message = error.to_string();
+        assert!(!message.is_empty() && !message.contains('\n'), "one line: {message}");
+    }
+    result
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn truncated_dumps_are_refused() {
+    let _one = one_at_a_time();
+    let (snapshot, bytes, _) = sample_dump();
+    assert_eq!(read(&bytes).unwrap(), snapshot);
+    for len in (0..bytes.len()).step_by(97).chain(bytes.len() - 12..bytes.len()) {
+        assert!(read(&bytes[..len]).is_err(), "the first {len} bytes of {}", bytes.len());
+    }
+}
+
+/// A small generator: the damage is the same in every run.
+fn random(state: &mut u64) -> usize {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    (*state >> 11) as usize
+}
+
+#[test]
+fn flipped_bits_are_noticed_or_harmless() {
+    let _one = one_at_a_time();
+    let (snapshot, bytes, json) = sample_dump();
+    let mut state = 0x1234_5678_9ABC_DEF1;
+    // In the file: gzip's checksum notices, but for bits of its header that mean nothing.
+    let mut refused = 0;
+    for _ in 0..1000 {
+        let mut bytes = bytes.clone();
+        let bit = random(&mut state) % (bytes.len() * 8);
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        match read(&bytes) {
+            Ok(read) => assert_eq!(read, snapshot),
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(refused > 950, "{refused}");
+    // In the document, behind the checksum: whatever is accepted is consistent.
+    let json = serde_json::to_vec(&json).unwrap();
+    for _ in 0..1000 {
+        let mut json = json.clone();
+        let bit = random(&mut state) % (json.len() * 8);
+        json[bit / 8] ^= 1 << (bit % 8);
+        if let Ok(read) = read(&gzip(&json)) {
+            read.validate().unwrap();
+        }
+    }
+}
+
+#[test]
+fn other_files_are_refused_with_the_reason() {
+    let _one = one_at_a_time();
+    let (_, _, json) = sample_dump();
+    let refused = |bytes: &[u8]| read(bytes).unwrap_err();
+    assert!(matches!(refused(b""), ReadError::NotGzip(_)));
+    assert!(matches!(refused(b"{\"format\": \"heapdrift\"}"), ReadError::NotGzip(_)));
+    assert!(matches!(refused(&gzip(b"")), ReadError::NotJson(_)));
+    assert!(matches!(refused(&gzip(b"not JSON")), ReadError::NotJson(_)));
+    assert!(matches!(refused(&gzip(b"\xff\xfe\0\0")), ReadError::NotJson(_)));
+    // serde takes an array for a struct without names: the format is 1 then.
+    assert!(matches!(refused(&gzip(b"[1, 2]")), ReadError::OtherFormat(_)));
+    assert!(matches!(refused(&gzip(b"{}")), ReadError::OtherFormat(None)));
+    let other = refused(&gzip(br#"{"format": "pprof", "version": 1}"#));
+    assert!(matches!(&other, ReadError::OtherFormat(Some(name)) if name == "pprof"), "{other}");
+    assert!(matches!(refused(&gzip(&[b'['; 100_000])), ReadError::NotJson(_)));
+    let nested = format!("{{\"format\": {}", "[".repeat(1 << 20));
+    assert!(matches!(refused(&gzip(nested.as_bytes())), ReadError::NotJson(_)));
+    // A newer version may lack any field, or have others.
+    let newer = refused(&gzip(br#"{"format": "heapdrift", "version": 2, "new": []}"#));
+    assert!(matches!(newer, ReadError::NewerVersion(2)), "{newer}");
+    assert!(newer.to_string().contains("newer heapdrift"), "{newer}");
+    let mut newer = json.clone();
+    newer["version"] = json!(7);
+    let newer = refused(&gzip(newer.to_string().as_bytes()));
+    assert!(matches!(newer, ReadError::NewerVersion(7)), "{newer}");
+    // Unknown fields of this version are skipped.
+    let mut more = json;
+    more["more"] = json!({"of": ["the", "same"]});
+    read(&gzip(more.to_string().as_bytes())).unwrap();
+    let missing = dump::read(Path::new("/nonexistent/x.heap.json.gz")).unwrap_err();
+    assert!(matches!(missing, ReadError::Io(_)), "{missing}");
+}
+
+#[test]
+fn indices_and_numbers_out_of_range_are_refused() {
+    let _one = one_at_a_time();
+    let (_, _, json) = sample_dump();
+    for (pointer, bad) in [
+        ("/frames/module/0", json!(1_000_000)),
+        ("/frames/module/0", json!(-1)),
+        ("/frames/module/0", json!(u64::MAX)),
+        ("/stacks/0/frames/0", json!(1_000_000)),
+        ("/stacks/0/labels", json!(99)),
+        ("/live/stack/0", json!(1_000_000)),
+        ("/live/interval/0", json!(0.5)),
+        ("/live/interval/0", json!(-1)),
+        ("/live/interval/0", json!(1e300)),
+        ("/live/size/0", json!("12")),
+        ("/live/size", json!([])),
+        ("/frames/address", json!([1])),
+        ("/stacks/0/metrics/live_bytes/std_error", json!(-1)),
+        ("/totals/live_bytes/value", json!(null)),
+        ("/version", json!(0)),
+        ("/version", json!("1")),
+        ("/version", json!(null)),
+        ("/stacks", json!({})),
+    ] {
+        let mut json = json.clone();
+        *json.pointer_mut(pointer).expect(pointer) = bad.clone();
+        assert!(read(&gzip(json.to_string().as_bytes())).is_err(), "{pointer} = {bad}");
+    }
+}
+
+/// The most memory that this process has had, in KiB.
+#[cfg(target_os = "linux")]
+fn high_water_kib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Two GiB from two MiB: read in a bounded stretch, in little memory.
+#[test]
+#[cfg(target_os = "linux")]
+fn gzip_bombs_are_refused_in_little_memory() {
+    const NAME: &str = "gzip_bombs_are_refused_in_little_memory";
+    if !is_child() {
+        in_child(NAME, &[]);
+        return;
+    }
+    // gzip streams may be concatenated; so 2 GiB need not be packed here.
+    let bomb = |before: &[u8], byte: u8| {
+        let stretch = gzip(&vec![byte; 16 << 20]);
+        let mut bomb = gzip(before);
+        (0..128).for_each(|_| bomb.extend_from_slice(&stretch));
+        bomb
+    };
+    let zeros = bomb(b"", 0);
+    let spaces = bomb(b"{", b' ');
+    let name = bomb(br#"{"unwinder": ""#, b'x');
+    let before = high_water_kib();
+    assert!(matches!(read(&zeros), Err(ReadError::NotJson(_))));
+    let spaces = read(&spaces).unwrap_err();
+    assert!(matches!(spaces, ReadError::TooLarge), "{spaces}");
+    let grown = high_water_kib() - before;
+    assert!(grown < 8 << 10, "{grown} KiB");
+    if cfg!(debug_assertions) {
+        // serde_json takes 60 ns a byte without optimisation: another ten seconds.
+        return;
+    }
+    // One string of that length is held, and what its buffer had before it doubled: not 2 GiB.
+    let name = read(&name).unwrap_err();
+    assert!(matches!(name, ReadError::TooLarge), "{name}");
+    let grown = high_water_kib() - before;
+    assert!(grown < 512 << 10, "{grown} KiB");
+}
