@@ -80,6 +80,8 @@ unsafe impl Sync for Seat {}
 /// The engines of a session.
 pub(super) struct Dwarf {
     seats: Box<[Seat]>,
+    /// The process of the threads that take seats.
+    process: u32,
 }
 
 impl std::fmt::Debug for Dwarf {
@@ -102,7 +104,7 @@ impl Dwarf {
                 Engine { unwinder, cache: arch::Cache::default(), dynamic: Vec::with_capacity(8) };
             Seat { taken: AtomicBool::new(false), engine: UnsafeCell::new(engine) }
         };
-        Self { seats: (0..engines.max(1)).map(seat).collect() }
+        Self { seats: (0..engines.max(1)).map(seat).collect(), process: std::process::id() }
     }
 
     /// Walks the caller's stack. `false` where the stack is not the thread's own: nothing is
@@ -136,8 +138,8 @@ impl Dwarf {
     fn take(&self, favourite: usize) -> Option<&Seat> {
         let count = self.seats.len();
         // With more runnable threads than cores all holders may be off the processor at once.
-        // Yielding lets them finish; after this many times something is wrong, as in a forked
-        // child, and the stack is given up.
+        // Yielding lets them finish; after this many times something is wrong, and the stack is
+        // given up.
         for attempt in 0..256 {
             let free = (0..count).map(|i| &self.seats[(favourite + i) % count]).find(|seat| {
                 // Acquire: pairs with the release in `capture`.
@@ -145,6 +147,11 @@ impl Dwarf {
             });
             if free.is_some() {
                 return free;
+            }
+            // In a forked child all holders may be threads that it does not have. Waiting for them
+            // with every sample made a child hang that its parent's twelve threads had left none.
+            if std::process::id() != self.process {
+                return None;
             }
             if attempt < 8 { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
