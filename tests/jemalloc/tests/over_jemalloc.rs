@@ -1,8 +1,9 @@
 //! The battery over jemalloc.
-#![cfg(all(feature = "profiling", unix))]
+#![cfg(unix)]
 
-#[path = "common/battery.rs"]
+#[path = "../../common/battery.rs"]
 mod battery;
+#[path = "../../common/mod.rs"]
 mod common;
 
 use tikv_jemallocator::Jemalloc;
