@@ -45,8 +45,9 @@
 //! - One [`Alloc`] in a process, as its `#[global_allocator]`.
 //! - Unwind tables: Rust writes them by default, also with `panic = "abort"` on Linux. C code that
 //!   was built with `-fno-asynchronous-unwind-tables` cuts stacks short, and they are marked so.
-//! - Build-ids and symbols for the tools: `debug = "line-tables-only"` in the release profile gives
-//!   names, inlined functions and line numbers, and does not make the program slower.
+//! - Build-ids and symbols for the tools: `debug = "limited"` in the release profile gives names, inlined
+//!   functions and line numbers, and does not make the program slower. With `line-tables-only` the
+//!   names of inlined async functions are missing.
 //!
 //! # What it is not for
 //! - Memory that C code allocates by itself: only what passes through Rust's global allocator is

@@ -2,12 +2,14 @@
 
 use crate::names::{crate_of_path, is_std};
 
-/// What a frame at the innermost end of a stack is to someone who asks where memory went.
+/// What a frame is to someone who asks where memory went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// Part of the allocator or the profiler, below which no code of interest runs.
+    /// The profiler: its hook at the innermost end, label scopes in between. Cut everywhere.
+    Profiler,
+    /// Part of the allocator, or of a container that grows; below it no code of interest runs.
     Machinery,
-    /// The standard library's helpers, cut where machinery is on both sides of them.
+    /// The rest of the standard library, cut where machinery is on both sides.
     Std,
     /// All the rest.
     Other,
@@ -15,17 +17,12 @@ pub(crate) enum Role {
 
 /// What a function by this name is.
 pub(crate) fn role(function: &str) -> Role {
-    const PREFIXES: [&str; 32] = [
+    const PREFIXES: [&str; 25] = [
         "__rust_alloc",
         "__rust_realloc",
         "__rustc::",
         "__rdl_",
         "__rg_",
-        "alloc::alloc::",
-        "alloc::boxed::box_new",
-        "<alloc::alloc::Global",
-        "alloc::raw_vec::",
-        "<alloc::raw_vec::",
         "core::alloc::",
         "<core::alloc::",
         "std::alloc::",
@@ -34,6 +31,10 @@ pub(crate) fn role(function: &str) -> Role {
         "backtrace::",
         "framehop::",
         "<framehop::",
+        "hashbrown::",
+        "<hashbrown::",
+        "std::collections::",
+        "<std::collections::",
         "mi_",
         "_mi_",
         "je_",
@@ -75,7 +76,9 @@ pub(crate) fn role(function: &str) -> Role {
         "do_rallocx",
         "ialloc",
     ];
-    if is_profiler(function)
+    if function.trim_start_matches(['<', '&']).starts_with("heapdrift::") {
+        Role::Profiler
+    } else if is_container(function)
         || PREFIXES.iter().any(|prefix| function.starts_with(prefix))
         || function.contains(" as core::alloc::")
         || function.contains(" as alloc::alloc::")
@@ -89,15 +92,12 @@ pub(crate) fn role(function: &str) -> Role {
     }
 }
 
-/// Of the recorder. Label scopes and adaptors run the program's own code and are none of it.
-fn is_profiler(function: &str) -> bool {
-    let Some(path) = function.trim_start_matches(['<', '&']).strip_prefix("heapdrift::") else {
-        return false;
-    };
-    !(path.starts_with("labels::")
-        || path.starts_with("with_labels")
-        || path.contains("LabelScope")
-        || path.contains("Labeled"))
+/// Of the crate `alloc`: boxes, vectors, strings, maps. A call through a boxed closure is not meant:
+/// it stands far out in the stacks of threads and executors.
+fn is_container(function: &str) -> bool {
+    function.trim_start_matches(['<', '&']).starts_with("alloc::")
+        && !function.contains("call_once")
+        && !function.contains("::ops::function::")
 }
 
 /// How many of the innermost frames are machinery: the longest run that ends in machinery and has
@@ -107,7 +107,7 @@ pub(crate) fn depth(roles: impl ExactSizeIterator<Item = Role>) -> usize {
     let mut depth = 0;
     for (at, role) in roles.enumerate() {
         match role {
-            Role::Machinery => depth = at + 1,
+            Role::Machinery | Role::Profiler => depth = at + 1,
             Role::Std => {}
             Role::Other => break,
         }
@@ -121,10 +121,8 @@ mod tests {
     use Role::{Machinery, Other, Std};
 
     #[test]
-    fn machinery_is_told_from_code_that_runs_inside_a_label_scope() {
+    fn machinery_is_told_from_code_of_interest() {
         for machinery in [
-            "heapdrift::recorder::enabled::alloc",
-            "<heapdrift::alloc::Alloc<std::alloc::System> as core::alloc::global::GlobalAlloc>::alloc",
             "__rustc::__rust_alloc",
             "alloc::alloc::exchange_malloc",
             "<alloc::alloc::Global as core::alloc::Allocator>::allocate",
@@ -132,19 +130,29 @@ mod tests {
             "<alloc::raw_vec::RawVecInner>::try_allocate_in",
             "malloc",
             "mi_heap_malloc_aligned",
+            "<alloc::vec::Vec<u8>>::with_capacity",
+            "alloc::vec::spec_from_elem::from_elem<alloc::alloc::Global>",
+            "hashbrown::raw::RawTable<T>::reserve_rehash",
         ] {
             assert_eq!(role(machinery), Role::Machinery, "{machinery}");
         }
-        for other in [
+        for profiler in [
+            "heapdrift::recorder::enabled::alloc",
+            "<heapdrift::alloc::Alloc<std::alloc::System> as core::alloc::global::GlobalAlloc>::alloc",
             "heapdrift::labels::with_labels::<(), my::f>",
-            "heapdrift::with_labels::<(), my::f>",
             "<heapdrift::labels::Labeled<F> as core::future::future::Future>::poll",
-            "malloc_everything",
-            "my::malloc",
         ] {
+            assert_eq!(role(profiler), Role::Profiler, "{profiler}");
+        }
+        for other in ["malloc_everything", "my::malloc", "heapdrift_tools::top::table"] {
             assert_eq!(role(other), Role::Other, "{other}");
         }
-        assert_eq!(role("<alloc::vec::Vec<u8>>::with_capacity"), Role::Std);
+        for std in [
+            "std::fs::read<&str>",
+            "<alloc::boxed::Box<F, A> as core::ops::function::FnOnce<Args>>::call_once",
+        ] {
+            assert_eq!(role(std), Role::Std, "{std}");
+        }
     }
 
     #[test]

@@ -118,16 +118,18 @@ impl Symbolizer {
                 }
             })
             .collect();
-        let roles: Vec<Role> = heap.frames.iter().map(|f| machinery::role(&f.function)).collect();
+        let roles_of: Vec<Role> =
+            heap.frames.iter().map(|f| machinery::role(&f.function)).collect();
         for stack in &snapshot.stacks {
             let all = stack.frames.iter().flat_map(|&f| expanded[f as usize].iter().copied());
             let mut frames: Vec<u32> = all.take(MAX_FRAMES + 1).collect();
             let too_deep = frames.len() > MAX_FRAMES;
             frames.truncate(MAX_FRAMES);
             if !self.options.full_stacks {
-                let roles = frames.iter().map(|&frame| roles[frame as usize]);
+                let roles = frames.iter().map(|&frame| roles_of[frame as usize]);
                 let depth = machinery::depth(roles);
                 frames.drain(..depth);
+                frames.retain(|&frame| roles_of[frame as usize] != Role::Profiler);
             }
             if frames.is_empty() {
                 let none = Frame {

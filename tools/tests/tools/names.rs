@@ -99,7 +99,6 @@ fn the_name_of_a_generic_function_has_its_type_in_it() {
 }
 
 // Release builds have line tables only, where an inlined body has no whole name.
-#[cfg_attr(not(debug_assertions), ignore = "needs full debug information")]
 #[test]
 fn the_body_of_an_async_function_is_told_from_a_closure() {
     let names = names_of(&ready(handler()));
