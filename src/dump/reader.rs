@@ -13,7 +13,7 @@ use crate::Snapshot;
 
 /// Dumps that unpack to more than this are refused. 1.5 million live samples take about half of
 /// it; and no document of this length makes the reader hold more than a gigabyte.
-pub const MAX_UNPACKED_BYTES: u64 = 128 << 20;
+pub const MAX_UNPACKED_BYTES: u64 = 112 << 20;
 
 /// Why a dump could not be read: one line, what was expected and what was found.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ pub(crate) enum Role {
 
 /// What a function by this name is.
 pub(crate) fn role(function: &str) -> Role {
-    const PREFIXES: [&str; 25] = [
+    const PREFIXES: &[&str] = &[
         "__rust_alloc",
         "__rust_realloc",
         "__rustc::",
@@ -50,7 +50,7 @@ pub(crate) fn role(function: &str) -> Role {
         "_int_realloc",
         "_int_memalign",
     ];
-    const WHOLE: [&str; 24] = [
+    const WHOLE: &[&str] = &[
         "malloc",
         "calloc",
         "realloc",

@@ -98,7 +98,6 @@ fn the_name_of_a_generic_function_has_its_type_in_it() {
     assert_eq!(names[1], "<tools::names::Shelf<u8> as tools::names::Stacked>::of_trait");
 }
 
-// Release builds have line tables only, where an inlined body has no whole name.
 #[test]
 fn the_body_of_an_async_function_is_told_from_a_closure() {
     let names = names_of(&ready(handler()));
