@@ -44,6 +44,9 @@ pub(super) struct Identity {
     link_map: u64,
     start: u64,
     eh_frame_hdr: u64,
+    /// Of the path and the build-id. The loader may put the next library of the same shape into the
+    /// same place, and describe it in the same memory.
+    content_hash: u64,
 }
 
 /// Where the unwind tables of a module are, for the walk.
@@ -67,6 +70,7 @@ struct Entry {
     end: AtomicU64,
     file_offset: AtomicU64,
     eh_frame_hdr: AtomicU64,
+    content_hash: AtomicU64,
     eh_frame_hdr_end: AtomicU64,
     eh_frame: AtomicU64,
     eh_frame_end: AtomicU64,
@@ -151,13 +155,15 @@ impl Modules {
         if unsafe { find_object(address as *mut c_void, &raw mut found) } != 0 {
             return None;
         }
+        let module = found.module()?;
         let identity = Identity {
             link_map: found.link_map as u64,
             start: found.start as u64,
             eh_frame_hdr: found.eh_frame as u64,
+            content_hash: module.content_hash(),
         };
         let known = (self.permanent..self.len()).rev().find(|m| self.identity(*m) == identity);
-        known.or_else(|| self.add_found(&found))
+        known.or_else(|| self.add(&module, identity))
     }
 
     fn identity(&self, module: u32) -> Identity {
@@ -166,6 +172,7 @@ impl Modules {
             link_map: entry.link_map.load(Ordering::Relaxed),
             start: entry.start.load(Ordering::Relaxed),
             eh_frame_hdr: entry.eh_frame_hdr.load(Ordering::Relaxed),
+            content_hash: entry.content_hash.load(Ordering::Relaxed),
         }
     }
 
@@ -232,31 +239,6 @@ impl Modules {
         self.adding.store(false, Ordering::Release);
         added
     }
-
-    fn add_found(&self, found: &FoundObject) -> Option<u32> {
-        // SAFETY: glibc hands out the link map of a module that code is running in, so it stays.
-        let link_map = unsafe { found.link_map.cast::<LinkMap>().as_ref() }?;
-        // SAFETY: a string of the loader.
-        let path = unsafe { text(link_map.name) };
-        let header = found.start.cast::<ElfHeader>();
-        // SAFETY: the ELF header is at the start of the first segment in practice; its magic is
-        // checked before anything is believed.
-        let header = unsafe { header.as_ref() }?;
-        let is_elf = header.e_ident.starts_with(b"\x7fELF");
-        if !is_elf || usize::from(header.e_phentsize) != size_of::<Header>() {
-            return None;
-        }
-        let headers = found.start.wrapping_byte_add(header.e_phoff as usize).cast::<Header>();
-        // SAFETY: the program headers follow the ELF header in the first segment.
-        let headers = unsafe { std::slice::from_raw_parts(headers, header.e_phnum.into()) };
-        let module = Found { path, bias: link_map.bias as u64, headers };
-        let identity = Identity {
-            link_map: found.link_map as u64,
-            start: found.start as u64,
-            eh_frame_hdr: found.eh_frame as u64,
-        };
-        self.add(&module, identity)
-    }
 }
 
 use libc::{Elf64_Ehdr as ElfHeader, Elf64_Phdr as Header};
@@ -283,6 +265,28 @@ impl Default for FoundObject {
     fn default() -> Self {
         let none = std::ptr::null_mut();
         Self { flags: 0, start: none, end: none, link_map: none, eh_frame: none, reserved: [0; 7] }
+    }
+}
+
+impl FoundObject {
+    /// The module as its headers in memory have it.
+    fn module(&self) -> Option<Found<'_>> {
+        // SAFETY: glibc hands out the link map of a module that code is running in, so it stays.
+        let link_map = unsafe { self.link_map.cast::<LinkMap>().as_ref() }?;
+        // SAFETY: a string of the loader.
+        let path = unsafe { text(link_map.name) };
+        let header = self.start.cast::<ElfHeader>();
+        // SAFETY: the ELF header is at the start of the first segment in practice; its magic is
+        // checked before anything is believed.
+        let header = unsafe { header.as_ref() }?;
+        let is_elf = header.e_ident.starts_with(b"\x7fELF");
+        if !is_elf || usize::from(header.e_phentsize) != size_of::<Header>() {
+            return None;
+        }
+        let headers = self.start.wrapping_byte_add(header.e_phoff as usize).cast::<Header>();
+        // SAFETY: the program headers follow the ELF header in the first segment.
+        let headers = unsafe { std::slice::from_raw_parts(headers, header.e_phnum.into()) };
+        Some(Found { path, bias: link_map.bias as u64, headers })
     }
 }
 
@@ -319,6 +323,13 @@ impl Found<'_> {
         self.headers.iter().filter(move |header| header.p_type == kind).map(|header| {
             let start = self.bias.wrapping_add(header.p_vaddr);
             (start..start + header.p_memsz, header)
+        })
+    }
+
+    /// FNV-1a (Fowler, Noll and Vo) of the path and the build-id: some seventy bytes.
+    fn content_hash(&self) -> u64 {
+        self.path.iter().chain(self.build_id()).fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3)
         })
     }
 
@@ -395,6 +406,7 @@ impl Entry {
         store(&self.link_map, identity.link_map);
         // The start as the loader's own tables have it, which `identity` is compared by.
         store(&self.start, if identity.start == 0 { range.start } else { identity.start });
+        store(&self.content_hash, identity.content_hash);
         store(&self.end, range.end);
         store(&self.bias, module.bias);
         store(&self.eh_frame_hdr, hdr.start);
@@ -436,6 +448,7 @@ unsafe extern "C" fn on_loaded(
         link_map: 0,
         start: module.range().start,
         eh_frame_hdr: module.eh_frame_hdr().start,
+        content_hash: module.content_hash(),
     };
     if !module.range().is_empty() {
         modules.add(&module, identity);
