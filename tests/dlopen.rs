@@ -1,0 +1,247 @@
+//! Stacks through libraries that come and go, and on stacks that are not the thread's own.
+#![cfg(all(feature = "profiling", target_os = "linux", target_env = "gnu"))]
+#![allow(unsafe_code)]
+
+mod common;
+
+use std::ffi::{CString, c_int, c_void};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{live_labelled, one_at_a_time};
+use heapdrift::snapshot::{Module, Stack};
+use heapdrift::{Alloc, Profiler, Snapshot, with_labels};
+
+#[global_allocator]
+static ALLOC: Alloc = Alloc::system();
+
+/// Compiles a library whose function `through` calls back; `None` without a C compiler.
+fn library(folder: &Path, name: &str, build_id: &str) -> Option<PathBuf> {
+    let source = folder.join(format!("{name}.c"));
+    let library = folder.join(format!("lib{name}.so"));
+    let code = "int through(int depth, int (*call)(void *), void *data) {\n\
+                    volatile char room[64] = {0};\n\
+                    int got = depth ? through(depth - 1, call, data) : call(data);\n\
+                    return got + room[0] + 1;\n\
+                }\n";
+    std::fs::write(&source, code).unwrap();
+    let output = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-fno-optimize-sibling-calls"])
+        .arg(format!("-Wl,--build-id=0x{build_id}"))
+        .arg("-o")
+        .args([&library, &source])
+        .output()
+        .ok()?;
+    assert!(output.status.success(), "{output:?}");
+    Some(library)
+}
+
+type Callback = extern "C" fn(*mut c_void) -> c_int;
+type Through = unsafe extern "C" fn(c_int, Callback, *mut c_void) -> c_int;
+
+/// An open library; dropping it closes it.
+struct Library(*mut c_void);
+
+impl Library {
+    fn open(path: &Path) -> Self {
+        let path = CString::new(path.to_str().unwrap()).unwrap();
+        // SAFETY: a library made above, without constructors.
+        let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
+        assert!(!handle.is_null());
+        Self(handle)
+    }
+
+    fn through(&self) -> Through {
+        // SAFETY: an open library.
+        let symbol = unsafe { libc::dlsym(self.0, c"through".as_ptr()) };
+        assert!(!symbol.is_null());
+        // SAFETY: the function of this type in the source above.
+        unsafe { std::mem::transmute::<*mut c_void, Through>(symbol) }
+    }
+}
+
+impl Drop for Library {
+    fn drop(&mut self) {
+        // SAFETY: opened above, and none of its functions is running.
+        assert_eq!(unsafe { libc::dlclose(self.0) }, 0);
+    }
+}
+
+extern "C" fn allocate(blocks: *mut c_void) -> c_int {
+    // SAFETY: `call` passes a vector that outlives the call.
+    let blocks = unsafe { &mut *blocks.cast::<Vec<Vec<u8>>>() };
+    blocks.push(Vec::with_capacity(777));
+    0
+}
+
+const DEPTH: c_int = 5;
+
+/// Allocates a block below six frames of a library, labelled with `site`.
+fn call(library: &Library, site: &str, blocks: &mut Vec<Vec<u8>>) {
+    let through = library.through();
+    with_labels(&[("site", site)], || {
+        // SAFETY: the callback takes what is passed, and does not unwind.
+        let got = unsafe { through(DEPTH, allocate, (&raw mut *blocks).cast()) };
+        assert_eq!(got, DEPTH + 1);
+    });
+}
+
+/// The stack of the only live block of `site`, and the modules of its frames.
+fn stack_of<'a>(snapshot: &'a Snapshot, site: &str) -> (&'a Stack, Vec<&'a Module>) {
+    let samples = live_labelled(snapshot, "site", site);
+    assert_eq!(samples.len(), 1, "{site}");
+    let stack = &snapshot.stacks[samples[0].stack as usize];
+    let module = |frame: &u32| &snapshot.modules[snapshot.frames.module[*frame as usize] as usize];
+    (stack, stack.frames.iter().map(module).collect())
+}
+
+/// That six frames of the stack are in this library, within its file, and the walk went on.
+fn assert_through(snapshot: &Snapshot, site: &str, library: &Path, build_id: &str) {
+    let (stack, modules) = stack_of(snapshot, site);
+    assert!(!stack.truncated, "{site}");
+    let inside: Vec<usize> =
+        (0..modules.len()).filter(|frame| Path::new(&modules[*frame].path) == library).collect();
+    let paths: Vec<&str> = modules.iter().map(|module| module.path.as_str()).collect();
+    assert_eq!(inside.len(), DEPTH as usize + 1, "{site}: {paths:?}");
+    assert!(inside.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{site}: {paths:?}");
+    let executable = &snapshot.modules[0].path;
+    assert!(paths[..inside[0]].contains(&executable.as_str()), "the callback: {paths:?}");
+    assert!(paths[inside[5] + 1..].contains(&executable.as_str()), "the caller: {paths:?}");
+    for frame in inside {
+        assert_eq!(modules[frame].build_id, build_id);
+        let address = snapshot.frames.address[stack.frames[frame] as usize];
+        assert!(address < 1 << 16, "{address:#x} is not relative to a small library");
+    }
+}
+
+/// Several libraries one after the other, most likely at the same address.
+#[test]
+fn frames_belong_to_the_library_that_was_there_when_the_sample_was_taken() {
+    let _one = one_at_a_time();
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().canonicalize().unwrap();
+    let names = ["one", "two", "three"];
+    let build_ids = ["0102030405060708", "1112131415161718", "2122232425262728"];
+    let libraries: Option<Vec<PathBuf>> =
+        names.iter().zip(build_ids).map(|(name, id)| library(&folder, name, id)).collect();
+    let Some(libraries) = libraries else {
+        println!("skipped: no C compiler");
+        return;
+    };
+    let profiler = Profiler::builder().sample_interval_bytes(1).start().unwrap();
+    let mut blocks = Vec::with_capacity(100);
+    let mut addresses = Vec::new();
+    for (name, path) in names.iter().zip(&libraries) {
+        let library = Library::open(path);
+        addresses.push(library.through() as usize);
+        call(&library, name, &mut blocks);
+        // Seen while it is loaded.
+        let found = profiler.snapshot();
+        let number = names.iter().position(|other| other == name).unwrap();
+        assert_through(&found, name, path, build_ids[number]);
+    }
+    addresses.dedup();
+    println!("{} libraries at {} addresses", libraries.len(), addresses.len());
+    // And after all are gone.
+    let snapshot = profiler.snapshot();
+    for ((name, path), build_id) in names.iter().zip(&libraries).zip(build_ids) {
+        assert_through(&snapshot, name, path, build_id);
+    }
+    // One that comes again is known again.
+    let library = Library::open(&libraries[0]);
+    call(&library, "again", &mut blocks);
+    assert_through(&profiler.snapshot(), "again", &libraries[0], build_ids[0]);
+    assert_eq!(profiler.stats().unwound_backtrace, 0);
+}
+
+/// A stack of our own, as of a coroutine, and the way back.
+struct Foreign {
+    own: libc::ucontext_t,
+    other: libc::ucontext_t,
+    blocks: Vec<Vec<u8>>,
+}
+
+/// What runs there. `makecontext` passes integers: a pointer comes in two halves.
+extern "C" fn on_foreign_stack(high: u32, low: u32) {
+    let foreign = (u64::from(high) << 32 | u64::from(low)) as usize as *mut Foreign;
+    // SAFETY: `run_on_foreign_stack` passes it, and waits for the end of this function.
+    let foreign = unsafe { &mut *foreign };
+    with_labels(&[("site", "foreign")], || {
+        foreign.blocks.push(Vec::with_capacity(999));
+        foreign.blocks.push(vec![0; 99_999]);
+        foreign.blocks.push(Vec::with_capacity(5));
+        foreign.blocks[2].extend_from_slice(&[1; 300]);
+    });
+}
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn run_on_foreign_stack() -> Vec<Vec<u8>> {
+    const SIZE: usize = 256 << 10;
+    // SAFETY: a new mapping.
+    let stack = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            SIZE,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    assert_ne!(stack, libc::MAP_FAILED);
+    // SAFETY: contexts are plain data, filled by `getcontext` and `swapcontext`.
+    let (own, other) = unsafe { std::mem::zeroed() };
+    let mut foreign = Box::new(Foreign { own, other, blocks: Vec::with_capacity(8) });
+    let this: *mut Foreign = &raw mut *foreign;
+    // SAFETY: fills a context.
+    assert_eq!(unsafe { libc::getcontext(&raw mut (*this).other) }, 0);
+    foreign.other.uc_stack.ss_sp = stack;
+    foreign.other.uc_stack.ss_size = SIZE;
+    foreign.other.uc_link = &raw mut foreign.own;
+    let pointer = this as usize as u64;
+    let entry = on_foreign_stack as extern "C" fn(u32, u32);
+    // SAFETY: `makecontext` takes a function of any type, and its arguments after their number.
+    unsafe {
+        let entry = std::mem::transmute::<extern "C" fn(u32, u32), extern "C" fn()>(entry);
+        libc::makecontext(
+            &raw mut (*this).other,
+            entry,
+            2,
+            (pointer >> 32) as u32 as c_int,
+            pointer as u32 as c_int,
+        );
+    }
+    // SAFETY: the context made above; `uc_link` leads back here.
+    assert_eq!(unsafe { libc::swapcontext(&raw mut (*this).own, &raw const (*this).other) }, 0);
+    // SAFETY: nobody runs there any more.
+    assert_eq!(unsafe { libc::munmap(stack, SIZE) }, 0);
+    foreign.blocks
+}
+
+#[test]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn allocations_on_a_foreign_stack_are_recorded_with_stacks_by_backtrace() {
+    let _one = one_at_a_time();
+    let profiler = Profiler::builder().sample_interval_bytes(1).start().unwrap();
+    let before = profiler.stats();
+    let blocks = run_on_foreign_stack();
+    let snapshot = profiler.snapshot();
+    assert_eq!(blocks[1].len(), 99_999);
+    let mut samples = live_labelled(&snapshot, "site", "foreign");
+    samples.sort_by_key(|sample| sample.size);
+    let sizes: Vec<u64> = samples.iter().map(|sample| sample.size).collect();
+    assert_eq!(sizes, [300, 999, 99_999]);
+    for sample in &samples {
+        let frames = &snapshot.stacks[sample.stack as usize].frames;
+        let executable = frames.iter().filter(|f| snapshot.frames.module[**f as usize] == 0);
+        assert!(executable.count() >= 3, "{frames:?}");
+    }
+    // Three blocks, and a `realloc`.
+    assert_eq!(snapshot.stats.unwound_backtrace, before.unwound_backtrace + 4);
+    assert_eq!(snapshot.unwinder, "framehop+backtrace");
+    assert_eq!(snapshot.stats.dropped_unwinds, 0);
+    // On the thread's own stack again, so is the unwinder.
+    let _own = with_labels(&[("site", "own")], || vec![0_u8; 55]);
+    assert_eq!(profiler.stats().unwound_backtrace, snapshot.stats.unwound_backtrace);
+    drop(blocks);
+}
