@@ -192,27 +192,21 @@ fn run_on_foreign_stack() -> Vec<Vec<u8>> {
     // SAFETY: contexts are plain data, filled by `getcontext` and `swapcontext`.
     let (own, other) = unsafe { std::mem::zeroed() };
     let mut foreign = Box::new(Foreign { own, other, blocks: Vec::with_capacity(8) });
-    let this: *mut Foreign = &raw mut *foreign;
+    let pointer = &raw mut *foreign as usize as u64;
+    let (own, other) = (&raw mut foreign.own, &raw mut foreign.other);
     // SAFETY: fills a context.
-    assert_eq!(unsafe { libc::getcontext(&raw mut (*this).other) }, 0);
+    assert_eq!(unsafe { libc::getcontext(other) }, 0);
     foreign.other.uc_stack.ss_sp = stack;
     foreign.other.uc_stack.ss_size = SIZE;
-    foreign.other.uc_link = &raw mut foreign.own;
-    let pointer = this as usize as u64;
+    foreign.other.uc_link = own;
     let entry = on_foreign_stack as extern "C" fn(u32, u32);
     // SAFETY: `makecontext` takes a function of any type, and its arguments after their number.
-    unsafe {
-        let entry = std::mem::transmute::<extern "C" fn(u32, u32), extern "C" fn()>(entry);
-        libc::makecontext(
-            &raw mut (*this).other,
-            entry,
-            2,
-            (pointer >> 32) as u32 as c_int,
-            pointer as u32 as c_int,
-        );
-    }
+    let entry = unsafe { std::mem::transmute::<extern "C" fn(u32, u32), extern "C" fn()>(entry) };
+    let (high, low) = ((pointer >> 32) as u32 as c_int, pointer as u32 as c_int);
+    // SAFETY: a context filled above, with a stack and a way back.
+    unsafe { libc::makecontext(other, entry, 2, high, low) };
     // SAFETY: the context made above; `uc_link` leads back here.
-    assert_eq!(unsafe { libc::swapcontext(&raw mut (*this).own, &raw const (*this).other) }, 0);
+    assert_eq!(unsafe { libc::swapcontext(own, other) }, 0);
     // SAFETY: nobody runs there any more.
     assert_eq!(unsafe { libc::munmap(stack, SIZE) }, 0);
     foreign.blocks
