@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::Parser;
 use tokio::sync::oneshot;
 
@@ -79,6 +79,10 @@ fn run(options: &Options) -> Result<()> {
             "not recorded (built without --features profiling)".to_owned()
         }
     );
+    if cfg!(feature = "profiling") {
+        std::fs::create_dir_all(&options.out)
+            .with_context(|| format!("cannot make the output folder {}", options.out.display()))?;
+    }
     // What clients have on their own machines; made first, so that it is not in the profile.
     let pictures = images::make_pictures()?;
     for picture in &pictures.regular {
@@ -107,11 +111,10 @@ fn start_profiler(out: &Path) -> Result<heapdrift::Profiler> {
         .sample_interval_bytes(SAMPLE_INTERVAL_BYTES)
         .diff_every(DUMP_PERIOD);
     if cfg!(feature = "profiling") {
-        std::fs::create_dir_all(out)
-            .with_context(|| format!("cannot make the output folder {}", out.display()))?;
         builder = builder.dump_dir(out).dump_keep(DUMPS_KEPT);
     }
-    builder.start().context("cannot start the profiler")
+    // In one line: the error names its cause already, which as a context it would do twice.
+    builder.start().map_err(|error| anyhow!("cannot start the profiler: {error}"))
 }
 
 /// Runs the service on a runtime of its own and the load on this thread, then ends both.
