@@ -19,11 +19,15 @@ static ALLOC: Alloc = Alloc::system();
 fn library(folder: &Path, name: &str, build_id: &str) -> Option<PathBuf> {
     let source = folder.join(format!("{name}.c"));
     let library = folder.join(format!("lib{name}.so"));
-    let code = "int through(int depth, int (*call)(void *), void *data) {\n\
-                    volatile char room[64] = {0};\n\
+    // Frames of another size in each: the rules of one library do not unwind the next.
+    let room = name.len() * 64;
+    let code = format!(
+        "int through(int depth, int (*call)(void *), void *data) {{\n\
+                    volatile char room[{room}] = {{0}};\n\
                     int got = depth ? through(depth - 1, call, data) : call(data);\n\
                     return got + room[0] + 1;\n\
-                }\n";
+                }}\n"
+    );
     std::fs::write(&source, code).unwrap();
     let output = Command::new("cc")
         .args(["-shared", "-fPIC", "-O1", "-fno-optimize-sibling-calls"])
@@ -120,7 +124,7 @@ fn frames_belong_to_the_library_that_was_there_when_the_sample_was_taken() {
     let _one = one_at_a_time();
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().canonicalize().unwrap();
-    let names = ["one", "two", "three"];
+    let names = ["a", "bbbb", "cccccccc"];
     let build_ids = ["0102030405060708", "1112131415161718", "2122232425262728"];
     let libraries: Option<Vec<PathBuf>> =
         names.iter().zip(build_ids).map(|(name, id)| library(&folder, name, id)).collect();
