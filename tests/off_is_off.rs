@@ -79,7 +79,6 @@ mod machine_code {
 
     /// A release build of this crate, ready to be linked to.
     struct Library {
-        features: &'static str,
         metadata: PathBuf,
         /// Where the crates that it uses lie.
         folders: BTreeSet<PathBuf>,
@@ -126,7 +125,7 @@ mod machine_code {
     impl Library {
         /// Only this crate is optimised: of the others nothing gets into the probe, and so the
         /// build takes half the time.
-        fn build(features: &'static str, arguments: &[&str]) -> Self {
+        fn build(features: &str, arguments: &[&str]) -> Self {
             let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
                 .current_dir(env!("CARGO_MANIFEST_DIR"))
                 .args(["build", "--offline", "--package", "heapdrift", "--lib", "--release"])
@@ -167,13 +166,15 @@ mod machine_code {
                 .flat_map(files)
                 .filter_map(|file| file.parent().map(Path::to_owned))
                 .collect();
-            Self { features, metadata, folders }
+            Self { metadata, folders }
         }
 
         fn compile_probe(&self, allocator: &str, cfgs: &[&str]) -> Functions {
-            // Tests run at the same time and may compile the same variant: a file for each.
+            // Tests run at the same time, and rustc's temporary files have names of the crate alone:
+            // a folder for each test and variant.
             let test = std::thread::current().name().unwrap_or("main").replace(':', "_");
-            let assembly = folder().join(format!("{allocator}-{}-{test}.s", self.features));
+            let folder = folder().join(format!("{test}-{allocator}"));
+            std::fs::create_dir_all(&folder).expect("the target folder can be written");
             let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
             rustc
                 .args(["--edition", "2024", "--crate-type", "lib", "--crate-name", "probe"])
@@ -182,7 +183,8 @@ mod machine_code {
                 .args(["-C", "symbol-mangling-version=v0"])
                 .args(["--cfg", &format!("allocator=\"{allocator}\"")])
                 .args(["--extern", &format!("heapdrift={}", self.metadata.display())])
-                .args(["--emit", &format!("asm={}", assembly.display())]);
+                .args(["--emit", "asm", "--out-dir", "."])
+                .current_dir(&folder);
             for cfg in cfgs {
                 rustc.args(["--cfg", cfg]);
             }
@@ -192,7 +194,8 @@ mod machine_code {
             let output = rustc.arg(PROBE).output().expect("rustc can be run");
             let errors = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "compiling {allocator} failed:\n{errors}");
-            functions(&std::fs::read_to_string(&assembly).expect("rustc has written the assembly"))
+            let assembly = std::fs::read_to_string(folder.join("probe.s"));
+            functions(&assembly.expect("rustc has written the assembly"))
         }
     }
 
