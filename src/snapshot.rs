@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Estimate, Stats};
 
+/// The most frames that a recorded stack has.
+pub const MAX_STACK_DEPTH: usize = 512;
+
 /// The recorded state of a process at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -103,7 +106,9 @@ pub struct Metrics {
     pub alloc_bytes: Estimate,
     /// Objects allocated since the session started. A `realloc` counts as an allocation.
     pub alloc_count: Estimate,
-    /// Live bytes at the moment when the estimate of all live bytes was highest.
+    /// Live bytes at the moment when the estimate of all live bytes was highest. That estimate is
+    /// the maximum itself, kept at every sample; it differs from the true peak by its own standard
+    /// error, rather upward, since the highest of many estimates is taken.
     pub peak_bytes: Estimate,
     /// Live objects at that moment.
     pub peak_count: Estimate,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Profiler, StartError};
+use crate::snapshot::MAX_STACK_DEPTH;
 
 /// Settings of a session, checked by [`Config::check`].
 #[derive(Clone, Debug)]
@@ -23,9 +24,6 @@ const MAX_INTERVAL: u64 = 1 << 40;
 
 /// The smallest cap: the fixed tables and the unwinder take about half of it.
 const MIN_PROFILER_BYTES: u64 = 1 << 20;
-
-/// The deepest stack that fits the buffer of a capture.
-pub(crate) const MAX_STACK_DEPTH: usize = 512;
 
 /// A signal this can be asked for with: those whose default action a service replaces anyway.
 fn is_catchable(signal: i32) -> bool {

@@ -11,8 +11,6 @@ use std::sync::Arc;
 
 pub use config::Builder;
 pub(crate) use config::Config;
-#[cfg(all(feature = "profiling", unix))]
-pub(crate) use config::MAX_STACK_DEPTH;
 pub use error::StartError;
 
 use crate::dump::{self, WriteError};

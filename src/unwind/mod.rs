@@ -25,7 +25,7 @@ use std::ops::Range;
 
 pub(crate) use modules::{ModuleInfo, Modules};
 
-use crate::profiler::MAX_STACK_DEPTH;
+use crate::snapshot::MAX_STACK_DEPTH;
 
 /// A captured stack.
 #[derive(Debug)]

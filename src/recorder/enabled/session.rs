@@ -1,0 +1,145 @@
+//! A session, as the profiler holds it: start, snapshots, end.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::counters::Counter;
+use super::live::Live;
+use super::local::{self, Mute};
+use super::snapshot::Facts;
+use super::{RECORDER, SHARDS};
+use crate::live_set::Slots;
+use crate::profiler::{Config, StartError};
+use crate::sampler::{Interval, Random};
+use crate::{Snapshot, Stats};
+
+/// A session, as its owner holds it.
+pub(crate) struct Session {
+    /// Snapshots one after the other: each takes memory for itself.
+    one_snapshot: Mutex<()>,
+    snapshots: AtomicU64,
+    facts: Facts,
+    /// The process that started.
+    process: u32,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// Whether sessions record anything.
+    pub(crate) const RECORDS: bool = true;
+
+    /// Starts recording.
+    pub(crate) fn start(config: &Config) -> Result<Self, StartError> {
+        if RECORDER.running.swap(true, Ordering::SeqCst) {
+            return Err(StartError::AlreadyRunning);
+        }
+        let (session, number, random) =
+            Self::muted(|| Self::prepare(config)).inspect_err(|_| {
+                RECORDER.running.store(false, Ordering::SeqCst);
+            })?;
+        // The starting thread takes part from its next allocation on, with the first stream.
+        local::join(number, random);
+        // Release: pairs with `local::decide`, which then sees all that was prepared.
+        RECORDER.session_number.store(number, Ordering::Release);
+        Ok(session)
+    }
+
+    fn prepare(config: &Config) -> Result<(Self, u32, Random), StartError> {
+        RECORDER.budget.set_cap(config.max_profiler_bytes);
+        RECORDER.slots.get_or_try_init(|| Slots::reserve(SHARDS)).map_err(StartError::Memory)?;
+        let live = Live::new(config).map_err(StartError::Memory)?;
+        let facts = Facts::new(config);
+        RECORDER.seed.store(config.seed.unwrap_or(facts.session), Ordering::Relaxed);
+        RECORDER.streams.store(0, Ordering::Relaxed);
+        RECORDER.paused.store(false, Ordering::Relaxed);
+        RECORDER.set_interval(Interval::from_bytes(config.interval_bytes));
+        RECORDER.live.store(Box::into_raw(Box::new(live)), Ordering::SeqCst);
+        let number = RECORDER.last_session.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1);
+        let session = Self {
+            one_snapshot: Mutex::new(()),
+            snapshots: AtomicU64::new(0),
+            facts,
+            process: std::process::id(),
+        };
+        Ok((session, number, RECORDER.next_random()))
+    }
+
+    /// Whether allocations are being sampled.
+    pub(crate) fn is_active(&self) -> bool {
+        !RECORDER.is_paused()
+    }
+
+    /// What is recorded now.
+    pub(crate) fn snapshot(&self, reason: &str) -> Snapshot {
+        Self::muted(|| {
+            // In a forked child the thread that held the lock may not exist.
+            let _one = (!self.is_in_child()).then(|| self.one_snapshot.lock());
+            let sequence = self.snapshots.fetch_add(1, Ordering::Relaxed) + 1;
+            RECORDER.enter().map(|entered| entered.live.snapshot(&self.facts, sequence, reason))
+        })
+        .unwrap_or_default()
+    }
+
+    /// Whether this is a forked child of the process that started, with only one of its threads.
+    fn is_in_child(&self) -> bool {
+        std::process::id() != self.process
+    }
+
+    /// The counters now.
+    pub(crate) fn stats(&self) -> Stats {
+        RECORDER.enter().map(|entered| entered.live.stats()).unwrap_or_default()
+    }
+
+    /// Stops or goes on sampling.
+    pub(crate) fn set_paused(&self, paused: bool) {
+        RECORDER.paused.store(paused, Ordering::Relaxed);
+    }
+
+    /// Changes the interval.
+    pub(crate) fn set_interval(&self, interval_bytes: u64) {
+        RECORDER.set_interval(Interval::from_bytes(interval_bytes));
+        local::rearm();
+    }
+
+    /// Notes that a dump could not be written.
+    pub(crate) fn count_failed_dump(&self) {
+        if let Some(entered) = RECORDER.enter() {
+            entered.live.count(entered.shard, Counter::DroppedDumps);
+        }
+    }
+
+    /// Runs the profiler's own work: its allocations are not the program's.
+    pub(crate) fn muted<R>(work: impl FnOnce() -> R) -> R {
+        let _mute = Mute::new();
+        work()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        RECORDER.session_number.store(0, Ordering::SeqCst);
+        let live = RECORDER.live.swap(std::ptr::null_mut(), Ordering::SeqCst);
+        // SeqCst: see `Recorder::enter`. Threads are inside for microseconds. In a forked child
+        // some never leave, and it is no use to wait; then the tables stay, which is the lesser
+        // evil.
+        let all_out = || RECORDER.inside.iter().all(|inside| inside.0.load(Ordering::SeqCst) == 0);
+        let patience_ms = if self.is_in_child() { 1 } else { 2000 };
+        let waited = (0..patience_ms).any(|_| {
+            all_out() || {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+                false
+            }
+        });
+        if waited && !live.is_null() {
+            // SAFETY: made by `Box::into_raw`, and no thread is in the hook with it.
+            Self::muted(|| drop(unsafe { Box::from_raw(live) }));
+            RECORDER.running.store(false, Ordering::SeqCst);
+        }
+    }
+}
