@@ -138,7 +138,8 @@ mod machine_code {
                 .output()
                 .expect("cargo can be run");
             let errors = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "building {features} profiling failed:\n{errors}");
+            let status = output.status;
+            assert!(status.success(), "building {features} profiling: {status}\n{errors}");
             let messages = String::from_utf8(output.stdout).expect("cargo writes UTF-8");
             let artifacts: Vec<serde_json::Value> = messages
                 .lines()
@@ -193,7 +194,8 @@ mod machine_code {
             }
             let output = rustc.arg(PROBE).output().expect("rustc can be run");
             let errors = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "compiling {allocator} failed:\n{errors}");
+            let status = output.status;
+            assert!(status.success(), "compiling {allocator}: {status}\n{errors}");
             let assembly = std::fs::read_to_string(folder.join("probe.s"));
             functions(&assembly.expect("rustc has written the assembly"))
         }
