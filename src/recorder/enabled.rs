@@ -53,8 +53,25 @@ struct Recorder {
     running: AtomicBool,
 }
 
+#[derive(Debug)]
 #[repr(align(128))]
-struct Inside(AtomicU32);
+struct Inside {
+    now: AtomicU32,
+    /// Of those counted, threads of the parent that a forked child does not have.
+    vanished: AtomicU32,
+}
+
+impl Inside {
+    const fn nobody() -> Self {
+        Self { now: AtomicU32::new(0), vanished: AtomicU32::new(0) }
+    }
+
+    /// Whether nobody is left inside who could come out.
+    fn is_empty(&self) -> bool {
+        // SeqCst: see `Recorder::enter`.
+        self.now.load(Ordering::SeqCst) == self.vanished.load(Ordering::Relaxed)
+    }
+}
 
 static RECORDER: Recorder = Recorder {
     session_number: AtomicU32::new(0),
@@ -64,7 +81,7 @@ static RECORDER: Recorder = Recorder {
     seed: AtomicU64::new(0),
     streams: AtomicU64::new(0),
     threads: AtomicU32::new(0),
-    inside: [const { Inside(AtomicU32::new(0)) }; SHARDS],
+    inside: [const { Inside::nobody() }; SHARDS],
     live: AtomicPtr::new(std::ptr::null_mut()),
     slots: OnceCell::new(),
     budget: Budget::new(0),
@@ -94,7 +111,7 @@ impl Recorder {
     /// Enters the hook; `None` while nothing is recorded.
     fn enter(&self) -> Option<Entered<'_>> {
         let shard = local::shard();
-        let inside = &self.inside[shard].0;
+        let inside = &self.inside[shard].now;
         // SeqCst, as in `Session::drop`: either the session's end sees this thread inside, or this
         // thread sees that the session has ended.
         inside.fetch_add(1, Ordering::SeqCst);

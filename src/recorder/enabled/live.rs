@@ -257,14 +257,6 @@ impl Live {
     }
 }
 
-impl Drop for Live {
-    fn drop(&mut self) {
-        let overhead = slots().map_or(0, crate::live_set::Slots::overhead);
-        // Of what the budget holds only the slots stay.
-        RECORDER.budget.adjust(overhead - RECORDER.budget.held() as i64);
-    }
-}
-
 fn weight(sample: &NewSample) -> Weight {
     Weight::new(sample.size, sample.interval)
 }

@@ -1,6 +1,7 @@
 //! A session, as the profiler holds it: start, snapshots, end.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -8,7 +9,7 @@ use super::counters::Counter;
 use super::live::Live;
 use super::local::{self, Mute};
 use super::snapshot::Facts;
-use super::{RECORDER, SHARDS};
+use super::{Inside, RECORDER, SHARDS};
 use crate::live_set::Slots;
 use crate::profiler::{Config, StartError};
 use crate::sampler::{Interval, Random};
@@ -125,21 +126,40 @@ impl Drop for Session {
     fn drop(&mut self) {
         RECORDER.session_number.store(0, Ordering::SeqCst);
         let live = RECORDER.live.swap(std::ptr::null_mut(), Ordering::SeqCst);
-        // SeqCst: see `Recorder::enter`. Threads are inside for microseconds. In a forked child
-        // some never leave, and it is no use to wait; then the tables stay, which is the lesser
-        // evil.
-        let all_out = || RECORDER.inside.iter().all(|inside| inside.0.load(Ordering::SeqCst) == 0);
-        let patience_ms = if self.is_in_child() { 1 } else { 2000 };
-        let waited = (0..patience_ms).any(|_| {
-            all_out() || {
-                std::thread::sleep(std::time::Duration::from_millis(1));
-                false
+        let all_out = wait(self.is_in_child());
+        if !live.is_null() {
+            refund();
+            if all_out {
+                // SAFETY: made by `Box::into_raw`, and no thread is in the hook with it.
+                Self::muted(|| drop(unsafe { Box::from_raw(live) }));
             }
-        });
-        if waited && !live.is_null() {
-            // SAFETY: made by `Box::into_raw`, and no thread is in the hook with it.
-            Self::muted(|| drop(unsafe { Box::from_raw(live) }));
-            RECORDER.running.store(false, Ordering::SeqCst);
+            // Otherwise a thread may still come out of the tables, and they stay: the lesser evil.
+        }
+        RECORDER.running.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Waits until all threads have left the hook; whether they have. They are inside for microseconds.
+/// In a forked child some never leave: they are given a moment, and then for gone.
+fn wait(in_child: bool) -> bool {
+    let all_out = || RECORDER.inside.iter().all(Inside::is_empty);
+    let patience_ms = if in_child { 20 } else { 2000 };
+    let left = (0..patience_ms).any(|_| {
+        all_out() || {
+            std::thread::sleep(Duration::from_millis(1));
+            false
+        }
+    });
+    if !left && in_child {
+        for inside in &RECORDER.inside {
+            inside.vanished.store(inside.now.load(Ordering::SeqCst), Ordering::Relaxed);
         }
     }
+    left
+}
+
+/// Gives back to the budget what the session held. The slots stay, and so does their share.
+fn refund() {
+    let overhead = RECORDER.slots.get().map_or(0, Slots::overhead);
+    RECORDER.budget.adjust(overhead - RECORDER.budget.held() as i64);
 }
