@@ -11,7 +11,7 @@
 //! up when a field changes its meaning or goes away, and a reader refuses versions above its own.
 //!
 //! # Files
-//! [`write`] writes to a temporary file in the target's folder, with mode 0600 from the start (a
+//! [`write()`] writes to a temporary file in the target's folder, with mode 0600 from the start (a
 //! dump tells what a program does and for whom), syncs it and renames it. A reader never sees half
 //! a dump, and a failed write leaves the old file as it was.
 
