@@ -9,10 +9,14 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use image::{ColorType, ImageDecoder, ImageError, Limits, RgbImage};
 use tokio::io::AsyncWriteExt;
+use tokio::task::JoinError;
 
 use super::{RecentUpload, Service, UPLOAD_ROUTE};
 use crate::images;
 
+/// Decoding takes tens of milliseconds of CPU, so it leaves the threads that serve sockets. Labels
+/// do not cross threads by themselves: they are put on again where the work is done.
+const LABELS: [(&str, &str); 1] = [("route", UPLOAD_ROUTE)];
 /// Largest file that the fixed service spools.
 const MAX_FILE_BYTES: usize = 16 << 20;
 
@@ -27,7 +31,7 @@ pub(super) async fn faulty(
     let field = file_field(&mut multipart).await?;
     let file_name = field.file_name().unwrap_or("unnamed").to_owned();
     let file = field.bytes().await?;
-    on_blocking_thread(move || {
+    let work = move || {
         let decoder = images::open(Cursor::new(file), Limits::no_limits())?;
         let dimensions = rgb_dimensions(&decoder)?;
         let mut pixels = vec![0; decoder.total_bytes() as usize];
@@ -41,8 +45,8 @@ pub(super) async fn faulty(
             .unwrap_or_else(PoisonError::into_inner)
             .push(RecentUpload { file_name, picture });
         Ok(Thumbnail(thumbnail))
-    })
-    .await
+    };
+    tokio::task::spawn_blocking(move || heapdrift::with_labels(&LABELS, work)).await?
 }
 
 /// The upload as it was repaired: the file is streamed to disk and its size is limited, so are
@@ -60,7 +64,7 @@ pub(super) async fn fixed(mut multipart: Multipart) -> Result<Thumbnail, Refusal
     }
     spool.flush().await?;
     let mut spool = spool.into_std().await;
-    on_blocking_thread(move || {
+    let work = move || {
         spool.rewind()?;
         let mut limits = images::limits();
         let decoder = images::open(BufReader::new(spool), limits.clone())?;
@@ -69,18 +73,8 @@ pub(super) async fn fixed(mut multipart: Multipart) -> Result<Thumbnail, Refusal
         let mut pixels = vec![0; decoder.total_bytes() as usize];
         decoder.read_image(&mut pixels)?;
         Ok(Thumbnail(images::thumbnail(&into_picture(dimensions, pixels)?)?))
-    })
-    .await
-}
-
-/// Decoding takes tens of milliseconds of CPU, so it leaves the threads that serve sockets. The
-/// labels of the request do not cross threads by themselves: they are put on again there.
-async fn on_blocking_thread(
-    work: impl FnOnce() -> Result<Thumbnail, Refusal> + Send + 'static,
-) -> Result<Thumbnail, Refusal> {
-    tokio::task::spawn_blocking(move || heapdrift::with_labels(&[("route", UPLOAD_ROUTE)], work))
-        .await
-        .map_err(|error| Refusal::Internal(error.to_string()))?
+    };
+    tokio::task::spawn_blocking(move || heapdrift::with_labels(&LABELS, work)).await?
 }
 
 async fn file_field(multipart: &mut Multipart) -> Result<Field<'_>, Refusal> {
@@ -147,6 +141,12 @@ impl From<ImageError> for Refusal {
             ImageError::IoError(io) => io.into(),
             other => Self::Malformed(other.to_string()),
         }
+    }
+}
+
+impl From<JoinError> for Refusal {
+    fn from(error: JoinError) -> Self {
+        Self::Internal(error.to_string())
     }
 }
 
