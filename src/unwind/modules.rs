@@ -60,10 +60,8 @@ pub(super) struct UnwindTables {
 
 #[derive(Debug)]
 struct Entry {
-    ready: AtomicU32,
     path_len: AtomicU32,
     build_id_len: AtomicU32,
-    dynamic: AtomicU32,
     link_map: AtomicU64,
     bias: AtomicU64,
     start: AtomicU64,
@@ -78,7 +76,7 @@ struct Entry {
     path: [AtomicU64; PATH_WORDS],
 }
 
-// SAFETY: atomics only; zero is an entry that is not ready.
+// SAFETY: atomics only; zero is an entry beyond the length, which nobody looks at.
 unsafe impl Zeroed for Entry {}
 
 /// The registry.
@@ -230,7 +228,7 @@ impl Modules {
         let added = known.or_else(|| {
             let number = self.len();
             ((number as usize) < self.entries.len()).then(|| {
-                self.entry(number).fill(module, identity, self.permanent > 0);
+                self.entry(number).fill(module, identity);
                 // Release: pairs with the acquire in `len`.
                 self.len.store(number + 1, Ordering::Release);
                 number
@@ -390,7 +388,7 @@ impl Found<'_> {
 }
 
 impl Entry {
-    fn fill(&self, module: &Found<'_>, identity: Identity, dynamic: bool) {
+    fn fill(&self, module: &Found<'_>, identity: Identity) {
         let store = |place: &AtomicU64, value: u64| place.store(value, Ordering::Relaxed);
         let text = |words: &[AtomicU64], len: &AtomicU32, bytes: &[u8]| {
             let kept = &bytes[bytes.len().saturating_sub(words.len() * 8)..];
@@ -417,8 +415,6 @@ impl Entry {
         store(&self.file_offset, code.map_or(0, |(_, header)| header.p_offset));
         text(&self.build_id, &self.build_id_len, module.build_id());
         text(&self.path, &self.path_len, module.path);
-        self.dynamic.store(dynamic.into(), Ordering::Relaxed);
-        self.ready.store(1, Ordering::Relaxed);
     }
 }
 
