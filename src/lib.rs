@@ -37,7 +37,7 @@
 //! | --- | --- |
 //! | without `profiling` | none: the machine code is that of the inner allocator |
 //! | an allocation and its free, not sampled | 9 instructions, whatever the number of live samples |
-//! | a sample, from allocation to free, about 40 frames | 0.7 to 1.5 µs, depending on code layout |
+//! | a sample, from allocation to free, about 40 frames | 0.7 to 0.9 µs |
 //! | memory | at most [`max_profiler_bytes`](Builder::max_profiler_bytes), 64 MiB by default |
 //! | threads | one, if dumps are periodic or by signal; otherwise none |
 //!

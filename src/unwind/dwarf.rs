@@ -1,16 +1,19 @@
-//! The walk by DWARF tables, with framehop, on Linux.
+//! The walk by DWARF tables, on Linux.
 //!
-//! An *engine* is an unwinder with its cache of rules. A thread takes a free one for the length of
-//! a walk; it starts looking at its own favourite, whose cache is warm. Engines are made when
-//! recording starts, and never on the hook path.
+//! Frames with an ordinary [`Rule`] are walked here; others by framehop. An *engine* is framehop's
+//! unwinder with its cache. A walk that meets such a frame takes a free one and keeps it to its end;
+//! it starts looking at its thread's favourite, whose cache is warm. Engines are made when recording
+//! starts, and never on the hook path.
 
 use std::cell::UnsafeCell;
+use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use framehop::{ExplicitModuleSectionInfo, FrameAddress, Module, Unwinder as _};
 
 use super::modules::UnwindTables;
+use super::rules::{Rule, Rules, Step};
 use super::{By, Captured, Modules};
 
 type Tables = &'static [u8];
@@ -22,9 +25,9 @@ mod arch {
     pub(super) type Cache = framehop::x86_64::CacheX86_64<framehop::MustNotAllocateDuringUnwind>;
     pub(super) type Registers = framehop::x86_64::UnwindRegsX86_64;
 
-    /// The registers of the function that this is inlined into.
+    /// Instruction, stack and frame pointer of the function that this is inlined into.
     #[inline(always)]
-    pub(super) fn registers() -> (u64, Registers) {
+    pub(super) fn here() -> (u64, u64, u64) {
         let (ip, sp, bp): (u64, u64, u64);
         // SAFETY: reads three registers, touches nothing.
         unsafe {
@@ -34,7 +37,20 @@ mod arch {
                 options(nomem, nostack, preserves_flags),
             );
         }
-        (ip, Registers::new(ip, sp, bp))
+        (ip, sp, bp)
+    }
+
+    pub(super) fn registers(ip: u64, sp: u64, bp: u64) -> Registers {
+        Registers::new(ip, sp, bp)
+    }
+
+    pub(super) fn frame_pointer(registers: &Registers) -> u64 {
+        registers.bp()
+    }
+
+    /// A return address as it is stored, without the processor's signature.
+    pub(super) fn strip(return_address: u64) -> u64 {
+        return_address
     }
 }
 
@@ -45,19 +61,33 @@ mod arch {
     pub(super) type Cache = framehop::aarch64::CacheAarch64<framehop::MustNotAllocateDuringUnwind>;
     pub(super) type Registers = framehop::aarch64::UnwindRegsAarch64;
 
-    /// The registers of the function that this is inlined into.
+    /// Instruction, stack and frame pointer of the function that this is inlined into. It is no
+    /// leaf: its return address is on the stack.
     #[inline(always)]
-    pub(super) fn registers() -> (u64, Registers) {
-        let (ip, lr, sp, fp): (u64, u64, u64, u64);
-        // SAFETY: reads four registers, touches nothing.
+    pub(super) fn here() -> (u64, u64, u64) {
+        let (ip, sp, fp): (u64, u64, u64);
+        // SAFETY: reads three registers, touches nothing.
         unsafe {
             std::arch::asm!(
-                "adr {}, .", "mov {}, x30", "mov {}, sp", "mov {}, x29",
-                out(reg) ip, out(reg) lr, out(reg) sp, out(reg) fp,
+                "adr {}, .", "mov {}, sp", "mov {}, x29",
+                out(reg) ip, out(reg) sp, out(reg) fp,
                 options(nomem, nostack, preserves_flags),
             );
         }
-        (ip, Registers::new(lr, sp, fp))
+        (ip, sp, fp)
+    }
+
+    pub(super) fn registers(ip: u64, sp: u64, fp: u64) -> Registers {
+        Registers::new(ip, sp, fp)
+    }
+
+    pub(super) fn frame_pointer(registers: &Registers) -> u64 {
+        registers.fp()
+    }
+
+    /// A return address as it is stored, without the processor's signature.
+    pub(super) fn strip(return_address: u64) -> u64 {
+        return_address & ((1 << 48) - 1)
     }
 }
 
@@ -77,8 +107,26 @@ struct Seat {
 // SAFETY: the engine is touched only between winning `taken` and giving it back.
 unsafe impl Sync for Seat {}
 
-/// The engines of a session.
+/// A taken seat, given back when dropped.
+struct Taken<'a>(&'a Seat);
+
+impl Taken<'_> {
+    fn engine(&mut self) -> &mut Engine {
+        // SAFETY: whoever has taken the seat is alone with it.
+        unsafe { &mut *self.0.engine.get() }
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        // Release: pairs with the acquire in `Dwarf::take`.
+        self.0.taken.store(false, Ordering::Release);
+    }
+}
+
+/// The rules and engines of a session.
 pub(super) struct Dwarf {
+    rules: Rules,
     seats: Box<[Seat]>,
     /// The process of the threads that take seats.
     process: u32,
@@ -93,8 +141,10 @@ impl std::fmt::Debug for Dwarf {
 impl Dwarf {
     /// The cache of rules (509 of 16 bytes), gimli's contexts for evaluation, and the module list.
     pub(super) const ENGINE_BYTES: u64 = 32 << 10;
+    /// One of ours.
+    pub(super) const RULE_BYTES: u64 = 8;
 
-    pub(super) fn new(engines: usize, modules: &Modules) -> Self {
+    pub(super) fn new(engines: usize, rules: usize, modules: &Modules) -> io::Result<Self> {
         let seat = |_| {
             let mut unwinder = arch::Unwinder::default();
             for module in 0..modules.permanent() {
@@ -104,7 +154,11 @@ impl Dwarf {
                 Engine { unwinder, cache: arch::Cache::default(), dynamic: Vec::with_capacity(8) };
             Seat { taken: AtomicBool::new(false), engine: UnsafeCell::new(engine) }
         };
-        Self { seats: (0..engines.max(1)).map(seat).collect(), process: std::process::id() }
+        Ok(Self {
+            rules: Rules::new(rules)?,
+            seats: (0..engines.max(1)).map(seat).collect(),
+            process: std::process::id(),
+        })
     }
 
     /// Walks the caller's stack. `false` where the stack is not the thread's own: nothing is
@@ -117,36 +171,92 @@ impl Dwarf {
         favourite: usize,
         modules: &Modules,
     ) -> bool {
-        let (ip, registers) = arch::registers();
-        let Some(stack) = stack.filter(|stack| stack.contains(&(registers.sp() as usize))) else {
+        let (ip, sp, fp) = arch::here();
+        let Some(stack) = stack.filter(|stack| stack.contains(&(sp as usize))) else {
             return false;
         };
         captured.by = By::Framehop;
-        let Some(seat) = self.take(favourite) else {
-            captured.by = By::Nobody;
-            captured.truncated = true;
-            return true;
-        };
-        // SAFETY: this thread won the seat.
-        let engine = unsafe { &mut *seat.engine.get() };
-        engine.walk(captured, ip, registers, stack, modules);
-        // Release: pairs with the acquire in `take`.
-        seat.taken.store(false, Ordering::Release);
+        self.walk(captured, Frame { ip, sp, fp }, stack.end as u64, favourite, modules);
         true
     }
 
-    fn take(&self, favourite: usize) -> Option<&Seat> {
+    fn walk(
+        &self,
+        captured: &mut Captured,
+        innermost: Frame,
+        stack_end: u64,
+        favourite: usize,
+        modules: &Modules,
+    ) {
+        let bounds = Bounds { bottom: innermost.sp, top: stack_end };
+        let mut seat: Option<Taken<'_>> = None;
+        let mut frame = innermost;
+        loop {
+            let caller = match self.step(&frame, modules) {
+                Step::Out { from_frame_pointer, distance, return_address, frame_pointer } => {
+                    let base = if from_frame_pointer { frame.fp } else { frame.sp };
+                    frame.out(base.wrapping_add(distance), return_address, frame_pointer, bounds)
+                }
+                Step::End => return,
+                Step::Foreign => {
+                    if seat.is_none() {
+                        seat = self.take(favourite);
+                    }
+                    let Some(seat) = &mut seat else {
+                        captured.by = By::Nobody;
+                        captured.truncated = true;
+                        return;
+                    };
+                    let first = frame == innermost;
+                    match seat.engine().step(&frame, first, captured, modules, bounds) {
+                        Some(None) => return,
+                        known => known.flatten(),
+                    }
+                }
+            };
+            // A frame that does not lead outward would lead in circles.
+            let Some(caller) = caller.filter(|caller| caller.sp > frame.sp) else {
+                captured.truncated = true;
+                return;
+            };
+            if caller.ip == 0 {
+                return;
+            }
+            // The lookup address: inside the call instruction.
+            frame = Frame { ip: caller.ip - 1, ..caller };
+            if !captured.push(frame.ip) {
+                return;
+            }
+        }
+    }
+
+    #[inline]
+    fn step(&self, frame: &Frame, modules: &Modules) -> Step {
+        self.rules.get(frame.ip).unwrap_or_else(|| self.learn(frame.ip, modules)).step()
+    }
+
+    /// The rule of an address in a permanent module, from now on known. Others may have another
+    /// rule tomorrow.
+    #[cold]
+    fn learn(&self, address: u64, modules: &Modules) -> Rule {
+        let Some(module) = modules.permanent_at(address) else { return Rule::FOREIGN };
+        let rule = Rule::read(&modules.tables(module), address);
+        self.rules.insert(address, rule);
+        rule
+    }
+
+    fn take(&self, favourite: usize) -> Option<Taken<'_>> {
         let count = self.seats.len();
         // With more runnable threads than cores all holders may be off the processor at once.
         // Yielding lets them finish; after this many times something is wrong, and the stack is
         // given up.
         for attempt in 0..256 {
             let free = (0..count).map(|i| &self.seats[(favourite + i) % count]).find(|seat| {
-                // Acquire: pairs with the release in `capture`.
+                // Acquire: pairs with the release in `Taken::drop`.
                 !seat.taken.load(Ordering::Relaxed) && !seat.taken.swap(true, Ordering::Acquire)
             });
             if free.is_some() {
-                return free;
+                return free.map(Taken);
             }
             // In a forked child all holders may be threads that it does not have. Waiting for them
             // with every sample made a child hang that its parent's twelve threads had left none.
@@ -156,6 +266,27 @@ impl Dwarf {
             if attempt < 8 { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
         None
+    }
+}
+
+/// Where a function is, and where its variables are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Frame {
+    /// Of the innermost frame the current instruction, of others inside the call.
+    ip: u64,
+    sp: u64,
+    fp: u64,
+}
+
+impl Frame {
+    /// The caller, whose stack pointer is `sp`; its `ip` is the return address. `None` when that
+    /// asks for memory outside the bounds.
+    #[inline]
+    fn out(self, sp: u64, return_address: u64, fp: Option<u64>, bounds: Bounds) -> Option<Self> {
+        let below = |distance: u64| bounds.read(sp.wrapping_sub(distance)).ok();
+        let ip = arch::strip(below(return_address)?);
+        let fp = fp.map_or(Some(self.fp), below)?;
+        Some(Self { ip, sp, fp })
     }
 }
 
@@ -185,45 +316,30 @@ impl Bounds {
 }
 
 impl Engine {
-    fn walk(
+    /// The caller of a frame, with the return address as its `ip`. `None` where that cannot be
+    /// told, `Some(None)` where there is none.
+    #[expect(clippy::option_option, reason = "unknown and none are different things")]
+    fn step(
         &mut self,
+        frame: &Frame,
+        innermost: bool,
         captured: &mut Captured,
-        ip: u64,
-        mut registers: arch::Registers,
-        stack: Range<usize>,
         modules: &Modules,
-    ) {
-        let bounds = Bounds { bottom: registers.sp(), top: stack.end as u64 };
-        let mut read = |address| bounds.read(address);
-        let mut frame = FrameAddress::from_instruction_pointer(ip);
-        let mut sp = bounds.bottom;
-        loop {
-            let address = frame.address_for_lookup();
-            if !modules.is_permanent(address) && !self.learn(address, captured, modules) {
-                captured.truncated = true;
-                return;
-            }
-            match self.unwinder.unwind_frame(frame, &mut registers, &mut self.cache, &mut read) {
-                Ok(Some(return_address)) => {
-                    let next = FrameAddress::from_return_address(return_address);
-                    // A frame that does not lead outward would lead in circles.
-                    let outward = frame.address() == ip || registers.sp() > sp;
-                    let Some(next) = next.filter(|_| outward) else {
-                        captured.truncated = return_address != 0;
-                        return;
-                    };
-                    if !captured.push(next.address_for_lookup()) {
-                        return;
-                    }
-                    (frame, sp) = (next, registers.sp());
-                }
-                Ok(None) => return,
-                Err(_) => {
-                    captured.truncated = true;
-                    return;
-                }
-            }
+        bounds: Bounds,
+    ) -> Option<Option<Frame>> {
+        if modules.permanent_at(frame.ip).is_none() && !self.learn(frame.ip, captured, modules) {
+            return None;
         }
+        let address = if innermost {
+            FrameAddress::from_instruction_pointer(frame.ip)
+        } else {
+            FrameAddress::from_return_address(frame.ip + 1)?
+        };
+        let mut registers = arch::registers(frame.ip, frame.sp, frame.fp);
+        let mut read = |address| bounds.read(address);
+        let caller =
+            self.unwinder.unwind_frame(address, &mut registers, &mut self.cache, &mut read).ok()?;
+        Some(caller.map(|ip| Frame { ip, sp: registers.sp(), fp: arch::frame_pointer(&registers) }))
     }
 
     /// Makes sure that the module at an address outside the permanent ones is known as it is now.
@@ -256,19 +372,12 @@ fn framehop_module(tables: UnwindTables) -> Module<Tables> {
     let stated = |(start, end): (u64, u64)| {
         (end > start).then(|| start.wrapping_sub(tables.bias)..end.wrapping_sub(tables.bias))
     };
-    let mapped = |(start, end): (u64, u64)| {
-        // SAFETY: a read-only part of a loaded module. A permanent module stays; a dynamic one is
-        // looked at only while one of its functions is on the stack.
-        (end > start).then(|| unsafe {
-            std::slice::from_raw_parts(start as *const u8, (end - start) as usize)
-        })
-    };
     let sections = ExplicitModuleSectionInfo {
         base_svma: 0,
         eh_frame_svma: stated(tables.eh_frame),
-        eh_frame: mapped(tables.eh_frame),
+        eh_frame: tables.mapped(tables.eh_frame),
         eh_frame_hdr_svma: stated(tables.eh_frame_hdr),
-        eh_frame_hdr: mapped(tables.eh_frame_hdr),
+        eh_frame_hdr: tables.mapped(tables.eh_frame_hdr),
         ..ExplicitModuleSectionInfo::default()
     };
     Module::new(String::new(), tables.range.0..tables.range.1, tables.bias, sections)
@@ -290,28 +399,64 @@ mod tests {
         }
     }
 
-    /// Walks from any instruction of this program with any registers: rules that do not fit the
-    /// stack at all. A read outside of it would end the process.
+    /// Frames at any instruction of this program, with registers that point anywhere into `stack`,
+    /// or nowhere.
+    fn frames(modules: &Modules, count: usize, stack: Range<u64>) -> impl Iterator<Item = Frame> {
+        let (start, end) = modules.tables(0).range;
+        let mut random = Random::new(17, 0);
+        (0..count).map(move |round| {
+            let ip = start + random.next() % (end - start);
+            let sp = stack.start + random.next() % (stack.end - stack.start) / 8 * 8;
+            let fp = if round % 4 == 0 { random.next() } else { sp + random.next() % 4096 / 8 * 8 };
+            Frame { ip, sp, fp }
+        })
+    }
+
+    /// Rules that do not fit the stack at all. A read outside of it would end the process.
     #[test]
     fn walks_with_wrong_registers_end_by_themselves() {
         let modules = Modules::new().unwrap();
-        let dwarf = Dwarf::new(1, &modules);
-        let stack = crate::sys::own_stack().unwrap();
-        let (start, end) = modules.tables(0).range;
-        let mut random = Random::new(17, 0);
-        let here = &raw const random as u64;
-        for round in 0..20_000 {
-            let ip = start + random.next() % (end - start);
-            let sp = here + random.next() % (stack.end as u64 - here);
-            let fp = if round % 2 == 0 { random.next() } else { sp + random.next() % 4096 };
-            // On both architectures: what leads to the caller, the stack and the frame pointer.
-            let registers = arch::Registers::new(ip, sp, fp);
+        let dwarf = Dwarf::new(1, 1, &modules).unwrap();
+        let stack_end = crate::sys::own_stack().unwrap().end as u64;
+        let here = &raw const stack_end as u64;
+        for frame in frames(&modules, 20_000, here..stack_end) {
             let mut captured = Captured::new();
             captured.limit = 64;
-            // SAFETY: nobody else uses this unwinder.
-            let engine = unsafe { &mut *dwarf.seats[0].engine.get() };
-            engine.walk(&mut captured, ip, registers, stack.clone(), &modules);
+            dwarf.walk(&mut captured, frame, stack_end, 0, &modules);
             assert!(captured.frames().len() <= 64);
         }
+    }
+
+    /// Where both can tell the caller of a frame, our rules and framehop tell the same.
+    #[test]
+    fn rules_and_framehop_agree() {
+        let modules = Modules::new().unwrap();
+        let dwarf = Dwarf::new(1, 1, &modules).unwrap();
+        let mut random = Random::new(5, 0);
+        let memory: Vec<u64> = (0..1 << 15).map(|_| random.next() | 1).collect();
+        let stack = memory.as_ptr_range();
+        let stack = stack.start as u64..stack.end as u64;
+        let mut seat = dwarf.take(0).unwrap();
+        let (mut agreed, mut ordinary) = (0, 0);
+        for frame in frames(&modules, 200_000, stack.clone()) {
+            let Step::Out { from_frame_pointer, distance, return_address, frame_pointer } =
+                dwarf.step(&frame, &modules)
+            else {
+                continue;
+            };
+            ordinary += 1;
+            let base = if from_frame_pointer { frame.fp } else { frame.sp };
+            let bounds = Bounds { bottom: frame.sp, top: stack.end };
+            let sp = base.wrapping_add(distance);
+            let ours = frame.out(sp, return_address, frame_pointer, bounds);
+            let theirs =
+                seat.engine().step(&frame, false, &mut Captured::new(), &modules, bounds).flatten();
+            if let (Some(ours), Some(theirs)) = (ours, theirs) {
+                assert_eq!(ours, theirs, "at {frame:x?}");
+                agreed += 1;
+            }
+        }
+        assert!(ordinary > 100_000, "most of a program is ordinary: {ordinary}");
+        assert!(agreed > 100_000, "and most callers can be told: {agreed}");
     }
 }

@@ -1,7 +1,8 @@
 //! Stacks: return addresses of the calling thread, without allocation, locks or frame pointers.
 //!
 //! On Linux the walk follows the DWARF tables that the compiler put into every module, read where
-//! the loader mapped them, by framehop. Memory is read only between the stack pointer and the end
+//! the loader mapped them: by rules of our own cache where a frame is ordinary, by framehop where
+//! not. Memory is read only between the stack pointer and the end
 //! of the thread's own stack, so that a wrong rule ends a walk and never the process. On other
 //! platforms, and on stacks that are not the thread's own (coroutines, signal stacks), the
 //! `backtrace` crate walks.
@@ -18,6 +19,8 @@ mod modules;
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 #[path = "no_modules.rs"]
 mod modules;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod rules;
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -91,16 +94,18 @@ pub(crate) struct Unwinder {
 }
 
 impl Unwinder {
-    /// With room for `engines` walks at once.
-    pub(crate) fn new(engines: usize, max_depth: usize) -> io::Result<Self> {
+    /// With `engines` for unusual frames at once, and memory for about `rules` of usual ones.
+    pub(crate) fn new(engines: usize, rules: usize, max_depth: usize) -> io::Result<Self> {
         let modules = Modules::new()?;
         // The first use of backtrace's unwinder allocates and takes locks: not in the hook.
         backtrace::trace(|_| true);
-        Ok(Self { dwarf: dwarf::Dwarf::new(engines, &modules), modules, max_depth })
+        Ok(Self { dwarf: dwarf::Dwarf::new(engines, rules, &modules)?, modules, max_depth })
     }
 
-    /// Bytes held by one walk.
+    /// Bytes held by an engine.
     pub(crate) const ENGINE_BYTES: u64 = dwarf::Dwarf::ENGINE_BYTES;
+    /// Bytes held by a rule.
+    pub(crate) const RULE_BYTES: u64 = dwarf::Dwarf::RULE_BYTES;
 
     pub(crate) fn modules(&self) -> &Modules {
         &self.modules

@@ -58,6 +58,17 @@ pub(super) struct UnwindTables {
     pub(super) eh_frame: (u64, u64),
 }
 
+impl UnwindTables {
+    /// One of the two tables, where it is mapped; `None` where there is none.
+    pub(super) fn mapped(&self, (start, end): (u64, u64)) -> Option<&'static [u8]> {
+        // SAFETY: a read-only part of a loaded module. A permanent module stays; a dynamic one is
+        // looked at only while one of its functions is on the stack.
+        (end > start).then(|| unsafe {
+            std::slice::from_raw_parts(start as *const u8, (end - start) as usize)
+        })
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     path_len: AtomicU32,
@@ -128,14 +139,9 @@ impl Modules {
         self.entries.get(module as usize)
     }
 
-    /// Whether an address is in a module that never goes away.
-    #[inline]
-    pub(super) fn is_permanent(&self, address: u64) -> bool {
-        (0..self.permanent).any(|module| {
-            let entry = self.entry(module);
-            (entry.start.load(Ordering::Relaxed)..entry.end.load(Ordering::Relaxed))
-                .contains(&address)
-        })
+    /// The module at an address, if it is one that never goes away.
+    pub(super) fn permanent_at(&self, address: u64) -> Option<u32> {
+        self.newest_at(address, self.permanent)
     }
 
     /// How many modules are permanent; their numbers are below.

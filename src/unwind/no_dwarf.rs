@@ -1,5 +1,6 @@
 //! Platforms without the DWARF walk: every stack goes to the `backtrace` crate.
 
+use std::io;
 use std::ops::Range;
 
 use super::{Captured, Modules};
@@ -9,9 +10,10 @@ pub(super) struct Dwarf;
 
 impl Dwarf {
     pub(super) const ENGINE_BYTES: u64 = 0;
+    pub(super) const RULE_BYTES: u64 = 0;
 
-    pub(super) fn new(_engines: usize, _modules: &Modules) -> Self {
-        Self
+    pub(super) fn new(_engines: usize, _rules: usize, _modules: &Modules) -> io::Result<Self> {
+        Ok(Self)
     }
 
     pub(super) fn capture(

@@ -34,6 +34,7 @@ pub(super) struct Live {
 /// budget when it is used, but for the hash tables, which are charged at once.
 struct Plan {
     engines: usize,
+    rules: usize,
     large_buckets: usize,
     sites: usize,
     frames: usize,
@@ -47,6 +48,8 @@ impl Plan {
         let power_of_two = |n: usize| 1 << n.max(1).ilog2();
         Self {
             engines: (2 * cores).clamp(4, 16).min(cap / 8 / Unwinder::ENGINE_BYTES.max(1) as usize),
+            // A 512th of the cap: at 64 MiB 16,384 call sites.
+            rules: power_of_two(cap / 512 / 8).clamp(1024, 16_384),
             // A 32nd of the cap: at 64 MiB 114,000 large objects, which is 3.5 GiB and more.
             large_buckets: power_of_two(cap / 32 / LargeIndex::bytes(1) as usize).max(64),
             // At 64 MiB 131,072 stacks, with 2 MiB of index.
@@ -61,6 +64,7 @@ impl Plan {
             + StackTable::fixed_bytes(self.sites)
             + LabelTable::FIXED_BYTES
             + self.engines as u64 * Unwinder::ENGINE_BYTES
+            + self.rules as u64 * Unwinder::RULE_BYTES
             + size_of::<Live>() as u64
     }
 }
@@ -73,7 +77,7 @@ impl Live {
             large: LargeIndex::new(plan.large_buckets)?,
             stacks: StackTable::new(plan.sites, plan.frames)?,
             labels: LabelTable::new()?,
-            unwinder: Unwinder::new(plan.engines, config.max_stack_depth)?,
+            unwinder: Unwinder::new(plan.engines, plan.rules, config.max_stack_depth)?,
             counters: Counters::default(),
             thinner: Thinner::default(),
             started_ms: sys::monotonic_ms(),
