@@ -60,9 +60,12 @@
 
 #[allow(unsafe_code)]
 mod alloc;
+pub mod blame;
+mod diff;
 pub mod dump;
 mod estimate;
 mod labels;
+pub mod leak;
 mod profiler;
 #[allow(unsafe_code)]
 mod recorder;
@@ -96,6 +99,7 @@ mod unwind;
 pub use alloc::Alloc;
 pub use estimate::Estimate;
 pub use labels::{LabelFuture, Labeled, with_labels};
+pub use leak::{LeakCandidate, LeakReport, Verdict};
 pub use profiler::{Builder, Profiler, StartError};
 pub use snapshot::Snapshot;
 pub use stats::Stats;

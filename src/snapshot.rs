@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::leak::LeakReport;
 use crate::{Estimate, Stats};
 
 /// The most frames that a recorded stack has.
@@ -45,6 +46,9 @@ pub struct Snapshot {
     pub stacks: Vec<Stack>,
     /// The live samples themselves, each with its identity.
     pub live: LiveSamples,
+    /// What the leak detector said at the last tick; absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaks: Option<LeakReport>,
 }
 
 /// Which process was recorded.
@@ -73,6 +77,9 @@ pub struct Taken {
     pub uptime_ms: u64,
     /// 1 for the first snapshot of the session, then counting.
     pub sequence: u64,
+    /// Ticks of the leak detector that were over: samples born since have a later one.
+    #[serde(default)]
+    pub tick: u32,
     /// What asked for it: `call`, `periodic`, `signal` or `end`.
     pub reason: String,
 }
@@ -148,6 +155,9 @@ pub struct Frames {
     /// Address relative to the module: an address of the ELF file's own address space (what
     /// `addr2line` and `nm` use), inside the call instruction, not the return address behind it.
     pub address: Vec<u64>,
+    /// Where the function at the address begins, relative to the module; the address itself where
+    /// nobody could tell. From the unwind tables, so it needs no symbols.
+    pub function: Vec<u64>,
 }
 
 /// A sampled stack and its estimates.
@@ -159,6 +169,8 @@ pub struct Stack {
     /// Whether the outermost frames are missing: depth limit, or no unwind information.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
+    /// Number of the stack with its labels, the same in all dumps of a session.
+    pub site: u32,
     /// Index into [`Snapshot::label_sets`].
     pub labels: u32,
     /// The estimates of this stack with these labels.
@@ -181,6 +193,8 @@ pub struct LiveSamples {
     pub interval: Vec<f32>,
     /// Birth, in milliseconds since recording started. `realloc` keeps it.
     pub birth_ms: Vec<u64>,
+    /// The tick of the leak detector that was running at birth, from 1. `realloc` keeps it.
+    pub birth_tick: Vec<u32>,
     /// How many times `realloc` has changed the object's size.
     pub reallocs: Vec<u32>,
 }
@@ -199,8 +213,22 @@ pub struct LiveSample {
     pub interval: f32,
     /// Birth in milliseconds since recording started.
     pub birth_ms: u64,
+    /// The tick of the leak detector that was running at birth, from 1.
+    pub birth_tick: u32,
     /// How many times `realloc` has changed the object's size.
     pub reallocs: u32,
+}
+
+impl LiveSample {
+    /// The probability with which an object of this size is sampled: `1 − exp(−size/interval)`, or
+    /// 1 where the interval is 1.
+    pub fn probability(&self) -> f64 {
+        inclusion_probability(self.size, self.interval)
+    }
+}
+
+pub(crate) fn inclusion_probability(size: u64, interval: f32) -> f64 {
+    if interval <= 1.0 { 1.0 } else { -(-(size as f64) / f64::from(interval)).exp_m1() }
 }
 
 impl LiveSamples {
@@ -222,6 +250,7 @@ impl LiveSamples {
             size: self.size[row],
             interval: self.interval[row],
             birth_ms: self.birth_ms[row],
+            birth_tick: self.birth_tick[row],
             reallocs: self.reallocs[row],
         })
     }
@@ -233,6 +262,7 @@ impl LiveSamples {
         self.size.push(sample.size);
         self.interval.push(sample.interval);
         self.birth_ms.push(sample.birth_ms);
+        self.birth_tick.push(sample.birth_tick);
         self.reallocs.push(sample.reallocs);
     }
 }
@@ -244,7 +274,8 @@ impl Snapshot {
     /// # Errors
     /// The first violation found, in words: what was expected and what was found.
     pub fn validate(&self) -> Result<(), String> {
-        same_length("frames", &[self.frames.module.len(), self.frames.address.len()])?;
+        let frames = &self.frames;
+        same_length("frames", &[frames.module.len(), frames.address.len(), frames.function.len()])?;
         let live = &self.live;
         same_length(
             "live",
@@ -254,6 +285,7 @@ impl Snapshot {
                 live.size.len(),
                 live.interval.len(),
                 live.birth_ms.len(),
+                live.birth_tick.len(),
                 live.reallocs.len(),
             ],
         )?;

@@ -299,6 +299,23 @@ impl StackTable {
         }
     }
 
+    /// Adds the call addresses of a site, innermost first; none for one that was abandoned.
+    pub(crate) fn frames(&self, site: u32, frames: &mut Vec<u64>) {
+        let entry = self.site(SiteId(site));
+        // Acquire: pairs with the release in `make`.
+        if entry.ready.load(Ordering::Acquire) != 0 {
+            let first = entry.first_frame.load(Ordering::Relaxed) as usize;
+            let depth = entry.depth.load(Ordering::Relaxed) as usize;
+            let all = first..first + depth;
+            frames.extend(all.map(|frame| self.frames.get(frame).load(Ordering::Relaxed)));
+        }
+    }
+
+    /// The number of a site's set of labels.
+    pub(crate) fn labels(&self, site: u32) -> u32 {
+        self.site(SiteId(site)).labels.load(Ordering::Relaxed)
+    }
+
     /// The sites that have been written, by number. `None` for one that was abandoned.
     pub(crate) fn view(&self) -> Vec<Option<SiteView>> {
         let epoch = self.epoch.load(Ordering::Acquire);

@@ -32,6 +32,9 @@ pub struct Stats {
     pub dropped_labels: u64,
     /// Dumps that could not be written by the reporting thread.
     pub dropped_dumps: u64,
+    /// Periods of the reporting thread that went by while a tick or a dump was still at work.
+    #[serde(default)]
+    pub skipped_ticks: u64,
     /// Distinct stacks (with their labels) seen so far.
     pub stacks: u64,
     /// Stacks captured by the fast unwinder, which reads DWARF tables in place.

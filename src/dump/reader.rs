@@ -112,6 +112,7 @@ pub fn from_reader<R: Read>(reader: R) -> Result<Snapshot, ReadError> {
         label_sets: Vec<std::collections::BTreeMap<String, String>>,
         stacks: Vec<crate::snapshot::Stack>,
         live: crate::snapshot::LiveSamples,
+        leaks: Option<crate::LeakReport>,
     }
     let document: Document = parse(reader)?;
     check_header(document.format, document.version)?;
@@ -127,6 +128,7 @@ pub fn from_reader<R: Read>(reader: R) -> Result<Snapshot, ReadError> {
         label_sets: document.label_sets,
         stacks: document.stacks,
         live: document.live,
+        leaks: document.leaks,
     };
     snapshot.validate().map_err(ReadError::Invalid)?;
     Ok(snapshot)

@@ -44,6 +44,7 @@ pub(crate) struct NewSample {
     pub(crate) site: u32,
     pub(crate) interval: Interval,
     pub(crate) birth_ms: u64,
+    pub(crate) birth_tick: u32,
     pub(crate) reallocs: u32,
     /// The identity to go on with, for an object that `realloc` moved or resized.
     pub(crate) id: Option<u64>,
@@ -58,6 +59,7 @@ pub(crate) struct Sample {
     pub(crate) site: u32,
     pub(crate) interval: Interval,
     pub(crate) birth_ms: u64,
+    pub(crate) birth_tick: u32,
     pub(crate) reallocs: u32,
 }
 
@@ -70,6 +72,7 @@ impl Sample {
             site: self.site,
             interval: self.interval,
             birth_ms: self.birth_ms,
+            birth_tick: self.birth_tick,
             reallocs: self.reallocs,
             id: Some(self.id),
         }
@@ -84,6 +87,7 @@ pub(crate) struct Record {
     address: AtomicU64,
     size: AtomicU64,
     birth_ms: AtomicU64,
+    birth_tick: AtomicU32,
     site: AtomicU32,
     reallocs: AtomicU32,
     /// Link of the free list.
@@ -214,6 +218,7 @@ impl Records {
         entry.address.store(sample.address as u64, Ordering::Relaxed);
         entry.size.store(sample.size, Ordering::Relaxed);
         entry.birth_ms.store(sample.birth_ms, Ordering::Relaxed);
+        entry.birth_tick.store(sample.birth_tick, Ordering::Relaxed);
         entry.site.store(sample.site, Ordering::Relaxed);
         entry.reallocs.store(sample.reallocs, Ordering::Relaxed);
         // Release: whoever acquires this state sees the fields. Pairs with `read` and `claim`.
@@ -266,6 +271,7 @@ impl Records {
             site: entry.site.load(Ordering::Relaxed),
             interval: interval_of(state),
             birth_ms: entry.birth_ms.load(Ordering::Relaxed),
+            birth_tick: entry.birth_tick.load(Ordering::Relaxed),
             reallocs: entry.reallocs.load(Ordering::Relaxed),
         }
     }

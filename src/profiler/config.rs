@@ -1,9 +1,11 @@
 //! The settings of a session and their bounds.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Profiler, StartError};
+use crate::leak::LeakReport;
 use crate::snapshot::MAX_STACK_DEPTH;
 
 /// Settings of a session, checked by [`Config::check`].
@@ -17,6 +19,25 @@ pub(crate) struct Config {
     pub(crate) dump_dir: Option<PathBuf>,
     pub(crate) dump_keep: usize,
     pub(crate) signal: Option<i32>,
+    pub(crate) baseline: Option<PathBuf>,
+    pub(crate) own_crates: Vec<String>,
+    pub(crate) on_report: Option<ReportHook>,
+}
+
+/// What is called with each report.
+#[derive(Clone)]
+pub(crate) struct ReportHook(Arc<dyn Fn(&LeakReport) + Send + Sync>);
+
+impl ReportHook {
+    pub(super) fn call(&self, report: &LeakReport) {
+        (self.0)(report);
+    }
+}
+
+impl std::fmt::Debug for ReportHook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ReportHook")
+    }
 }
 
 /// The largest interval: a sample every TiB. Above it no sample would ever be taken.
@@ -95,6 +116,9 @@ impl Default for Builder {
                 dump_dir: None,
                 dump_keep: 20,
                 signal: None,
+                baseline: None,
+                own_crates: Vec::new(),
+                on_report: None,
             },
         }
     }
@@ -135,9 +159,13 @@ impl Builder {
         self
     }
 
-    /// Period of the reporting thread; default 60 s, [`Duration::ZERO`] for none. Each period
-    /// writes a dump into [`dump_dir`](Self::dump_dir); without one there is nothing to do, and no
-    /// thread is started.
+    /// Period of the reporting thread; default 60 s, [`Duration::ZERO`] for none. Each period is a
+    /// tick of the leak detector, and writes a dump into [`dump_dir`](Self::dump_dir) if there is
+    /// one. A period that is shorter than a tick takes is skipped and counted
+    /// ([`Stats::skipped_ticks`](crate::Stats::skipped_ticks)), never queued.
+    ///
+    /// The thread is started where anybody would notice: with a dump folder, with
+    /// [`on_report`](Self::on_report), or while the `log` crate listens to `heapdrift`.
     pub fn diff_every(mut self, period: Duration) -> Self {
         self.config.diff_every = period;
         self
@@ -164,11 +192,34 @@ impl Builder {
         self
     }
 
+    /// Calls this with the report of every tick, on the thread that made it: the reporting thread, or
+    /// that of [`Profiler::diff_now`]. A panic is caught, and logged the first time. Allocations
+    /// of the call are not recorded.
+    pub fn on_report(mut self, call: impl Fn(&LeakReport) + Send + Sync + 'static) -> Self {
+        self.config.on_report = Some(ReportHook(Arc::new(call)));
+        self
+    }
+
+    /// A dump of the release before, with which each leak candidate is compared: it is new, worse, or
+    /// known. It is read at the start, and only the report of its last tick is kept.
+    pub fn baseline(mut self, dump: impl Into<PathBuf>) -> Self {
+        self.config.baseline = Some(dump.into());
+        self
+    }
+
+    /// Crates that count as the service's own, besides those that are recognised: what was compiled
+    /// in the same workspace as `main`.
+    pub fn own_crates(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.config.own_crates = names.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// Starts recording.
     ///
     /// # Errors
     /// [`StartError::BadValue`] names a setting that cannot work, [`StartError::AlreadyRunning`]
-    /// says that a session is running, [`StartError::DumpDir`] that the folder is not writable.
+    /// says that a session is running, [`StartError::DumpDir`] that the folder is not writable,
+    /// [`StartError::Baseline`] that the baseline is no dump of this program.
     pub fn start(self) -> Result<Profiler, StartError> {
         Profiler::start(self.config)
     }

@@ -9,8 +9,17 @@ use super::{Builder, StartError};
 pub(super) const VARIABLE: &str = "HEAPDRIFT";
 
 /// Its keys, in the order of the documentation.
-pub(super) const KEYS: [&str; 8] =
-    ["interval", "seed", "max_bytes", "max_depth", "diff", "dump_dir", "keep", "signal"];
+pub(super) const KEYS: [&str; 9] = [
+    "interval",
+    "seed",
+    "max_bytes",
+    "max_depth",
+    "diff",
+    "dump_dir",
+    "keep",
+    "baseline",
+    "signal",
+];
 
 /// The settings that a value of the variable asks for.
 pub(super) fn parse(value: &OsStr) -> Result<Builder, StartError> {
@@ -51,6 +60,8 @@ fn set(builder: Builder, key: &'static str, value: &str) -> Result<Builder, Star
         "dump_dir" if value.is_empty() => return Err(bad("a folder")),
         "dump_dir" => builder.dump_dir(value),
         "keep" => builder.dump_keep(files()?),
+        "baseline" if value.is_empty() => return Err(bad("a dump")),
+        "baseline" => builder.baseline(value),
         "signal" => builder.dump_on_signal(
             signal(value).ok_or_else(|| bad("SIGUSR1, SIGUSR2, SIGHUP or a signal's number"))?,
         ),

@@ -22,6 +22,8 @@ pub enum StartError {
     UnknownKey(String),
     /// The dump folder cannot be made or written to.
     DumpDir(PathBuf, io::Error),
+    /// The baseline cannot be read, or is of another program.
+    Baseline(PathBuf, String),
     /// The system refuses the memory or the address space that recording needs.
     Memory(io::Error),
     /// The reporting thread could not be started, or the signal not be handled.
@@ -53,6 +55,9 @@ impl fmt::Display for StartError {
             ),
             Self::DumpDir(path, error) => {
                 write!(f, "cannot write to dump_dir {}: {error}", path.display())
+            }
+            Self::Baseline(path, why) => {
+                write!(f, "cannot use the baseline {}: {why}", path.display())
             }
             Self::Memory(error) => write!(f, "cannot reserve memory for recording: {error}"),
             Self::Reporter(error) => write!(f, "cannot start the reporting thread: {error}"),

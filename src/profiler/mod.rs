@@ -4,6 +4,7 @@ mod config;
 mod dump_dir;
 mod environment;
 mod error;
+mod leaks;
 mod reporter;
 
 use std::path::Path;
@@ -14,9 +15,11 @@ pub(crate) use config::Config;
 pub use error::StartError;
 
 use crate::dump::{self, WriteError};
+use crate::leak::LeakReport;
 use crate::recorder::Session;
 use crate::{Snapshot, Stats};
 use dump_dir::DumpDir;
+use leaks::{Baseline, Leaks};
 use reporter::Reporter;
 
 /// A running profiling session. Recording stops when it is dropped.
@@ -49,6 +52,7 @@ pub struct Profiler {
 #[derive(Debug)]
 struct Shared {
     session: Session,
+    leaks: Leaks,
     dump_dir: Option<DumpDir>,
 }
 
@@ -72,6 +76,7 @@ impl Profiler {
     /// | `diff` | time: `500ms`, `30s`, `5m`, `1h`, `0` | [`Builder::diff_every`] |
     /// | `dump_dir` | a folder | [`Builder::dump_dir`] |
     /// | `keep` | a number of files | [`Builder::dump_keep`] |
+    /// | `baseline` | a dump | [`Builder::baseline`] |
     /// | `signal` | `SIGUSR1`, `SIGUSR2`, `SIGHUP` or a number | [`Builder::dump_on_signal`] |
     ///
     /// # Errors
@@ -97,8 +102,10 @@ impl Profiler {
         config.check()?;
         let dump_dir =
             config.dump_dir.as_ref().map(|dir| DumpDir::open(dir, config.dump_keep)).transpose()?;
+        let baseline = config.baseline.as_deref().map(Baseline::read).transpose()?;
         let session = Session::start(&config)?;
-        let shared = Arc::new(Shared { session, dump_dir });
+        let leaks = Session::muted(|| Leaks::new(&config, baseline));
+        let shared = Arc::new(Shared { session, leaks, dump_dir });
         let reporter = Reporter::start_if_needed(&shared, &config)?;
         Ok(Self { shared, reporter, process: std::process::id() })
     }
@@ -113,7 +120,21 @@ impl Profiler {
     /// Allocating threads go on meanwhile and wait for nothing, so objects that come or go during
     /// the call may be in it or not. Time and memory are linear in stacks and live samples.
     pub fn snapshot(&self) -> Snapshot {
-        self.shared.session.snapshot("call")
+        self.shared.snapshot("call")
+    }
+
+    /// Ends a tick of the leak detector by hand: compares the live set with that of the tick before,
+    /// and says what leaks. The first sixteen ticks have no candidates: before there is no age to
+    /// speak of. See [`crate::leak`].
+    ///
+    /// Allocating threads go on meanwhile and wait for nothing. Time and memory are linear in live
+    /// samples and stacks; the names of new candidates are looked up in the debug information.
+    pub fn diff_now(&self) -> LeakReport {
+        if std::process::id() != self.process {
+            // In a forked child the thread that was ticking may not exist, and its lock be taken.
+            return LeakReport::default();
+        }
+        self.shared.leaks.tick(&self.shared.session)
     }
 
     /// Writes a dump of this moment to `path`, atomically and with mode 0600. By convention the
@@ -127,7 +148,7 @@ impl Profiler {
 
     /// The profiler's counters at this moment: samples taken and dropped, bytes held.
     pub fn stats(&self) -> Stats {
-        self.shared.session.stats()
+        self.shared.stats()
     }
 
     /// Stops sampling until [`resume`](Self::resume). Frees are still followed, so that estimates
@@ -169,15 +190,43 @@ impl Drop for Profiler {
 }
 
 impl Shared {
-    /// Writes a dump into the dump folder, if there is one and anything is recorded. A failure is
-    /// counted, and said once on standard error: the service must go on, and its operator know.
-    fn write_dump(&self, reason: &str) {
-        let Some(dump_dir) = &self.dump_dir else { return };
-        if !Session::RECORDS {
-            return;
+    fn stats(&self) -> Stats {
+        Stats { skipped_ticks: self.leaks.skipped(), ..self.session.stats() }
+    }
+
+    /// What is recorded now, with the report of the last tick.
+    fn snapshot(&self, reason: &str) -> Snapshot {
+        let mut snapshot = self.session.snapshot(reason);
+        Session::muted(|| snapshot.leaks = self.leaks.last());
+        snapshot.stats.skipped_ticks = self.leaks.skipped();
+        snapshot
+    }
+
+    /// Ends a tick of the leak detector, and writes it down if there is a dump folder.
+    fn tick(&self) {
+        match &self.dump_dir {
+            None => drop(self.leaks.tick(&self.session)),
+            Some(_) => {
+                // Looked at by the detector and written down is one and the same live set, so that
+                // the dumps have all that the verdicts rest on.
+                self.keep_dump(&self.leaks.tick_with_snapshot(&self.session, "periodic"));
+            }
         }
+    }
+
+    /// Writes a dump into the dump folder, if there is one and anything is recorded.
+    fn write_dump(&self, reason: &str) {
+        if self.dump_dir.is_some() && Session::RECORDS {
+            self.keep_dump(&self.snapshot(reason));
+        }
+    }
+
+    /// A failure is counted, and said once on standard error: the service must go on, and its
+    /// operator know.
+    fn keep_dump(&self, snapshot: &Snapshot) {
+        let Some(dump_dir) = &self.dump_dir else { return };
         Session::muted(|| {
-            if let Err(error) = dump_dir.write(&self.session.snapshot(reason)) {
+            if let Err(error) = dump_dir.write(snapshot) {
                 self.session.count_failed_dump();
                 dump_dir.report_once(&error);
             }

@@ -11,6 +11,7 @@ mod counters;
 mod hook;
 mod live;
 mod local;
+mod observation;
 mod session;
 mod snapshot;
 mod thinner;
@@ -41,6 +42,8 @@ struct Recorder {
     interval: AtomicU32,
     paused: AtomicBool,
     seed: AtomicU64,
+    /// The tick that is running: 1 from the start of a session to its first diff.
+    tick: AtomicU32,
     /// Threads that have taken part in this session.
     streams: AtomicU64,
     /// Threads that have ever sampled or freed a sample.
@@ -79,6 +82,7 @@ static RECORDER: Recorder = Recorder {
     interval: AtomicU32::new(0),
     paused: AtomicBool::new(false),
     seed: AtomicU64::new(0),
+    tick: AtomicU32::new(1),
     streams: AtomicU64::new(0),
     threads: AtomicU32::new(0),
     inside: [const { Inside::nobody() }; SHARDS],
@@ -100,6 +104,12 @@ impl Recorder {
 
     fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Relaxed)
+    }
+
+    /// The tick that is running. Relaxed: a sample that is born as one ends may be counted in
+    /// either.
+    fn tick(&self) -> u32 {
+        self.tick.load(Ordering::Relaxed)
     }
 
     /// A generator for the next thread of the session.

@@ -144,6 +144,12 @@ impl Modules {
         self.newest_at(address, self.permanent)
     }
 
+    /// Where the function at an address begins, by its unwind table; `None` outside of permanent
+    /// modules, whose tables alone are sure to be there.
+    pub(crate) fn function_start(&self, address: u64) -> Option<u64> {
+        super::rules::function_start(&self.tables(self.permanent_at(address)?), address)
+    }
+
     /// How many modules are permanent; their numbers are below.
     pub(super) fn permanent(&self) -> u32 {
         self.permanent

@@ -26,6 +26,10 @@ impl Modules {
         None
     }
 
+    pub(crate) fn function_start(&self, _address: u64) -> Option<u64> {
+        None
+    }
+
     pub(crate) fn bias(&self, _module: u32) -> u64 {
         0
     }

@@ -13,8 +13,8 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use gimli::{BaseAddresses, CfaRule, EhFrame, EhFrameHdr, NativeEndian};
-use gimli::{Register, RegisterRule, UnwindContext, UnwindSection as _};
+use gimli::{BaseAddresses, CfaRule, EhFrame, EhFrameHdr, EndianSlice, FrameDescriptionEntry};
+use gimli::{NativeEndian, Register, RegisterRule, UnwindContext, UnwindSection as _};
 
 use super::modules::UnwindTables;
 use crate::arena::Table;
@@ -108,19 +108,10 @@ impl Rule {
     }
 
     fn try_read(tables: &UnwindTables, address: u64) -> Option<Self> {
-        let header = EhFrameHdr::new(tables.mapped(tables.eh_frame_hdr)?, NativeEndian);
-        // As they are mapped, so that what is relative to them comes out as it is in memory.
-        let bases = BaseAddresses::default()
-            .set_eh_frame_hdr(tables.eh_frame_hdr.0)
-            .set_eh_frame(tables.eh_frame.0);
-        let header = header.parse(&bases, size_of::<usize>() as u8).ok()?;
-        let index = header.table()?;
-        let offset = index.pointer_to_offset(index.lookup(address, &bases).ok()?).ok()?;
-        let section = EhFrame::new(tables.mapped(tables.eh_frame)?, NativeEndian);
-        let entry = section.fde_from_offset(&bases, offset, EhFrame::cie_from_offset).ok()?;
+        let (section, bases, entry) = entry(tables, address)?;
         // In a signal's frame registers are where the kernel put them, and its caller's address is
         // not behind a call.
-        if !entry.contains(address) || entry.is_signal_trampoline() {
+        if entry.is_signal_trampoline() {
             return None;
         }
         let mut context = UnwindContext::<usize, OnTheStack>::new_in();
@@ -146,6 +137,31 @@ impl Rule {
             CfaRule::Expression(_) => None,
         }
     }
+}
+
+type Bytes = EndianSlice<'static, NativeEndian>;
+
+/// The entry of an address in its module's unwind table, and what it takes to evaluate it.
+fn entry(
+    tables: &UnwindTables,
+    address: u64,
+) -> Option<(EhFrame<Bytes>, BaseAddresses, FrameDescriptionEntry<Bytes>)> {
+    let header = EhFrameHdr::new(tables.mapped(tables.eh_frame_hdr)?, NativeEndian);
+    // As they are mapped, so that what is relative to them comes out as it is in memory.
+    let bases = BaseAddresses::default()
+        .set_eh_frame_hdr(tables.eh_frame_hdr.0)
+        .set_eh_frame(tables.eh_frame.0);
+    let header = header.parse(&bases, size_of::<usize>() as u8).ok()?;
+    let index = header.table()?;
+    let offset = index.pointer_to_offset(index.lookup(address, &bases).ok()?).ok()?;
+    let section = EhFrame::new(tables.mapped(tables.eh_frame)?, NativeEndian);
+    let entry = section.fde_from_offset(&bases, offset, EhFrame::cie_from_offset).ok()?;
+    entry.contains(address).then_some((section, bases, entry))
+}
+
+/// Where the function at an address begins.
+pub(super) fn function_start(tables: &UnwindTables, address: u64) -> Option<u64> {
+    entry(tables, address).map(|(.., entry)| entry.initial_address())
 }
 
 fn from_frame_pointer(register: Register) -> Option<bool> {

@@ -140,6 +140,7 @@ fn new_sample(
         site: site.0,
         interval,
         birth_ms: before.map_or_else(sys::monotonic_ms, |sample| sample.birth_ms),
+        birth_tick: before.map_or_else(|| RECORDER.tick(), |sample| sample.birth_tick),
         reallocs: before.map_or(0, |sample| sample.reallocs.saturating_add(1)),
         id: before.map(|sample| sample.id),
     }

@@ -8,8 +8,10 @@ use parking_lot::Mutex;
 use super::counters::Counter;
 use super::live::Live;
 use super::local::{self, Mute};
+use super::observation::LiveObservation;
 use super::snapshot::Facts;
 use super::{Inside, RECORDER, SHARDS};
+use crate::leak::Observation;
 use crate::live_set::Slots;
 use crate::profiler::{Config, StartError};
 use crate::sampler::{Interval, Random};
@@ -59,6 +61,7 @@ impl Session {
         RECORDER.seed.store(config.seed.unwrap_or(facts.session), Ordering::Relaxed);
         RECORDER.streams.store(0, Ordering::Relaxed);
         RECORDER.paused.store(false, Ordering::Relaxed);
+        RECORDER.tick.store(1, Ordering::Relaxed);
         RECORDER.set_interval(Interval::from_bytes(config.interval_bytes));
         RECORDER.live.store(Box::into_raw(Box::new(live)), Ordering::SeqCst);
         let number = RECORDER.last_session.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1);
@@ -85,6 +88,22 @@ impl Session {
             RECORDER.enter().map(|entered| entered.live.snapshot(&self.facts, sequence, reason))
         })
         .unwrap_or_default()
+    }
+
+    /// Ends the running tick; its number.
+    pub(crate) fn end_tick(&self) -> u32 {
+        RECORDER.tick.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Has the live set looked at as it is at the end of a tick.
+    pub(crate) fn observe<R>(
+        &self,
+        tick: u32,
+        look: impl FnOnce(&dyn Observation) -> R,
+    ) -> Option<R> {
+        Self::muted(|| {
+            RECORDER.enter().map(|entered| look(&LiveObservation::new(entered.live, tick)))
+        })
     }
 
     /// Whether this is a forked child of the process that started, with only one of its threads.

@@ -70,6 +70,7 @@ impl Live {
                 size: sample.size,
                 interval: sample.interval.bytes(),
                 birth_ms: sample.birth_ms.saturating_sub(self.started_ms),
+                birth_tick: sample.birth_tick,
                 reallocs: sample.reallocs,
             });
         }
@@ -84,6 +85,7 @@ impl Live {
             let Some(view) = view else { continue };
             stacks.push(Stack {
                 frames: resolver.resolve(view),
+                site: site as u32,
                 truncated: view.truncated || site == SiteId::LOST.0 as usize,
                 labels: label_sets.intern(view.labels, |set| self.labels.view(set)),
                 metrics: metrics(sums.get(site).copied().unwrap_or_default(), view),
@@ -104,6 +106,8 @@ impl Live {
                 unix_ms: unix_ms(),
                 uptime_ms: sys::monotonic_ms().saturating_sub(self.started_ms),
                 sequence,
+                // The running tick is not over.
+                tick: RECORDER.tick() - 1,
                 reason: reason.into(),
             },
             sampling: Sampling {
@@ -120,6 +124,7 @@ impl Live {
             label_sets: label_sets.values,
             stacks,
             live,
+            leaks: None,
         }
     }
 }
@@ -227,6 +232,8 @@ impl<'a> Resolver<'a> {
         let frame = self.frames.address.len() as u32;
         self.frames.module.push(number);
         self.frames.address.push(address.wrapping_sub(bias));
+        let function = self.modules.function_start(address).unwrap_or(address);
+        self.frames.function.push(function.wrapping_sub(bias));
         self.known.insert((address, mark), frame);
         frame
     }

@@ -1,0 +1,156 @@
+//! Containers that only grow: a vector or a map that nobody empties.
+//!
+//! Such a thing is a handful of objects, the number of which stays the same while their size goes
+//! up, by `realloc` or by moving into a larger block. Ages and counts say nothing about it. But it is
+//! large, so that each of its blocks is sampled for certain and sizes are known exactly; and what
+//! grows without end doubles again and again, the next time never later than after as long again.
+
+use std::collections::HashMap;
+
+/// More objects than this are no container: their number tells.
+const MAX_OBJECTS: u32 = 64;
+
+/// Sites that are watched at most: the largest.
+const MAX_WATCHED: usize = 1024;
+
+/// Growth by this factor counts as a step; vectors and maps double.
+const STEP: f64 = 1.4;
+
+/// Steps that make a suspicion, and a certainty.
+const SUSPECT_STEPS: usize = 4;
+const CONFIRM_STEPS: usize = 5;
+
+/// The large objects of a site at one tick.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Blocks {
+    pub(super) objects: u32,
+    pub(super) bytes: u64,
+}
+
+/// The growth of one site's blocks.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Container {
+    /// Mean bytes of a block at the last step, and now.
+    reached: f64,
+    pub(super) blocks: Blocks,
+    /// The ticks at which a step was seen, and the bytes then.
+    pub(super) steps: Vec<(u32, u64)>,
+}
+
+/// What the steps say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Growth {
+    /// It does not grow, or has not for long.
+    No,
+    /// It has grown again and again.
+    Suspect,
+    /// It has for most of the time, and still does.
+    Confirmed,
+}
+
+impl Container {
+    fn new(blocks: Blocks) -> Self {
+        Self { reached: mean(blocks), blocks, steps: Vec::new() }
+    }
+
+    fn observe(&mut self, tick: u32, blocks: Blocks) {
+        let size = mean(blocks);
+        if blocks.objects > 2 * self.blocks.objects || size < self.reached * 0.6 {
+            // Another thing, or it was emptied.
+            *self = Self::new(blocks);
+            return;
+        }
+        self.blocks = blocks;
+        if size >= self.reached * STEP {
+            self.reached = size;
+            // One after the other within a tick is one.
+            self.steps.push((tick, blocks.bytes));
+        }
+    }
+
+    /// What grows in proportion to time takes its last step in the second half of any time; and it
+    /// takes steps over more than half of the time.
+    pub(super) fn growth(&self, uptime: u32) -> Growth {
+        let (Some((first, _)), Some((last, _))) = (self.steps.first(), self.steps.last()) else {
+            return Growth::No;
+        };
+        let lasts = *last > uptime / 2 - uptime / 16 && last - first >= last / 2;
+        match self.steps.len() {
+            _ if !lasts => Growth::No,
+            CONFIRM_STEPS.. => Growth::Confirmed,
+            SUSPECT_STEPS.. => Growth::Suspect,
+            _ => Growth::No,
+        }
+    }
+
+    /// Bytes gained a tick since the first step.
+    pub(super) fn bytes_per_tick(&self, uptime: u32) -> f64 {
+        self.steps.first().map_or(0.0, |(tick, bytes)| {
+            self.blocks.bytes.saturating_sub(*bytes) as f64 / f64::from((uptime - tick).max(1))
+        })
+    }
+}
+
+fn mean(blocks: Blocks) -> f64 {
+    blocks.bytes as f64 / f64::from(blocks.objects.max(1))
+}
+
+/// The containers of a session.
+#[derive(Debug, Default)]
+pub(super) struct Containers {
+    watched: HashMap<u32, Container>,
+}
+
+impl Containers {
+    /// Takes down the large objects of all sites at a tick.
+    pub(super) fn observe(&mut self, tick: u32, blocks: &HashMap<u32, Blocks>) {
+        let few = |blocks: &Blocks| (1..=MAX_OBJECTS).contains(&blocks.objects);
+        self.watched.retain(|site, _| blocks.get(site).is_some_and(few));
+        for (site, blocks) in blocks.iter().filter(|(_, blocks)| few(blocks)) {
+            match self.watched.get_mut(site) {
+                Some(container) => container.observe(tick, *blocks),
+                None => drop(self.watched.insert(*site, Container::new(*blocks))),
+            }
+        }
+        if self.watched.len() > MAX_WATCHED {
+            let mut sizes: Vec<u64> = self.watched.values().map(|c| c.blocks.bytes).collect();
+            let (_, least, _) =
+                sizes.select_nth_unstable_by_key(MAX_WATCHED - 1, |size| std::cmp::Reverse(*size));
+            let least = *least;
+            self.watched.retain(|_, container| container.blocks.bytes >= least);
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Container)> {
+        self.watched.iter().map(|(site, container)| (*site, container))
+    }
+
+    pub(super) fn get(&self, site: u32) -> Option<&Container> {
+        self.watched.get(&site)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn growth(size: impl Fn(u32) -> u64, ticks: u32) -> Growth {
+        let mut containers = Containers::default();
+        for tick in 1..=ticks {
+            let blocks = Blocks { objects: 1, bytes: size(tick) };
+            containers.observe(tick, &HashMap::from([(7, blocks)]));
+        }
+        containers.get(7).unwrap().growth(ticks)
+    }
+
+    #[test]
+    fn a_vector_that_only_grows_is_told_from_one_that_has_its_size() {
+        let linear = |tick: u32| u64::from(tick * 1000).next_power_of_two();
+        assert_eq!(growth(linear, 100), Growth::Confirmed);
+        assert_eq!(growth(|tick| linear(tick.min(20)), 100), Growth::No, "until it has its size");
+        assert_eq!(growth(|_| 1 << 20, 100), Growth::No);
+        assert_eq!(growth(|tick| linear(tick % 25 + 1), 100), Growth::No, "emptied now and then");
+        let outage = |tick: u32| linear(tick.clamp(50, 70) - 40);
+        assert_eq!(growth(outage, 100), Growth::No, "a queue during an outage");
+    }
+}

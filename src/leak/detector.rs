@@ -1,0 +1,518 @@
+//! The detector: one tick after the other, from live sets to findings.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::container::{Blocks, Containers, Growth};
+use super::observation::{Observation, Observed};
+use super::survival::Survival;
+use super::tally::Tally;
+use super::track::{Tracks, Verdict};
+use super::tree::{self, Item, Judge, Node};
+use super::{births, survival};
+use crate::Estimate;
+use crate::diff::{self, Cohorts};
+use crate::snapshot::inclusion_probability;
+
+/// The first tick with an opinion: before, there is no age to speak of.
+const FIRST_TICK: u32 = 16;
+
+/// The chance of a false certainty in a session in which nothing leaks, over all sites and ticks;
+/// and of a false suspicion.
+const CONFIRM_LEVEL: f64 = 0.01;
+const SUSPECT_LEVEL: f64 = 0.2;
+
+/// Old objects that a verdict needs.
+const FEWEST_OBJECTS: u32 = 5;
+
+/// Addresses whose function is remembered.
+const MAX_FUNCTIONS: usize = 1 << 16;
+
+/// A block this many intervals large is in the sample for certain (but for one in 20,000).
+const CERTAIN: f64 = 10.0;
+
+/// Marks in paths what is no function: a set of labels, a site.
+const LABELS: u64 = 1 << 63;
+const SITE: u64 = 1 << 62;
+
+/// The state of a session: what was seen up to the last tick.
+#[derive(Debug, Default)]
+pub(crate) struct Detector {
+    cohorts: Cohorts,
+    last_tick: u32,
+    survival: Vec<Survival>,
+    born: Vec<u32>,
+    containers: Containers,
+    tracks: Tracks,
+    functions: RefCell<HashMap<u64, u64>>,
+}
+
+/// Something that leaks, or was believed to.
+#[derive(Clone, Debug)]
+pub(crate) struct Finding {
+    pub(crate) verdict: Verdict,
+    pub(crate) first_seen_tick: u32,
+    /// All of its sites.
+    pub(crate) sites: Vec<u32>,
+    /// Code addresses of the site with most of it, innermost first; where the finding is all that happens below a
+    /// function, from that function outward.
+    pub(crate) frames: Vec<u64>,
+    /// How many of them all of its sites share.
+    pub(crate) shared_frames: usize,
+    /// The labels that all of its sites have.
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) live_bytes: Estimate,
+    pub(crate) live_count: Estimate,
+    pub(crate) bytes_per_tick: Estimate,
+    pub(crate) facts: Facts,
+}
+
+/// What a finding rests on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Facts {
+    /// A container: the ticks at which it had grown by a step, and its bytes then.
+    pub(crate) steps: Vec<(u32, u64)>,
+    /// Logarithm of the e-value, and what it had to exceed.
+    pub(crate) log_e: f64,
+    pub(crate) threshold: f64,
+    pub(crate) mature_age: u32,
+    pub(crate) mature_alive: u32,
+    pub(crate) mature_deaths: f64,
+    pub(crate) born: f64,
+    pub(crate) ticks: (u32, u32),
+    pub(crate) quarters: [f64; 4],
+    /// Alive objects by time of birth, in equal parts of the uptime.
+    pub(crate) births: Vec<u32>,
+    /// From each age in ticks on: share of the objects at that age that died before they were twice
+    /// as old, and how many there were.
+    pub(crate) hazards: Vec<(u32, f64, f64)>,
+    /// Live bytes at ticks since the finding was first seen.
+    pub(crate) curve: Vec<(u32, f64)>,
+}
+
+/// All findings of a tick, and what they were chosen from.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Findings {
+    pub(crate) tick: u32,
+    pub(crate) uptime_ms: u64,
+    pub(crate) tested: usize,
+    pub(crate) findings: Vec<Finding>,
+}
+
+impl Detector {
+    /// Looks at the live set at the end of a tick. Ticks must come in order; a gap costs evidence,
+    /// not soundness.
+    pub(crate) fn tick(&mut self, live: &dyn Observation) -> Findings {
+        let tick = live.tick();
+        let mut cohorts = Cohorts::default();
+        let mut bytes = vec![0.0_f32; live.sites() as usize];
+        let mut blocks: HashMap<u32, Blocks> = HashMap::new();
+        live.for_each(&mut |sample: Observed| {
+            // Born while this tick was being ended.
+            if sample.birth > tick || sample.site as usize >= bytes.len() {
+                return;
+            }
+            cohorts.push(sample.site, sample.birth, sample.interval);
+            let probability = inclusion_probability(sample.size, sample.interval);
+            bytes[sample.site as usize] += (sample.size as f64 / probability) as f32;
+            if sample.size as f64 >= CERTAIN * f64::from(sample.interval) {
+                let blocks = blocks.entry(sample.site).or_default();
+                blocks.objects += 1;
+                blocks.bytes += sample.size;
+            }
+        });
+        cohorts.sort();
+        self.take_down(tick, cohorts, bytes.len());
+        self.containers.observe(tick, &blocks);
+        let mut findings = Findings { tick, uptime_ms: live.uptime_ms(), ..Findings::default() };
+        if tick >= FIRST_TICK {
+            let mut tracks = std::mem::take(&mut self.tracks);
+            let scene = Scene::new(self, live, &bytes);
+            findings.tested = scene.items.len();
+            tracks.update(tick, scene.nodes(), scene.growing(), &scene);
+            findings.findings = tracks.findings(&scene);
+            self.tracks = tracks;
+        }
+        findings
+    }
+
+    /// Adds what happened since the last tick to the evidence of each site.
+    fn take_down(&mut self, tick: u32, cohorts: Cohorts, sites: usize) {
+        if self.survival.len() < sites {
+            self.survival.resize(sites, Survival::default());
+            self.born.resize(sites, 0);
+        }
+        for change in diff::diff(&self.cohorts, &cohorts) {
+            let site = change.site as usize;
+            if change.birth > self.last_tick {
+                self.born[site] += change.after;
+            } else if !change.resampled && change.before > 0 {
+                // Born in the middle of its tick, on average.
+                let age = |at: u32| (at - change.birth) as f32 + 0.5;
+                let died = change.before.saturating_sub(change.after);
+                self.survival[site].observe(
+                    age(self.last_tick),
+                    age(tick),
+                    change.before - died,
+                    died,
+                );
+            }
+        }
+        self.cohorts = cohorts;
+        self.last_tick = tick;
+    }
+}
+
+/// The live set of a tick with all evidence so far.
+pub(super) struct Scene<'a> {
+    detector: &'a Detector,
+    live: &'a dyn Observation,
+    bytes: &'a [f32],
+    all_bytes: f64,
+    uptime: u32,
+    /// Sites that have mature objects, or had.
+    items: Vec<u32>,
+}
+
+impl<'a> Scene<'a> {
+    fn new(detector: &'a Detector, live: &'a dyn Observation, bytes: &'a [f32]) -> Self {
+        let uptime = live.tick();
+        let mature = |site: &u32| {
+            detector.survival[*site as usize].evidence(uptime).log_e > f64::NEG_INFINITY
+        };
+        Self {
+            detector,
+            live,
+            bytes,
+            all_bytes: bytes.iter().map(|bytes| f64::from(*bytes)).sum::<f64>().max(1.0),
+            uptime,
+            items: (0..bytes.len() as u32).filter(mature).collect(),
+        }
+    }
+
+    pub(super) fn uptime(&self) -> u32 {
+        self.uptime
+    }
+
+    pub(super) fn tally(&self, site: u32) -> Tally {
+        let mut tally = Tally::default();
+        let at = site as usize;
+        if at < self.bytes.len() {
+            tally.survival = self.detector.survival[at];
+            tally.born = self.detector.born[at] as f32;
+            tally.live_bytes = self.bytes[at].into();
+            for cohort in self.detector.cohorts.of_site(site) {
+                tally.births.add(cohort.birth, self.uptime, cohort.alive);
+            }
+        }
+        tally
+    }
+
+    pub(super) fn sum(&self, sites: &[u32]) -> Tally {
+        let mut sum = Tally::default();
+        sites.iter().for_each(|site| sum.add(&self.tally(*site)));
+        sum
+    }
+
+    pub(super) fn container(&self, site: u32) -> Option<&super::container::Container> {
+        self.detector.containers.get(site)
+    }
+
+    /// What the logarithm of an e-value must exceed. The level is divided among the sites, one half
+    /// evenly, the other by live bytes: what holds much memory is looked at with less suspicion of
+    /// chance (a weighted Bonferroni correction: Genovese, Roeder, Wasserman, 2006).
+    pub(super) fn threshold(&self, tally: &Tally, level: f64) -> f64 {
+        let evenly = 0.5 / self.items.len().max(1) as f64;
+        let by_bytes = 0.5 * (tally.live_bytes / self.all_bytes).clamp(0.0, 1.0);
+        -(level * (evenly + by_bytes)).ln()
+    }
+
+    pub(super) fn is_certain(&self, tally: &Tally) -> bool {
+        self.exceeds(tally, CONFIRM_LEVEL)
+    }
+
+    fn exceeds(&self, tally: &Tally, level: f64) -> bool {
+        let evidence = tally.survival.evidence(self.uptime);
+        if evidence.log_e < self.threshold(tally, level) {
+            return false;
+        }
+        let spread = tally.births.spread(self.uptime, evidence.mature_age);
+        spread.lasts && spread.objects >= FEWEST_OBJECTS
+    }
+
+    /// Whether a node that once leaked does not: its objects die after all, or no more are born.
+    pub(super) fn is_refuted(&self, tally: &Tally) -> bool {
+        let evidence = tally.survival.evidence(self.uptime);
+        let threshold = self.threshold(tally, SUSPECT_LEVEL);
+        let spread = tally.births.spread(self.uptime, evidence.mature_age.max(1));
+        evidence.log_e < threshold / 2.0 || spread.stopped
+    }
+
+    fn function(&self, address: u64) -> u64 {
+        let mut known = self.detector.functions.borrow_mut();
+        if known.len() >= MAX_FUNCTIONS {
+            known.clear();
+        }
+        *known.entry(address).or_insert_with(|| self.live.function(address))
+    }
+
+    /// The frames of a finding's main site, and how many of them all of its sites share.
+    pub(super) fn frames(&self, found: &Found) -> (Vec<u64>, usize) {
+        let mut frames = Vec::new();
+        self.live.frames(found.main_site, &mut frames);
+        if let Some(function) = found.below {
+            let at = frames.iter().position(|address| self.function(*address) == function);
+            frames.drain(..at.unwrap_or(0));
+            let shared = frames.len();
+            return (frames, shared);
+        }
+        let is_shared = |address: &&u64| match &found.shared {
+            Some(functions) => functions.contains(&self.function(**address)),
+            None => true,
+        };
+        let shared = frames.iter().take_while(is_shared).count();
+        (frames, shared)
+    }
+
+    /// The labels that all of these sites have.
+    pub(super) fn labels(&self, sites: &[u32]) -> BTreeMap<String, String> {
+        let sets: HashSet<u32> = sites.iter().map(|site| self.live.label_set(*site)).collect();
+        let mut sets = sets.into_iter().map(|set| self.live.labels(set));
+        let mut shared = sets.next().unwrap_or_default();
+        for other in sets {
+            shared.retain(|key, value| other.get(key) == Some(value));
+        }
+        shared
+    }
+
+    /// The functions of a site from the innermost outward, each once; then labels and site.
+    fn path(&self, site: u32) -> Vec<u64> {
+        let mut path = Vec::new();
+        self.live.frames(site, &mut path);
+        path.iter_mut().for_each(|address| *address = self.function(*address));
+        once_each(&mut path);
+        path.push(LABELS | u64::from(self.live.label_set(site)));
+        path.push(SITE | u64::from(site));
+        path
+    }
+
+    /// The same from the outermost inward.
+    fn inward_path(&self, site: u32) -> Vec<u64> {
+        let mut path = Vec::new();
+        self.live.frames(site, &mut path);
+        path.reverse();
+        path.iter_mut().for_each(|address| *address = self.function(*address));
+        once_each(&mut path);
+        path.push(LABELS | u64::from(self.live.label_set(site)));
+        path.push(SITE | u64::from(site));
+        path
+    }
+
+    /// The nodes that leak by the survival of their objects.
+    fn nodes(&self) -> Vec<Found> {
+        let item = |site: &u32, path: fn(&Self, u32) -> Vec<u64>| Item {
+            site: *site,
+            path: path(self, *site),
+            tally: self.tally(*site),
+        };
+        let items: Vec<Item> = self.items.iter().map(|site| item(site, Self::path)).collect();
+        if items.is_empty() {
+            return Vec::new();
+        }
+        let outward = Direction { scene: self, path: Self::path, others: None };
+        let nodes = tree::explain(items, &outward);
+        // What is left, by where it is called from.
+        let explained: HashSet<u32> = nodes.iter().flat_map(|node| node.sites.clone()).collect();
+        let rest: Vec<Item> = self
+            .items
+            .iter()
+            .filter(|site| !explained.contains(site))
+            .map(|site| item(site, Self::inward_path))
+            .collect();
+        let inward = Direction { scene: self, path: Self::inward_path, others: None };
+        let below = if rest.is_empty() { Vec::new() } else { tree::explain(rest, &inward) };
+        let mut found: Vec<Found> = self.together(nodes, &explained);
+        found.extend(below.into_iter().map(|node| Found::inward(node, self)));
+        found
+    }
+
+    /// Nodes that are all that happens below a common function become one.
+    fn together(&self, nodes: Vec<Node>, explained: &HashSet<u32>) -> Vec<Found> {
+        if nodes.len() < 2 {
+            return nodes.into_iter().map(|node| Found::outward(node, self)).collect();
+        }
+        let items = nodes
+            .iter()
+            .enumerate()
+            .map(|(number, node)| {
+                let mut path = self.inward_path(node.sites[0]);
+                for site in &node.sites[1..] {
+                    let other = self.inward_path(*site);
+                    let shared = path.iter().zip(&other).take_while(|(a, b)| a == b).count();
+                    path.truncate(shared);
+                }
+                path.push(SITE | number as u64);
+                Item { site: number as u32, path, tally: node.tally }
+            })
+            .collect();
+        let inward = Direction { scene: self, path: Self::inward_path, others: Some(explained) };
+        tree::explain(items, &inward)
+            .into_iter()
+            .map(|group| match group.sites[..] {
+                [number] => Found::outward(nodes[number as usize].clone(), self),
+                _ => {
+                    let of = |number: &u32| nodes[*number as usize].sites.clone();
+                    let sites = group.sites.iter().flat_map(of).collect();
+                    Found::inward(Node { sites, ..group }, self)
+                }
+            })
+            .collect()
+    }
+
+    /// Containers that grow and grow.
+    fn growing(&self) -> Vec<(u32, Growth)> {
+        self.detector
+            .containers
+            .iter()
+            .map(|(site, container)| (site, container.growth(self.uptime)))
+            .filter(|(site, growth)| *growth > Growth::No && (*site as usize) < self.bytes.len())
+            .collect()
+    }
+
+    /// Estimates over the live samples of sites, each with the number it is to be added to; of all
+    /// samples, and of those born in the ticks given for that number.
+    pub(super) fn measure(
+        &self,
+        of_site: &HashMap<u32, usize>,
+        ticks: &[(u32, u32)],
+    ) -> Vec<Measure> {
+        let mut sums = vec![Measure::default(); ticks.len()];
+        self.live.for_each(&mut |sample| {
+            let Some(number) = of_site.get(&sample.site) else { return };
+            let p = inclusion_probability(sample.size, sample.interval);
+            let (size, sum) = (sample.size as f64, &mut sums[*number]);
+            sum.live_bytes = sum.live_bytes + Estimate::new(size / p, size * (1.0 - p).sqrt() / p);
+            sum.live_count = sum.live_count + Estimate::new(1.0 / p, (1.0 - p).sqrt() / p);
+            let (from, to) = ticks[*number];
+            if (from..to).contains(&sample.birth) {
+                // Births are random too: each adds its square, not only what sampling adds.
+                sum.leaked_bytes = sum.leaked_bytes + Estimate::new(size / p, size / p);
+            }
+        });
+        sums
+    }
+
+    pub(super) fn facts(&self, tally: &Tally) -> Facts {
+        let evidence = tally.survival.evidence(self.uptime);
+        let spread = tally.births.spread(self.uptime, evidence.mature_age.max(1));
+        let hazard = |octave: usize| {
+            let (exposure, deaths) = tally.survival.octave(octave);
+            // Over one octave, in which an exposure of ln 2 is one object.
+            let objects = exposure / std::f64::consts::LN_2;
+            (exposure > 0.0).then(|| {
+                let share = 1.0 - (-deaths / objects.max(deaths).max(1e-9)).exp();
+                (survival::begin(octave), share, objects)
+            })
+        };
+        Facts {
+            log_e: evidence.log_e,
+            threshold: self.threshold(tally, CONFIRM_LEVEL),
+            mature_age: evidence.mature_age,
+            mature_alive: spread.objects,
+            mature_deaths: evidence.mature_deaths,
+            born: tally.born.into(),
+            ticks: spread.ticks,
+            quarters: spread.quarters,
+            births: tally.births.bins().chunks(births::BINS / 16).map(|c| c.iter().sum()).collect(),
+            hazards: (0..survival::OCTAVES).filter_map(hazard).collect(),
+            ..Facts::default()
+        }
+    }
+}
+
+/// Estimates of one finding.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Measure {
+    pub(super) live_bytes: Estimate,
+    pub(super) live_count: Estimate,
+    pub(super) leaked_bytes: Estimate,
+}
+
+/// A node that leaks, as it is followed from tick to tick.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    pub(super) sites: Vec<u32>,
+    pub(super) main_site: u32,
+    pub(super) below: Option<u64>,
+    pub(super) shared: Option<Vec<u64>>,
+    pub(super) tally: Tally,
+}
+
+impl Found {
+    /// A single site.
+    pub(super) fn site(site: u32) -> Self {
+        let tally = Tally::default();
+        Self { sites: vec![site], main_site: site, below: None, shared: None, tally }
+    }
+
+    fn outward(node: Node, scene: &Scene<'_>) -> Self {
+        let main_site = main_site(&node.sites, scene);
+        let functions = node.prefix.into_iter().filter(|key| key & (LABELS | SITE) == 0).collect();
+        let shared = (node.sites.len() > 1).then_some(functions);
+        Self { main_site, sites: node.sites, below: None, shared, tally: node.tally }
+    }
+
+    fn inward(node: Node, scene: &Scene<'_>) -> Self {
+        let below = node.prefix.iter().rev().find(|key| *key & (LABELS | SITE) == 0).copied();
+        let main_site = main_site(&node.sites, scene);
+        Self { main_site, sites: node.sites, below, shared: None, tally: node.tally }
+    }
+}
+
+fn main_site(sites: &[u32], scene: &Scene<'_>) -> u32 {
+    let old = |site: &u32| scene.tally(*site).births.old();
+    sites.iter().copied().max_by_key(old).unwrap_or_default()
+}
+
+/// One of the two ways to look at stacks.
+struct Direction<'s, 'a> {
+    scene: &'s Scene<'a>,
+    path: fn(&Scene<'a>, u32) -> Vec<u64>,
+    /// Sites that leak, when all others count as clean.
+    others: Option<&'s HashSet<u32>>,
+}
+
+impl Judge for Direction<'_, '_> {
+    fn leaks(&self, tally: &Tally) -> bool {
+        self.others.is_some() || self.scene.exceeds(tally, SUSPECT_LEVEL)
+    }
+
+    fn clean_births(&self, prefix: &[u64]) -> f64 {
+        let scene = self.scene;
+        (0..scene.bytes.len() as u32)
+            .filter(|site| scene.detector.born[*site as usize] > 0)
+            .filter(|site| match self.others {
+                Some(leaking) => !leaking.contains(site),
+                None => scene.tally(*site).births.old() == 0,
+            })
+            .filter(|site| (self.path)(scene, *site).starts_with(prefix))
+            .map(|site| f64::from(scene.detector.born[site as usize]))
+            .sum()
+    }
+
+    fn mass(&self, tally: &Tally) -> f64 {
+        tally.births.old().into()
+    }
+}
+
+/// Leaves out repetitions.
+fn once_each(path: &mut Vec<u64>) {
+    let mut at = 0;
+    while at < path.len() {
+        if path[..at].contains(&path[at]) {
+            path.remove(at);
+        } else {
+            at += 1;
+        }
+    }
+}

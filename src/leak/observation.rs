@@ -1,0 +1,123 @@
+//! What the detector looks at: a live set at the end of a tick.
+
+use std::collections::BTreeMap;
+
+use crate::Snapshot;
+
+/// A live sample, as far as the detector cares.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Observed {
+    /// Number of its stack, the same at every tick.
+    pub(crate) site: u32,
+    /// The tick that was running when it was born.
+    pub(crate) birth: u32,
+    /// Requested bytes.
+    pub(crate) size: u64,
+    /// The interval at which it is kept, in bytes.
+    pub(crate) interval: f32,
+}
+
+/// A live set at the end of a tick, wherever it comes from: the tables of a running session, or a
+/// dump that was written then.
+pub(crate) trait Observation {
+    /// The tick that ended, from 1.
+    fn tick(&self) -> u32;
+    /// Milliseconds since recording started.
+    fn uptime_ms(&self) -> u64;
+    /// Looks at all live samples, in any order.
+    fn for_each(&self, look: &mut dyn FnMut(Observed));
+    /// Sites have numbers below this.
+    fn sites(&self) -> u32;
+    /// Fills in the code addresses of a site in the recorded process, innermost first.
+    fn frames(&self, site: u32, frames: &mut Vec<u64>);
+    /// Where the function at an address begins.
+    fn function(&self, address: u64) -> u64;
+    /// Number of a site's set of labels.
+    fn label_set(&self, site: u32) -> u32;
+    /// A set of labels.
+    fn labels(&self, set: u32) -> BTreeMap<String, String>;
+}
+
+/// A snapshot, at the end of the last tick before it was taken.
+pub(crate) struct SnapshotObservation<'a> {
+    snapshot: &'a Snapshot,
+    /// Of each site: 1 + the index of its stack, or 0.
+    stack_of: Vec<u32>,
+    functions: std::collections::HashMap<u64, u64>,
+}
+
+/// No session has more stacks: a damaged dump may say otherwise.
+const MAX_SITES: u32 = 1 << 22;
+
+impl<'a> SnapshotObservation<'a> {
+    pub(crate) fn new(snapshot: &'a Snapshot) -> Self {
+        let sites = snapshot.stacks.iter().map(|stack| stack.site).filter(|s| *s < MAX_SITES);
+        let mut stack_of = vec![0; sites.max().map_or(0, |last| last as usize + 1)];
+        for (index, stack) in snapshot.stacks.iter().enumerate() {
+            if let Some(entry) = stack_of.get_mut(stack.site as usize) {
+                *entry = index as u32 + 1;
+            }
+        }
+        let frames = &snapshot.frames;
+        let functions = (0..frames.address.len())
+            .map(|frame| {
+                let bias = snapshot.modules[frames.module[frame] as usize].load_bias;
+                let absolute = |address: u64| bias.wrapping_add(address);
+                (absolute(frames.address[frame]), absolute(frames.function[frame]))
+            })
+            .collect();
+        Self { snapshot, stack_of, functions }
+    }
+
+    fn stack(&self, site: u32) -> Option<&'a crate::snapshot::Stack> {
+        let index = self.stack_of.get(site as usize)?.checked_sub(1)?;
+        self.snapshot.stacks.get(index as usize)
+    }
+}
+
+impl Observation for SnapshotObservation<'_> {
+    fn tick(&self) -> u32 {
+        self.snapshot.taken.tick
+    }
+
+    fn uptime_ms(&self) -> u64 {
+        self.snapshot.taken.uptime_ms
+    }
+
+    fn for_each(&self, look: &mut dyn FnMut(Observed)) {
+        for sample in self.snapshot.live.iter() {
+            look(Observed {
+                site: self.snapshot.stacks[sample.stack as usize].site,
+                birth: sample.birth_tick,
+                size: sample.size,
+                interval: sample.interval,
+            });
+        }
+    }
+
+    fn sites(&self) -> u32 {
+        self.stack_of.len() as u32
+    }
+
+    fn frames(&self, site: u32, addresses: &mut Vec<u64>) {
+        addresses.clear();
+        let Some(stack) = self.stack(site) else { return };
+        let frames = &self.snapshot.frames;
+        addresses.extend(stack.frames.iter().map(|frame| {
+            let module = frames.module[*frame as usize] as usize;
+            self.snapshot.modules[module].load_bias.wrapping_add(frames.address[*frame as usize])
+        }));
+    }
+
+    fn function(&self, address: u64) -> u64 {
+        self.functions.get(&address).copied().unwrap_or(address)
+    }
+
+    fn label_set(&self, site: u32) -> u32 {
+        self.stack(site).map_or(0, |stack| stack.labels)
+    }
+
+    fn labels(&self, set: u32) -> BTreeMap<String, String> {
+        self.snapshot.label_sets.get(set as usize).cloned().unwrap_or_default()
+    }
+}

@@ -1,0 +1,261 @@
+//! Findings from tick to tick: suspected, confirmed, retracted.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::container::Growth;
+use super::detector::{Facts, Finding, Found, Scene};
+use crate::Estimate;
+
+/// How sure the detector is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It was one, and is none: its objects died after all, or no more of them are kept.
+    Retracted,
+    /// It looks like a leak. A bounded structure that is still filling looks the same.
+    Suspect,
+    /// The evidence has exceeded its bound at several ticks in a row.
+    Confirmed,
+}
+
+/// Ticks in a row that make a suspicion a certainty.
+const REPEATS: u32 = 3;
+
+/// Findings that are followed at most.
+const MAX_TRACKS: usize = 64;
+
+/// Points of a growth curve at most; then every other one goes.
+const MAX_POINTS: usize = 64;
+
+/// A finding that is followed.
+#[derive(Clone, Debug)]
+struct Track {
+    found: Followed,
+    verdict: Verdict,
+    first_seen: u32,
+    last_seen: u32,
+    certain_in_a_row: u32,
+    retracted: u32,
+    curve: Vec<(u32, f64)>,
+}
+
+#[derive(Clone, Debug)]
+enum Followed {
+    Node(Box<Found>),
+    Container(u32),
+}
+
+impl Track {
+    fn new(found: Followed, tick: u32) -> Self {
+        Self {
+            found,
+            verdict: Verdict::Suspect,
+            first_seen: tick,
+            last_seen: tick,
+            certain_in_a_row: 0,
+            retracted: 0,
+            curve: Vec::new(),
+        }
+    }
+
+    fn has(&self, site: u32) -> bool {
+        match &self.found {
+            Followed::Node(found) => found.sites.contains(&site),
+            Followed::Container(own) => *own == site,
+        }
+    }
+
+    /// Seen at this tick, with certainty or not.
+    fn see(&mut self, tick: u32, certain: bool) {
+        self.last_seen = tick;
+        self.certain_in_a_row = if certain { self.certain_in_a_row + 1 } else { 0 };
+        if self.certain_in_a_row >= REPEATS {
+            self.verdict = Verdict::Confirmed;
+        }
+    }
+
+    fn retract(&mut self, tick: u32) {
+        self.verdict = Verdict::Retracted;
+        self.retracted = tick;
+        self.certain_in_a_row = 0;
+    }
+
+    fn is_retracted(&self) -> bool {
+        self.verdict == Verdict::Retracted
+    }
+}
+
+/// What is followed, over a session.
+#[derive(Debug, Default)]
+pub(super) struct Tracks {
+    tracks: Vec<Track>,
+}
+
+/// Ticks for which something that was retracted is shown as such, and not suspected again.
+fn cooldown(tick: u32) -> u32 {
+    (tick / 8).max(10)
+}
+
+impl Tracks {
+    /// Goes on with what was found at a tick.
+    pub(super) fn update(
+        &mut self,
+        tick: u32,
+        nodes: Vec<Found>,
+        growing: Vec<(u32, Growth)>,
+        scene: &Scene<'_>,
+    ) {
+        self.tracks
+            .retain(|track| !track.is_retracted() || tick - track.retracted <= cooldown(tick));
+        for found in nodes {
+            let certain = scene.is_certain(&found.tally);
+            let same = self.tracks.iter_mut().find(|track| {
+                let overlaps = |own: &Found| found.sites.contains(&own.main_site);
+                track.has(found.main_site)
+                    || matches!(&track.found, Followed::Node(own) if overlaps(own))
+            });
+            match same {
+                Some(track) if track.is_retracted() => {}
+                Some(track) => {
+                    if let Followed::Node(_) = track.found {
+                        track.found = Followed::Node(Box::new(found));
+                    }
+                    track.see(tick, certain);
+                }
+                None => self.follow(Track::new(Followed::Node(Box::new(found)), tick), certain),
+            }
+        }
+        for (site, growth) in growing {
+            let certain = growth == Growth::Confirmed;
+            match self.tracks.iter_mut().find(|track| track.has(site)) {
+                Some(track) if track.is_retracted() => {}
+                Some(track) => track.see(tick, certain),
+                None => self.follow(Track::new(Followed::Container(site), tick), certain),
+            }
+        }
+        for track in self.tracks.iter_mut().filter(|track| track.last_seen < tick) {
+            track.certain_in_a_row = 0;
+            if !track.is_retracted() && Self::is_refuted(track, tick, scene) {
+                track.retract(tick);
+            }
+        }
+        self.merge(scene);
+    }
+
+    fn follow(&mut self, mut track: Track, certain: bool) {
+        if self.tracks.len() < MAX_TRACKS {
+            let tick = track.first_seen;
+            track.see(tick, certain);
+            self.tracks.push(track);
+        }
+    }
+
+    fn is_refuted(track: &Track, tick: u32, scene: &Scene<'_>) -> bool {
+        // A suspicion that nothing supports any more fades.
+        let faded = track.verdict == Verdict::Suspect && tick - track.last_seen > (tick / 8).max(5);
+        faded
+            || match &track.found {
+                Followed::Node(found) => scene.is_refuted(&scene.sum(&found.sites)),
+                Followed::Container(site) => scene
+                    .container(*site)
+                    .is_none_or(|container| container.growth(tick) == Growth::No),
+            }
+    }
+
+    /// Two tracks that have come to mean the same become the older one.
+    fn merge(&mut self, _scene: &Scene<'_>) {
+        let mut at = 0;
+        while at < self.tracks.len() {
+            let main = match &self.tracks[at].found {
+                Followed::Node(found) => found.main_site,
+                Followed::Container(site) => *site,
+            };
+            let verdict = self.tracks[at].verdict;
+            if self.tracks[..at].iter().any(|older| {
+                older.has(main)
+                    && (older.verdict >= verdict || older.last_seen >= self.tracks[at].last_seen)
+            }) {
+                self.tracks.remove(at);
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    /// All that is followed, measured at this tick: the most certain first, then by how much is lost
+    /// for certain.
+    pub(super) fn findings(&mut self, scene: &Scene<'_>) -> Vec<Finding> {
+        let mut of_site = HashMap::new();
+        let mut facts = Vec::new();
+        for (number, track) in self.tracks.iter().enumerate() {
+            match &track.found {
+                Followed::Node(found) => {
+                    of_site.extend(found.sites.iter().map(|site| (*site, number)));
+                    facts.push(scene.facts(&scene.sum(&found.sites)));
+                }
+                Followed::Container(site) => {
+                    of_site.insert(*site, number);
+                    let steps = scene.container(*site).map(|c| c.steps.clone());
+                    facts.push(Facts { steps: steps.unwrap_or_default(), ..Facts::default() });
+                }
+            }
+        }
+        let ticks: Vec<(u32, u32)> = facts.iter().map(|facts| facts.ticks).collect();
+        let measures = scene.measure(&of_site, &ticks);
+        let mut findings: Vec<Finding> = self
+            .tracks
+            .iter_mut()
+            .zip(facts)
+            .zip(measures)
+            .map(|((track, mut facts), measure)| {
+                track.curve.push((scene.uptime(), measure.live_bytes.value));
+                if track.curve.len() > MAX_POINTS {
+                    let mut keep = false;
+                    track.curve.retain(|_| {
+                        keep = !keep;
+                        keep
+                    });
+                }
+                facts.curve.clone_from(&track.curve);
+                let found = match &track.found {
+                    Followed::Node(found) => (**found).clone(),
+                    Followed::Container(site) => Found::site(*site),
+                };
+                let (frames, shared_frames) = scene.frames(&found);
+                let bytes_per_tick = match &track.found {
+                    Followed::Node(_) => {
+                        let length = f64::from((facts.ticks.1 - facts.ticks.0).max(1));
+                        let leaked = measure.leaked_bytes;
+                        Estimate::new(leaked.value / length, leaked.std_error / length)
+                    }
+                    Followed::Container(site) => {
+                        let rate = scene
+                            .container(*site)
+                            .map_or(0.0, |container| container.bytes_per_tick(scene.uptime()));
+                        // What it has grown by is known; how far it is into its next step is not.
+                        Estimate::new(rate, rate / 4.0)
+                    }
+                };
+                Finding {
+                    verdict: track.verdict,
+                    first_seen_tick: track.first_seen,
+                    labels: scene.labels(&found.sites),
+                    sites: found.sites,
+                    frames,
+                    shared_frames,
+                    live_bytes: measure.live_bytes,
+                    live_count: measure.live_count,
+                    bytes_per_tick,
+                    facts,
+                }
+            })
+            .collect();
+        findings.sort_by(|a, b| {
+            let surely = |finding: &Finding| finding.bytes_per_tick.ci95().0;
+            b.verdict.cmp(&a.verdict).then(surely(b).total_cmp(&surely(a)))
+        });
+        findings
+    }
+}

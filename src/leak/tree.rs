@@ -1,0 +1,105 @@
+//! Which node of the call tree explains a leak.
+//!
+//! A leak may show at one call site, be spread over the callers of a common function, or over many
+//! sites below one. So sites are grouped by their stacks, seen from the innermost function outward
+//! and then, what that leaves unexplained, from the outermost inward. In either tree the deepest node
+//! is wanted that explains what leaks: evidence adds up towards the root, and a node takes the place of
+//! its children where each of them alone has too little of it, or where all of them leak alike.
+
+use std::collections::HashSet;
+
+use super::tally::Tally;
+
+/// A call site with evidence.
+#[derive(Clone, Debug)]
+pub(super) struct Item {
+    pub(super) site: u32,
+    /// The functions from the root of the tree to the site, each once (so that recursion of any
+    /// depth is one path), then what tells the site from others with the same functions.
+    pub(super) path: Vec<u64>,
+    pub(super) tally: Tally,
+}
+
+/// A node that leaks.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub(super) sites: Vec<u32>,
+    /// The path from the root that all of them share, and nobody else has.
+    pub(super) prefix: Vec<u64>,
+    pub(super) tally: Tally,
+}
+
+/// What the search asks.
+pub(super) trait Judge {
+    /// Whether this much evidence is a leak.
+    fn leaks(&self, tally: &Tally) -> bool;
+    /// Births seen at sites below this prefix that hold nothing old.
+    fn clean_births(&self, prefix: &[u64]) -> f64;
+    /// Old objects of a tally: what is to be explained.
+    fn mass(&self, tally: &Tally) -> f64;
+}
+
+/// A node whose births are clean to a smaller share than this leaks as a whole.
+const ALIKE: f64 = 0.3;
+
+/// A share of what is to be explained that explains it.
+const MOST: f64 = 0.8;
+
+/// The nodes that explain what leaks among the items. Linear in the lengths of all paths, after a
+/// sort.
+pub(super) fn explain(mut items: Vec<Item>, judge: &impl Judge) -> Vec<Node> {
+    items.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    below(&items, 0, judge).1
+}
+
+/// All evidence of items that share a prefix of this length, and the nodes among them that leak.
+fn below(items: &[Item], length: usize, judge: &impl Judge) -> (Tally, Vec<Node>) {
+    let mut length = length;
+    // Where nothing branches the deepest node is meant.
+    let (first, last) = (&items[0].path, &items[items.len() - 1].path);
+    while first.get(length).is_some() && first.get(length) == last.get(length) {
+        length += 1;
+    }
+    let prefix = &first[..length];
+    let node = |tally: Tally| Node {
+        sites: items.iter().map(|item| item.site).collect(),
+        prefix: prefix.to_vec(),
+        tally,
+    };
+    if let [item] = items {
+        let found = if judge.leaks(&item.tally) { vec![node(item.tally)] } else { Vec::new() };
+        return (item.tally, found);
+    }
+    let mut tally = Tally::default();
+    let mut found = Vec::new();
+    for group in items.chunk_by(|a, b| a.path.get(length) == b.path.get(length)) {
+        let (sum, nodes) = below(group, length + 1, judge);
+        tally.add(&sum);
+        found.extend(nodes);
+    }
+    if length == 0 || !judge.leaks(&tally) {
+        return (tally, found);
+    }
+    let explained: f64 = found.iter().map(|node| judge.mass(&node.tally)).sum();
+    let mass = judge.mass(&tally);
+    let is_explained = explained >= MOST * mass;
+    if found.len() == 1 && is_explained {
+        return (tally, found);
+    }
+    let clean = judge.clean_births(prefix);
+    if found.is_empty() || clean < ALIKE * (clean + f64::from(tally.born)) {
+        return (tally, vec![node(tally)]);
+    }
+    if !is_explained {
+        // What is left over may be a leak of its own.
+        let taken: HashSet<u32> = found.iter().flat_map(|node| node.sites.clone()).collect();
+        let mut rest = tally;
+        found.iter().for_each(|node| rest.subtract(&node.tally));
+        if judge.leaks(&rest) {
+            let mut rest = node(rest);
+            rest.sites.retain(|site| !taken.contains(site));
+            found.push(rest);
+        }
+    }
+    (tally, found)
+}
