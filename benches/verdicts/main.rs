@@ -1,0 +1,235 @@
+//! Judges the leak detector: scenarios with and without a leak, each among 300 innocent sites.
+//!
+//! Everything is real but time: the allocations, their sampling, stacks and names. A tick of the
+//! detector is one of the service's minutes, and is taken by hand. The fate of each object is known,
+//! so each verdict is right or wrong ([`judge`]). Beside the detector stand the rules that people use
+//! today ([`baselines`]), over the same runs.
+//!
+//! ```text
+//! cargo bench --features profiling --bench verdicts -- --set judge
+//! ```
+//!
+//! The scenarios at even places of the list, with seeds from 1 on, are for tuning; those at odd places,
+//! with seeds from 1,001 on, are for judgement.
+
+mod baselines;
+mod detector;
+mod healthy;
+mod innocent;
+mod judge;
+mod leaks;
+mod scenario;
+mod sites;
+mod table;
+mod world;
+
+use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, ValueEnum};
+use heapdrift::{Alloc, Profiler};
+use heapdrift_tools::{Symbolizer, symbolizer};
+use serde::Serialize;
+
+use baselines::{ASKED_EVERY, History, SNAPSHOT_EVERY};
+use innocent::Innocent;
+use judge::{Judge, Judgement};
+use scenario::Scenario;
+use world::{INTERVAL_BYTES, Truth, World};
+
+#[global_allocator]
+static ALLOC: Alloc = Alloc::system();
+
+/// Scenarios with and without a leak, and what the detector and simpler rules make of them.
+#[derive(Debug, Parser)]
+#[command(name = "verdicts")]
+struct Options {
+    /// Which scenarios, and with them which seeds.
+    #[arg(long, value_enum, default_value_t = Set::All)]
+    set: Set,
+    /// Runs of each scenario.
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    seeds: u64,
+    /// Only scenarios whose name contains this.
+    #[arg(long, value_name = "NAME")]
+    scenario: Option<String>,
+    /// Ticks of a run; some scenarios take twice as many.
+    #[arg(long, default_value_t = 120, value_name = "N", value_parser = clap::value_parser!(u32).range(20..=10_000))]
+    ticks: u32,
+    /// Also writes a line of JSON for each run.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Leaves the baselines out: faster.
+    #[arg(long)]
+    no_baselines: bool,
+    /// Names the scenarios and ends.
+    #[arg(long)]
+    list: bool,
+    /// What cargo says to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Set {
+    /// The half that the detector may be tuned with.
+    Tune,
+    /// The half that judges it.
+    Judge,
+    /// Both halves, each with its own seeds.
+    All,
+}
+
+impl Set {
+    fn has(self, scenario: &Scenario) -> bool {
+        self == Self::All || (self == Self::Tune) == scenario::is_for_tuning(scenario)
+    }
+}
+
+/// First seed of each half.
+const TUNING_SEEDS: u64 = 1;
+const JUDGEMENT_SEEDS: u64 = 1001;
+
+/// A run and what came of it.
+#[derive(Debug, Serialize)]
+struct Run {
+    scenario: &'static str,
+    tuning: bool,
+    seed: u64,
+    ticks: u32,
+    /// Sites that allocated, planted ones included.
+    sites: u64,
+    samples: u64,
+    live_samples: u64,
+    elapsed_ms: u64,
+    /// Longest tick of the detector.
+    slowest_tick_us: u64,
+    detector: Judgement,
+    /// In the order of [`baselines::ALL`].
+    baselines: Vec<Judgement>,
+}
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<()> {
+    let wanted = |scenario: &&Scenario| {
+        options.set.has(scenario)
+            && options.scenario.as_ref().is_none_or(|part| scenario.name.contains(part))
+    };
+    let chosen: Vec<_> = scenario::all().filter(wanted).collect();
+    if options.list {
+        chosen.iter().for_each(|scenario| println!("{}", scenario.name));
+        return Ok(());
+    }
+    if chosen.is_empty() {
+        bail!(
+            "expected the name of a scenario of this set (see --list), found {:?}",
+            options.scenario
+        );
+    }
+    let mut json = options.json.as_ref().map(create).transpose()?;
+    let mut symbolizer = Symbolizer::new(symbolizer::Options::default());
+    let mut runs = Vec::new();
+    for scenario in chosen {
+        let first = if scenario::is_for_tuning(scenario) { TUNING_SEEDS } else { JUDGEMENT_SEEDS };
+        for seed in first..first + options.seeds {
+            let run = run_one(scenario, seed, options, &mut symbolizer)?;
+            if let Some(json) = &mut json {
+                serde_json::to_writer(&mut *json, &run)?;
+                writeln!(json)?;
+            }
+            runs.push(run);
+        }
+        eprintln!("{}", table::progress(scenario, &runs));
+    }
+    for warning in symbolizer.take_warnings() {
+        eprintln!("warning: {warning}");
+    }
+    print!("{}", table::render(&runs));
+    Ok(())
+}
+
+fn create(path: &PathBuf) -> Result<BufWriter<File>> {
+    let file = File::create(path).with_context(|| path.display().to_string())?;
+    Ok(BufWriter::new(file))
+}
+
+fn run_one(
+    scenario: &'static Scenario,
+    seed: u64,
+    options: &Options,
+    symbolizer: &mut Symbolizer,
+) -> Result<Run> {
+    let started = Instant::now();
+    let profiler = Profiler::builder()
+        .sample_interval_bytes(INTERVAL_BYTES)
+        .seed(seed)
+        .diff_every(Duration::ZERO)
+        .start()?;
+    if !profiler.is_active() {
+        bail!("nothing is recorded: expected a build with --features profiling");
+    }
+    let ticks = options.ticks * scenario.length;
+    // Equal seeds of different scenarios have nothing in common.
+    let mut hasher = DefaultHasher::new();
+    (scenario.name, seed).hash(&mut hasher);
+    let mut world = World::new(&profiler, hasher.finish(), ticks, scenario.leaks.len().max(1));
+    let mut innocents = innocent::draw(&mut world);
+    let mut planted = (scenario.begin)(&mut world);
+    let full_at: Vec<_> = innocents.iter().map(Innocent::full_at).collect();
+    let judge = || Judge::new(scenario, planted.full_at, full_at.clone());
+    let mut of_detector = judge();
+    let mut of_baselines: Vec<_> = baselines::ALL.iter().map(|_| judge()).collect();
+    let mut history = History::default();
+    let mut slowest_tick = Duration::ZERO;
+    for tick in 1..=ticks {
+        world.bury();
+        for innocent in &mut innocents {
+            innocent.act(&mut world);
+        }
+        (planted.act)(&mut world);
+        world.advance();
+        let began = Instant::now();
+        let claims = detector::tick(&profiler);
+        slowest_tick = slowest_tick.max(began.elapsed());
+        of_detector.observe(tick, &claims);
+        if !options.no_baselines && tick.is_multiple_of(SNAPSHOT_EVERY) {
+            history.observe(tick, &profiler.snapshot());
+        }
+    }
+    let truths: Vec<Truth> = world.truths().collect();
+    let last = profiler.snapshot();
+    if !options.no_baselines {
+        for (judge, claims) in of_baselines.iter_mut().zip(history.claims(&last, symbolizer)) {
+            claims.iter().for_each(|(tick, claims)| judge.observe(*tick, claims));
+        }
+    }
+    debug_assert!(ASKED_EVERY.is_multiple_of(SNAPSHOT_EVERY));
+    let baselines = of_baselines.into_iter().map(|judge| judge.finish(&truths)).collect();
+    Ok(Run {
+        scenario: scenario.name,
+        tuning: scenario::is_for_tuning(scenario),
+        seed,
+        ticks,
+        sites: last.stats.stacks,
+        samples: last.stats.samples_taken,
+        live_samples: last.stats.samples_live,
+        elapsed_ms: started.elapsed().as_millis() as u64,
+        slowest_tick_us: slowest_tick.as_micros() as u64,
+        detector: of_detector.finish(&truths),
+        baselines,
+    })
+}
