@@ -58,7 +58,6 @@ impl Cohorts {
     }
 
     /// The cohorts, by site and then by birth.
-    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = Cohort> + '_ {
         runs(&self.keys).map(|run| run.cohort())
     }

@@ -9,7 +9,8 @@ use heapdrift::{Estimate, Snapshot};
 use heapdrift_tools::Symbolizer;
 use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 
-use crate::detector::{Claim, Verdict};
+use crate::detector::Claim;
+use heapdrift::Verdict;
 
 /// Ticks from one snapshot to the next.
 pub(crate) const SNAPSHOT_EVERY: u32 = 5;

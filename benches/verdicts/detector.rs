@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use heapdrift::Profiler;
+use heapdrift::{LeakReport, Profiler, Verdict};
 
 /// What a detector says about a place in the program at a tick.
 #[derive(Clone, Debug)]
@@ -15,16 +15,21 @@ pub(crate) struct Claim {
     pub(crate) labels: BTreeMap<String, String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    #[allow(dead_code)]
-    Suspect,
-    Confirmed,
-    #[allow(dead_code)]
-    Retracted,
-}
-
-/// One tick of heapdrift's own detector. There is none yet, and it claims nothing.
-pub(crate) fn tick(_profiler: &Profiler) -> Vec<Claim> {
-    Vec::new()
+/// One tick of heapdrift's own detector.
+pub(crate) fn tick(profiler: &Profiler) -> Vec<Claim> {
+    let report: LeakReport = profiler.diff_now();
+    let shown = std::env::var("VERDICTS_SHOW").unwrap_or_default();
+    if shown.split(',').any(|tick| tick == report.tick.to_string()) {
+        eprintln!("{report}");
+    }
+    report
+        .candidates
+        .into_iter()
+        .map(|candidate| Claim {
+            verdict: candidate.verdict,
+            function: candidate.function,
+            stack: candidate.stack.into_iter().map(|frame| frame.function).collect(),
+            labels: candidate.labels,
+        })
+        .collect()
 }

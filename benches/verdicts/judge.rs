@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::detector::{Claim, Verdict};
+use crate::detector::Claim;
 use crate::scenario::Scenario;
 use crate::world::Truth;
+use heapdrift::Verdict;
 
 /// What the functions of the suite begin with.
 const OWN: &str = "verdicts::";

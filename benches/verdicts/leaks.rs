@@ -55,7 +55,7 @@ macro_rules! site {
 
 /// Leaked samples that are aimed at.
 fn target(world: &mut World<'_>) -> f64 {
-    world.between(170.0, 400.0)
+    world.between(155.0, 230.0)
 }
 
 /// Leaked samples a tick, evenly over the run.

@@ -5,11 +5,18 @@
 //! time since it began. Nothing is asked of their rate but that it does not fade: a leak may follow
 //! the load, come in bursts or grow worse.
 
-/// Bins of the time since recording started.
-pub(super) const BINS: usize = 64;
+/// Bins of the time since recording started, at most: none is shorter than a tick.
+const BINS: usize = 64;
+
+/// Bins in use at this uptime.
+fn bins(uptime: u32) -> usize {
+    BINS.min(uptime as usize).max(1)
+}
 
 /// The bins of the first tenth of the uptime: services set themselves up then.
-const WARM_UP: usize = 6;
+fn warm_up(uptime: u32) -> usize {
+    bins(uptime) / 10
+}
 
 /// Normal quantiles of one-sided tests at 10% and 1%.
 const Z90: f64 = 1.281_6;
@@ -44,8 +51,28 @@ pub(super) struct Spread {
 
 /// The bin of a tick of birth.
 fn bin(birth: u32, uptime: u32) -> usize {
-    (u64::from(birth.saturating_sub(1)) * BINS as u64 / u64::from(uptime.max(1)))
-        .min(BINS as u64 - 1) as usize
+    let bins = bins(uptime);
+    let at = u64::from(birth.saturating_sub(1)) * bins as u64 / u64::from(uptime.max(1));
+    (at as usize).min(bins - 1)
+}
+
+/// The end of the bins of those that are at least this old.
+fn mature_end(uptime: u32, mature_age: u32) -> usize {
+    bin(uptime.saturating_sub(mature_age) + 1, uptime)
+}
+
+/// The mean age of objects in a bin.
+fn age(bin: usize, uptime: u32) -> f64 {
+    let bins = bins(uptime) as f64;
+    f64::from(uptime) / bins * (bins - 0.5 - bin as f64)
+}
+
+impl Spread {
+    /// Mature objects that came in a tick lately.
+    pub(super) fn rate(&self) -> f64 {
+        let quarter = f64::from(self.ticks.1.saturating_sub(self.ticks.0)) / 4.0;
+        self.quarters[3] / quarter.max(0.25)
+    }
 }
 
 impl Births {
@@ -61,26 +88,80 @@ impl Births {
         self.alive.iter_mut().zip(other.alive).for_each(|(sum, less)| *sum -= less);
     }
 
-    /// Objects that have lived through an eighth of the uptime and were not born in the warm-up.
-    pub(super) fn old(&self) -> u32 {
-        self.alive[WARM_UP..BINS - BINS / 8].iter().sum()
+    /// Births that are missing since the last one: as many as were to be expected by now, after
+    /// those before, less by how much they come in bursts. Here the warm-up counts: what was
+    /// suspected early was born then.
+    fn missing(&self, uptime: u32) -> f64 {
+        let alive = &self.alive[..bins(uptime)];
+        let is_occupied = |alive: &u32| *alive > 0;
+        let (Some(first), Some(last)) =
+            (alive.iter().position(is_occupied), alive.iter().rposition(is_occupied))
+        else {
+            return f64::INFINITY;
+        };
+        let before = alive[first..=last].iter().map(|alive| f64::from(*alive));
+        let length = (last - first + 1) as f64;
+        let mean = before.clone().sum::<f64>() / length;
+        let variance = before.map(|alive| (alive - mean).powi(2)).sum::<f64>() / length;
+        // Per burst, not per object: the index of dispersion, 1 for births that come by themselves.
+        mean / (variance / mean).max(1.0) * (alive.len() - 1 - last) as f64
     }
 
-    /// Alive objects in each bin.
-    pub(super) fn bins(&self) -> &[u32; BINS] {
-        &self.alive
+    /// Whether hardly any mature objects were born in the last third of the time since the first.
+    fn has_faded(&self, end: usize) -> bool {
+        let alive = &self.alive[..end];
+        let Some(first) = alive.iter().position(|alive| *alive > 0) else { return false };
+        let sum = |bins: &[u32]| bins.iter().sum::<u32>().into();
+        wilson(sum(&alive[end - (end - first) / 3..]), sum(alive), Z99) < 0.1
+    }
+
+    /// Whether births have stopped, beyond doubt.
+    pub(super) fn have_stopped(&self, uptime: u32, mature_age: u32) -> bool {
+        self.has_faded(mature_end(uptime, mature_age)) || self.missing(uptime) > 8.0
+    }
+
+    /// Objects that have lived through an eighth of the uptime and were not born in the warm-up.
+    pub(super) fn old(&self, uptime: u32) -> u32 {
+        self.alive[warm_up(uptime)..bins(uptime) - bins(uptime) / 8].iter().sum()
+    }
+
+    /// Sum of `ln(age / from_age)` over the objects older than that, and born after the warm-up.
+    pub(super) fn exposure(&self, uptime: u32, from_age: u32) -> f64 {
+        let from_age = f64::from(from_age);
+        (warm_up(uptime)..bins(uptime))
+            .filter(|bin| self.alive[*bin] > 0)
+            .map(|bin| f64::from(self.alive[bin]) * (age(bin, uptime) / from_age).max(1.0).ln())
+            .sum()
+    }
+
+    /// Objects alive of an age in ticks, up to the width of a bin.
+    pub(super) fn of_age(&self, uptime: u32, from: u32, to: u32) -> u32 {
+        let ages = f64::from(from)..f64::from(to);
+        (0..bins(uptime))
+            .filter(|bin| ages.contains(&age(*bin, uptime)))
+            .map(|bin| self.alive[bin])
+            .sum()
+    }
+
+    /// Alive objects by time of birth, in sixteen equal parts of the uptime.
+    pub(super) fn sixteenths(&self, uptime: u32) -> Vec<u32> {
+        let mut parts = vec![0; 16];
+        for (bin, alive) in self.alive[..bins(uptime)].iter().enumerate() {
+            parts[bin * 16 / bins(uptime)] += alive;
+        }
+        parts
     }
 
     /// How those at least `mature_age` ticks old, and born after the warm-up, are spread.
     pub(super) fn spread(&self, uptime: u32, mature_age: u32) -> Spread {
-        let end = bin(uptime.saturating_sub(mature_age) + 1, uptime);
-        let counted = &self.alive[..end.max(WARM_UP)][WARM_UP..];
+        let (warm_up, end) = (warm_up(uptime), mature_end(uptime, mature_age));
+        let counted = &self.alive[..end.max(warm_up)][warm_up..];
         let objects: u32 = counted.iter().sum();
         // A leak that starts late has a stray survivor or two before it.
         let mut before = 0;
         let onset = counted.iter().position(|alive| {
             before += alive;
-            before > objects / 32
+            before > objects / 12
         });
         let Some(onset) = onset else {
             return Spread { stopped: true, ..Spread::default() };
@@ -97,11 +178,11 @@ impl Births {
                 *quarter += f64::from(*alive) * share;
             }
         }
-        let tick = |bin: usize| (bin as u64 * u64::from(uptime) / BINS as u64) as u32 + 1;
-        let ticks = (tick(WARM_UP + onset), tick(end));
+        let tick = |bin: usize| (bin as u64 * u64::from(uptime) / bins(uptime) as u64) as u32 + 1;
+        let ticks = (tick(warm_up + onset), tick(end));
         let (n, late) = (quarters.iter().sum::<f64>(), quarters[2] + quarters[3]);
         let births = counted.iter().filter(|alive| **alive > 0).count();
-        let long_enough = ticks.1 - ticks.0 >= (uptime / 10).max(6);
+        let long_enough = ticks.1 - ticks.0 >= (uptime / 4).max(8);
         let spread = births >= 5
             && quarters[3] >= 1.0
             && quarters.iter().filter(|quarter| **quarter < 0.5).count() <= usize::from(n < 16.0);
@@ -111,8 +192,8 @@ impl Births {
             ticks,
             objects,
             quarters,
-            lasts: long_enough && spread && going_on,
-            stopped: wilson(late, n, Z99) < 0.2 || wilson(quarters[3], n, Z99) < 0.08,
+            lasts: long_enough && spread && going_on && self.missing(uptime) < 3.0,
+            stopped: self.have_stopped(uptime, mature_age),
         }
     }
 }

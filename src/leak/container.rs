@@ -7,6 +7,8 @@
 
 use std::collections::HashMap;
 
+use super::observation::Observed;
+
 /// More objects than this are no container: their number tells.
 const MAX_OBJECTS: u32 = 64;
 
@@ -20,9 +22,24 @@ const STEP: f64 = 1.4;
 const SUSPECT_STEPS: usize = 4;
 const CONFIRM_STEPS: usize = 5;
 
-/// The large objects of a site at one tick.
+/// Whose blocks belong together: what `realloc` has grown is one object wherever that was called
+/// from; what moves to larger blocks does so at one site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Owner {
+    Object(u64),
+    Site(u32),
+}
+
+impl Owner {
+    pub(super) fn of(sample: &Observed) -> Self {
+        if sample.reallocs > 0 { Self::Object(sample.id) } else { Self::Site(sample.site) }
+    }
+}
+
+/// The large blocks of one owner at one tick.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Blocks {
+    pub(super) site: u32,
     pub(super) objects: u32,
     pub(super) bytes: u64,
 }
@@ -98,18 +115,18 @@ fn mean(blocks: Blocks) -> f64 {
 /// The containers of a session.
 #[derive(Debug, Default)]
 pub(super) struct Containers {
-    watched: HashMap<u32, Container>,
+    watched: HashMap<Owner, Container>,
 }
 
 impl Containers {
-    /// Takes down the large objects of all sites at a tick.
-    pub(super) fn observe(&mut self, tick: u32, blocks: &HashMap<u32, Blocks>) {
+    /// Takes down all large blocks at a tick.
+    pub(super) fn observe(&mut self, tick: u32, blocks: &HashMap<Owner, Blocks>) {
         let few = |blocks: &Blocks| (1..=MAX_OBJECTS).contains(&blocks.objects);
-        self.watched.retain(|site, _| blocks.get(site).is_some_and(few));
-        for (site, blocks) in blocks.iter().filter(|(_, blocks)| few(blocks)) {
-            match self.watched.get_mut(site) {
+        self.watched.retain(|owner, _| blocks.get(owner).is_some_and(few));
+        for (owner, blocks) in blocks.iter().filter(|(_, blocks)| few(blocks)) {
+            match self.watched.get_mut(owner) {
                 Some(container) => container.observe(tick, *blocks),
-                None => drop(self.watched.insert(*site, Container::new(*blocks))),
+                None => drop(self.watched.insert(*owner, Container::new(*blocks))),
             }
         }
         if self.watched.len() > MAX_WATCHED {
@@ -121,12 +138,13 @@ impl Containers {
         }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Container)> {
-        self.watched.iter().map(|(site, container)| (*site, container))
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Container> {
+        self.watched.values()
     }
 
-    pub(super) fn get(&self, site: u32) -> Option<&Container> {
-        self.watched.get(&site)
+    /// The container of a site that has grown most often.
+    pub(super) fn at(&self, site: u32) -> Option<&Container> {
+        self.iter().filter(|c| c.blocks.site == site).max_by_key(|c| c.steps.len())
     }
 }
 
@@ -137,10 +155,10 @@ mod tests {
     fn growth(size: impl Fn(u32) -> u64, ticks: u32) -> Growth {
         let mut containers = Containers::default();
         for tick in 1..=ticks {
-            let blocks = Blocks { objects: 1, bytes: size(tick) };
-            containers.observe(tick, &HashMap::from([(7, blocks)]));
+            let blocks = Blocks { site: 7, objects: 1, bytes: size(tick) };
+            containers.observe(tick, &HashMap::from([(Owner::Object(3), blocks)]));
         }
-        containers.get(7).unwrap().growth(ticks)
+        containers.at(7).unwrap().growth(ticks)
     }
 
     #[test]

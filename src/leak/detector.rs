@@ -3,24 +3,27 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::container::{Blocks, Containers, Growth};
+use super::container::{Blocks, Containers, Growth, Owner};
 use super::observation::{Observation, Observed};
-use super::survival::Survival;
+use super::survival;
+use super::survival::Deaths;
 use super::tally::Tally;
 use super::track::{Tracks, Verdict};
 use super::tree::{self, Item, Judge, Node};
-use super::{births, survival};
 use crate::Estimate;
 use crate::diff::{self, Cohorts};
 use crate::snapshot::inclusion_probability;
 
 /// The first tick with an opinion: before, there is no age to speak of.
-const FIRST_TICK: u32 = 16;
+const FIRST_TICK: u32 = 20;
 
 /// The chance of a false certainty in a session in which nothing leaks, over all sites and ticks;
 /// and of a false suspicion.
 const CONFIRM_LEVEL: f64 = 0.01;
 const SUSPECT_LEVEL: f64 = 0.2;
+
+/// The share of old objects that may have gone lately, of as many as came.
+const GOING: f64 = 0.1;
 
 /// Old objects that a verdict needs.
 const FEWEST_OBJECTS: u32 = 5;
@@ -28,8 +31,8 @@ const FEWEST_OBJECTS: u32 = 5;
 /// Addresses whose function is remembered.
 const MAX_FUNCTIONS: usize = 1 << 16;
 
-/// A block this many intervals large is in the sample for certain (but for one in 20,000).
-const CERTAIN: f64 = 10.0;
+/// A block this many intervals large is in the sample for certain (but for one in 150).
+const CERTAIN: f64 = 5.0;
 
 /// Marks in paths what is no function: a set of labels, a site.
 const LABELS: u64 = 1 << 63;
@@ -40,7 +43,7 @@ const SITE: u64 = 1 << 62;
 pub(crate) struct Detector {
     cohorts: Cohorts,
     last_tick: u32,
-    survival: Vec<Survival>,
+    deaths: Vec<Deaths>,
     born: Vec<u32>,
     containers: Containers,
     tracks: Tracks,
@@ -59,6 +62,9 @@ pub(crate) struct Finding {
     pub(crate) frames: Vec<u64>,
     /// How many of them all of its sites share.
     pub(crate) shared_frames: usize,
+    /// Of a finding below a function: the addresses that some of its sites have just inside of it,
+    /// that of the main site first.
+    pub(crate) inner: Vec<u64>,
     /// The labels that all of its sites have.
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) live_bytes: Estimate,
@@ -83,9 +89,8 @@ pub(crate) struct Facts {
     pub(crate) quarters: [f64; 4],
     /// Alive objects by time of birth, in equal parts of the uptime.
     pub(crate) births: Vec<u32>,
-    /// From each age in ticks on: share of the objects at that age that died before they were twice
-    /// as old, and how many there were.
-    pub(crate) hazards: Vec<(u32, f64, f64)>,
+    /// Of each octave, by the age in ticks at which it begins: objects alive, and ever died.
+    pub(crate) ages: Vec<(u32, u32, f64)>,
     /// Live bytes at ticks since the finding was first seen.
     pub(crate) curve: Vec<(u32, f64)>,
 }
@@ -106,7 +111,7 @@ impl Detector {
         let tick = live.tick();
         let mut cohorts = Cohorts::default();
         let mut bytes = vec![0.0_f32; live.sites() as usize];
-        let mut blocks: HashMap<u32, Blocks> = HashMap::new();
+        let mut blocks: HashMap<Owner, Blocks> = HashMap::new();
         live.for_each(&mut |sample: Observed| {
             // Born while this tick was being ended.
             if sample.birth > tick || sample.site as usize >= bytes.len() {
@@ -116,7 +121,8 @@ impl Detector {
             let probability = inclusion_probability(sample.size, sample.interval);
             bytes[sample.site as usize] += (sample.size as f64 / probability) as f32;
             if sample.size as f64 >= CERTAIN * f64::from(sample.interval) {
-                let blocks = blocks.entry(sample.site).or_default();
+                let blocks = blocks.entry(Owner::of(&sample)).or_default();
+                blocks.site = sample.site;
                 blocks.objects += 1;
                 blocks.bytes += sample.size;
             }
@@ -138,24 +144,20 @@ impl Detector {
 
     /// Adds what happened since the last tick to the evidence of each site.
     fn take_down(&mut self, tick: u32, cohorts: Cohorts, sites: usize) {
-        if self.survival.len() < sites {
-            self.survival.resize(sites, Survival::default());
+        if self.deaths.len() < sites {
+            self.deaths.resize(sites, Deaths::default());
             self.born.resize(sites, 0);
         }
+        let passed = tick.saturating_sub(self.last_tick);
+        self.deaths.iter_mut().for_each(|deaths| deaths.age(passed, tick));
         for change in diff::diff(&self.cohorts, &cohorts) {
             let site = change.site as usize;
             if change.birth > self.last_tick {
                 self.born[site] += change.after;
-            } else if !change.resampled && change.before > 0 {
+            } else if !change.resampled && change.before > change.after {
                 // Born in the middle of its tick, on average.
-                let age = |at: u32| (at - change.birth) as f32 + 0.5;
-                let died = change.before.saturating_sub(change.after);
-                self.survival[site].observe(
-                    age(self.last_tick),
-                    age(tick),
-                    change.before - died,
-                    died,
-                );
+                let age = (self.last_tick - change.birth) as f32 + 0.5;
+                self.deaths[site].add(age, change.before - change.after);
             }
         }
         self.cohorts = cohorts;
@@ -177,16 +179,20 @@ pub(super) struct Scene<'a> {
 impl<'a> Scene<'a> {
     fn new(detector: &'a Detector, live: &'a dyn Observation, bytes: &'a [f32]) -> Self {
         let uptime = live.tick();
-        let mature = |site: &u32| {
-            detector.survival[*site as usize].evidence(uptime).log_e > f64::NEG_INFINITY
-        };
+        let mut items: Vec<u32> = (0..bytes.len() as u32)
+            .filter(|site| detector.deaths[*site as usize].mature(uptime) > 0.0)
+            .collect();
+        let old = |birth: u32| birth + uptime / 16 <= uptime;
+        items.extend(detector.cohorts.iter().filter(|c| old(c.birth)).map(|cohort| cohort.site));
+        items.sort_unstable();
+        items.dedup();
         Self {
             detector,
             live,
             bytes,
             all_bytes: bytes.iter().map(|bytes| f64::from(*bytes)).sum::<f64>().max(1.0),
             uptime,
-            items: (0..bytes.len() as u32).filter(mature).collect(),
+            items,
         }
     }
 
@@ -198,7 +204,7 @@ impl<'a> Scene<'a> {
         let mut tally = Tally::default();
         let at = site as usize;
         if at < self.bytes.len() {
-            tally.survival = self.detector.survival[at];
+            tally.deaths = self.detector.deaths[at];
             tally.born = self.detector.born[at] as f32;
             tally.live_bytes = self.bytes[at].into();
             for cohort in self.detector.cohorts.of_site(site) {
@@ -215,7 +221,7 @@ impl<'a> Scene<'a> {
     }
 
     pub(super) fn container(&self, site: u32) -> Option<&super::container::Container> {
-        self.detector.containers.get(site)
+        self.detector.containers.at(site)
     }
 
     /// What the logarithm of an e-value must exceed. The level is divided among the sites, one half
@@ -232,20 +238,27 @@ impl<'a> Scene<'a> {
     }
 
     fn exceeds(&self, tally: &Tally, level: f64) -> bool {
-        let evidence = tally.survival.evidence(self.uptime);
+        let evidence = tally.evidence(self.uptime);
         if evidence.log_e < self.threshold(tally, level) {
             return false;
         }
         let spread = tally.births.spread(self.uptime, evidence.mature_age);
-        spread.lasts && spread.objects >= FEWEST_OBJECTS
+        // As many old objects as come must not go.
+        let coming = spread.rate() * survival::memory(self.uptime);
+        spread.lasts && spread.objects >= FEWEST_OBJECTS && evidence.recent_deaths < GOING * coming
     }
 
     /// Whether a node that once leaked does not: its objects die after all, or no more are born.
     pub(super) fn is_refuted(&self, tally: &Tally) -> bool {
-        let evidence = tally.survival.evidence(self.uptime);
+        let evidence = tally.evidence(self.uptime);
         let threshold = self.threshold(tally, SUSPECT_LEVEL);
         let spread = tally.births.spread(self.uptime, evidence.mature_age.max(1));
         evidence.log_e < threshold / 2.0 || spread.stopped
+    }
+
+    fn has_stopped(&self, site: u32) -> bool {
+        let births = self.tally(site).births;
+        births.old(self.uptime) > 0 && births.have_stopped(self.uptime, (self.uptime / 8).max(1))
     }
 
     fn function(&self, address: u64) -> u64 {
@@ -272,6 +285,22 @@ impl<'a> Scene<'a> {
         };
         let shared = frames.iter().take_while(is_shared).count();
         (frames, shared)
+    }
+
+    /// What is called by the function that a finding is below, at some of its sites.
+    pub(super) fn inner(&self, found: &Found) -> Vec<u64> {
+        let Some(function) = found.below else { return Vec::new() };
+        let mut frames = Vec::new();
+        let others = found.sites.iter().filter(|site| **site != found.main_site);
+        std::iter::once(&found.main_site)
+            .chain(others)
+            .take(8)
+            .filter_map(|site| {
+                self.live.frames(*site, &mut frames);
+                let at = frames.iter().position(|address| self.function(*address) == function)?;
+                frames.get(at.checked_sub(1)?).copied()
+            })
+            .collect()
     }
 
     /// The labels that all of these sites have.
@@ -315,7 +344,10 @@ impl<'a> Scene<'a> {
             path: path(self, *site),
             tally: self.tally(*site),
         };
-        let items: Vec<Item> = self.items.iter().map(|site| item(site, Self::path)).collect();
+        // Sites whose births have stopped explain nothing, whatever they hold.
+        let candidates: Vec<u32> =
+            self.items.iter().copied().filter(|site| !self.has_stopped(*site)).collect();
+        let items: Vec<Item> = candidates.iter().map(|site| item(site, Self::path)).collect();
         if items.is_empty() {
             return Vec::new();
         }
@@ -323,8 +355,7 @@ impl<'a> Scene<'a> {
         let nodes = tree::explain(items, &outward);
         // What is left, by where it is called from.
         let explained: HashSet<u32> = nodes.iter().flat_map(|node| node.sites.clone()).collect();
-        let rest: Vec<Item> = self
-            .items
+        let rest: Vec<Item> = candidates
             .iter()
             .filter(|site| !explained.contains(site))
             .map(|site| item(site, Self::inward_path))
@@ -374,7 +405,7 @@ impl<'a> Scene<'a> {
         self.detector
             .containers
             .iter()
-            .map(|(site, container)| (site, container.growth(self.uptime)))
+            .map(|container| (container.blocks.site, container.growth(self.uptime)))
             .filter(|(site, growth)| *growth > Growth::No && (*site as usize) < self.bytes.len())
             .collect()
     }
@@ -403,16 +434,12 @@ impl<'a> Scene<'a> {
     }
 
     pub(super) fn facts(&self, tally: &Tally) -> Facts {
-        let evidence = tally.survival.evidence(self.uptime);
+        let evidence = tally.evidence(self.uptime);
         let spread = tally.births.spread(self.uptime, evidence.mature_age.max(1));
-        let hazard = |octave: usize| {
-            let (exposure, deaths) = tally.survival.octave(octave);
-            // Over one octave, in which an exposure of ln 2 is one object.
-            let objects = exposure / std::f64::consts::LN_2;
-            (exposure > 0.0).then(|| {
-                let share = 1.0 - (-deaths / objects.max(deaths).max(1e-9)).exp();
-                (survival::begin(octave), share, objects)
-            })
+        let age_group = |octave: usize| {
+            let from = survival::begin(octave);
+            let alive = tally.births.of_age(self.uptime, from, 2 * from);
+            (from, alive, tally.deaths.octave(octave))
         };
         Facts {
             log_e: evidence.log_e,
@@ -423,8 +450,11 @@ impl<'a> Scene<'a> {
             born: tally.born.into(),
             ticks: spread.ticks,
             quarters: spread.quarters,
-            births: tally.births.bins().chunks(births::BINS / 16).map(|c| c.iter().sum()).collect(),
-            hazards: (0..survival::OCTAVES).filter_map(hazard).collect(),
+            births: tally.births.sixteenths(self.uptime),
+            ages: (0..survival::OCTAVES)
+                .map(age_group)
+                .filter(|(_, alive, died)| *alive > 0 || *died > 0.0)
+                .collect(),
             ..Facts::default()
         }
     }
@@ -470,7 +500,7 @@ impl Found {
 }
 
 fn main_site(sites: &[u32], scene: &Scene<'_>) -> u32 {
-    let old = |site: &u32| scene.tally(*site).births.old();
+    let old = |site: &u32| scene.tally(*site).births.old(scene.uptime);
     sites.iter().copied().max_by_key(old).unwrap_or_default()
 }
 
@@ -492,16 +522,25 @@ impl Judge for Direction<'_, '_> {
         (0..scene.bytes.len() as u32)
             .filter(|site| scene.detector.born[*site as usize] > 0)
             .filter(|site| match self.others {
-                Some(leaking) => !leaking.contains(site),
-                None => scene.tally(*site).births.old() == 0,
+                // One that leaks too, but of which there is too little to tell, is not clean.
+                Some(leaking) => {
+                    !leaking.contains(site)
+                        && scene.tally(*site).evidence(scene.uptime).log_e <= 0.0
+                }
+                None => scene.tally(*site).births.old(scene.uptime) == 0,
             })
             .filter(|site| (self.path)(scene, *site).starts_with(prefix))
             .map(|site| f64::from(scene.detector.born[site as usize]))
             .sum()
     }
 
+    fn fewest(&self) -> usize {
+        // Functions called by one that has nothing else to do may still be two leaks.
+        if self.others.is_some() { 3 } else { 2 }
+    }
+
     fn mass(&self, tally: &Tally) -> f64 {
-        tally.births.old().into()
+        tally.births.old(self.scene.uptime).into()
     }
 }
 

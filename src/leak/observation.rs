@@ -9,6 +9,10 @@ use crate::Snapshot;
 pub(crate) struct Observed {
     /// Number of its stack, the same at every tick.
     pub(crate) site: u32,
+    /// Its identity, kept through `realloc`.
+    pub(crate) id: u64,
+    /// How many times `realloc` has changed its size.
+    pub(crate) reallocs: u32,
     /// The tick that was running when it was born.
     pub(crate) birth: u32,
     /// Requested bytes.
@@ -88,6 +92,8 @@ impl Observation for SnapshotObservation<'_> {
         for sample in self.snapshot.live.iter() {
             look(Observed {
                 site: self.snapshot.stacks[sample.stack as usize].site,
+                id: sample.id,
+                reallocs: sample.reallocs,
                 birth: sample.birth_tick,
                 size: sample.size,
                 interval: sample.interval,

@@ -118,7 +118,7 @@ pub struct Evidence {
     pub quarters: [f64; 4],
     /// Sampled objects that are alive by time of birth, in sixteen equal parts of the uptime.
     pub cohorts: Vec<u64>,
-    /// Mortality by age.
+    /// Who is alive and who died, by age.
     pub ages: Vec<AgeGroup>,
     /// Ticks since the candidate was first seen, and live bytes at each.
     pub curve: Vec<(u64, f64)>,
@@ -138,16 +138,16 @@ pub enum EvidenceKind {
     Container,
 }
 
-/// Mortality between an age and twice that age.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// Sampled objects between an age and twice that age.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AgeGroup {
     /// The age in ticks at which the group begins.
     pub from: u64,
-    /// Sampled objects that were followed through it; fractions are parts of the way.
-    pub objects: f64,
-    /// Share that died in it.
-    pub died: f64,
+    /// Objects of that age now.
+    pub alive: u64,
+    /// Objects that ever died at that age.
+    pub died: u64,
 }
 
 /// Gives names to code addresses of the recorded process.
@@ -222,6 +222,16 @@ impl LeakCandidate {
     fn new(finding: Finding, ticks_per_hour: f64, namer: &mut dyn Namer) -> Self {
         let mut stack = Vec::new();
         let mut shared = 0;
+        // Instances of one generic function are different functions, of one name.
+        if let [main, others @ ..] = &finding.inner[..] {
+            let frames = namer.name(*main);
+            let mut name = |address: &u64| generic_name(namer.name(*address).last());
+            let own = name(main);
+            if !others.is_empty() && own.is_some() && others.iter().all(|other| name(other) == own)
+            {
+                stack.extend(frames);
+            }
+        }
         for (at, address) in finding.frames.iter().enumerate() {
             stack.extend(namer.name(*address));
             if at < finding.shared_frames {
@@ -263,12 +273,12 @@ impl LeakCandidate {
                 quarters: facts.quarters.map(|quarter| (quarter * 100.0).round() / 100.0),
                 cohorts: facts.births.iter().map(|alive| u64::from(*alive)).collect(),
                 ages: facts
-                    .hazards
+                    .ages
                     .iter()
-                    .map(|(from, died, objects)| AgeGroup {
+                    .map(|(from, alive, died)| AgeGroup {
                         from: (*from).into(),
-                        objects: (objects * 100.0).round() / 100.0,
-                        died: (died * 1e4).round() / 1e4,
+                        alive: (*alive).into(),
+                        died: *died as u64,
                     })
                     .collect(),
                 curve: facts.curve.iter().map(|(tick, b)| (u64::from(*tick), b.round())).collect(),
@@ -276,6 +286,21 @@ impl LeakCandidate {
             },
         }
     }
+}
+
+/// A function's name without generic arguments.
+fn generic_name(frame: Option<&Frame>) -> Option<String> {
+    let mut depth = 0_u32;
+    let mut name = String::new();
+    for c in frame?.function.chars() {
+        match c {
+            '<' => depth += 1,
+            '>' => depth = depth.saturating_sub(1),
+            _ if depth == 0 => name.push(c),
+            _ => {}
+        }
+    }
+    Some(name)
 }
 
 /// A natural logarithm as a decimal one, with two digits.

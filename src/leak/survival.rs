@@ -5,9 +5,9 @@
 //! of the objects that reach an age, a fixed share is gone before they are twice as old. Lifetimes of
 //! every common shape do so, also heavy-tailed ones. Leaked objects do not: their hazard is zero.
 //!
-//! Between two ticks the survivors of each cohort add `n · ln(a'/a)` to the *exposure* `U` of the
-//! octave of their age, and deaths are counted in `D`. Against a hazard of at least `α₀/a` the
-//! likelihood ratio of a hazard `α₁/a`,
+//! Of objects that were followed from an age `a₀` on, let `U` be the sum of `ln(age/a₀)`, their
+//! *exposure* on a logarithmic scale, and `D` the number that died. Against a hazard of at least
+//! `α₀/a` the likelihood ratio of a hazard `α₁/a`,
 //!
 //! ```text
 //!   E = (α₁/α₀)^D · exp((α₀ − α₁) · U),
@@ -19,9 +19,13 @@
 //! Analysis", ch. 2; e-values: Ramdas, Grünwald, Vovk, Shafer, "Game-Theoretic Statistics and Safe
 //! Anytime-Valid Inference", 2023.)
 //!
-//! From which age on is not known, so each octave begins one test, and the e-value of a site is
-//! their mean, which is one again. Exposures and deaths of several sites add up, and so do those
-//! of a node of the call tree.
+//! The exposure of objects that have died is left out, and deaths of objects are counted whose
+//! survival would not be: both lower `E`. So exposure is a function of the objects that are alive
+//! now, and only deaths have to be remembered. From which age on is not known: each octave of age
+//! begins one test, and the e-value of a site is their mean, which is one again. Exposures and deaths
+//! of several sites add up, and so do those of a node of the call tree.
+
+use super::births::Births;
 
 /// Octaves of age in ticks: below 2, from 2, from 4, …; the last is open.
 pub(super) const OCTAVES: usize = 16;
@@ -33,11 +37,17 @@ const HEALTHY: f64 = 0.4;
 /// Hazard exponent of what is called a leak: less than one in a hundred.
 const LEAKING: f64 = 0.01;
 
-/// Exposure and deaths by octave of age.
+/// Deaths by octave of age.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Survival {
-    exposure: [f32; OCTAVES],
-    deaths: [f32; OCTAVES],
+pub(super) struct Deaths {
+    at: [f32; OCTAVES],
+    /// The same, each death counting less as time goes by.
+    recent: [f32; OCTAVES],
+}
+
+/// Over how many ticks a recent death is forgotten.
+pub(super) fn memory(uptime: u32) -> f64 {
+    f64::from((uptime / 8).max(4))
 }
 
 /// The evidence of a site or node.
@@ -49,6 +59,8 @@ pub(super) struct Evidence {
     pub(super) mature_age: u32,
     /// Deaths among mature objects.
     pub(super) mature_deaths: f64,
+    /// Those of them in the last [`memory`] ticks, about.
+    pub(super) recent_deaths: f64,
 }
 
 /// The octave of an age in ticks.
@@ -58,54 +70,72 @@ fn octave(age: f32) -> usize {
 
 /// The age in ticks at which an octave begins.
 pub(super) fn begin(octave: usize) -> u32 {
-    if octave == 0 { 0 } else { 1 << octave }
+    1 << octave
 }
 
-impl Survival {
-    /// Takes down that of a cohort of an age `before` some survived to the age `after`, and others
-    /// did not.
-    pub(super) fn observe(&mut self, before: f32, after: f32, survived: u32, died: u32) {
-        let octave = octave(before);
-        // The dead lived through half of it, on average.
-        let at_risk = survived as f32 + died as f32 / 2.0;
-        self.exposure[octave] += at_risk * (after / before).ln();
-        self.deaths[octave] += died as f32;
+impl Deaths {
+    /// Takes down that some died, having been last seen at this age.
+    pub(super) fn add(&mut self, age: f32, died: u32) {
+        self.at[octave(age)] += died as f32;
+        self.recent[octave(age)] += died as f32;
     }
 
-    pub(super) fn add(&mut self, other: &Self) {
-        for octave in 0..OCTAVES {
-            self.exposure[octave] += other.exposure[octave];
-            self.deaths[octave] += other.deaths[octave];
-        }
+    pub(super) fn add_all(&mut self, other: &Self) {
+        self.at.iter_mut().zip(other.at).for_each(|(sum, more)| *sum += more);
+        self.recent.iter_mut().zip(other.recent).for_each(|(sum, more)| *sum += more);
     }
 
     pub(super) fn subtract(&mut self, other: &Self) {
-        for octave in 0..OCTAVES {
-            self.exposure[octave] -= other.exposure[octave];
-            self.deaths[octave] -= other.deaths[octave];
-        }
+        self.at.iter_mut().zip(other.at).for_each(|(sum, less)| *sum -= less);
+        self.recent.iter_mut().zip(other.recent).for_each(|(sum, less)| *sum -= less);
     }
 
-    /// The evidence among objects that are mature at this uptime, in ticks: older than a sixteenth
-    /// of it at least. Leaving tests out of the mean can only lower it.
-    pub(super) fn evidence(&self, uptime: u32) -> Evidence {
-        let mut best = Evidence { log_e: f64::NEG_INFINITY, mature_age: 0, mature_deaths: 0.0 };
-        let (mut exposure, mut deaths) = (0.0, 0.0);
+    /// Lets some ticks pass.
+    pub(super) fn age(&mut self, ticks: u32, uptime: u32) {
+        let kept = (-f64::from(ticks) / memory(uptime)).exp() as f32;
+        self.recent.iter_mut().for_each(|deaths| *deaths *= kept);
+    }
+
+    /// Deaths in an octave.
+    pub(super) fn octave(&self, octave: usize) -> f64 {
+        self.at[octave].into()
+    }
+
+    /// The octaves that begin a test at this uptime, in ticks: from a sixteenth of it to a half.
+    /// Leaving others out of the mean can only lower it.
+    fn tests(uptime: u32) -> impl DoubleEndedIterator<Item = usize> {
+        (0..OCTAVES).filter(move |octave| (uptime / 16..=uptime / 2).contains(&begin(*octave)))
+    }
+
+    /// Deaths at the ages that are looked at.
+    pub(super) fn mature(&self, uptime: u32) -> f64 {
+        let first = Self::tests(uptime).next().unwrap_or(0);
+        self.at[first..].iter().map(|died| f64::from(*died)).sum()
+    }
+
+    /// The evidence of these deaths and of the objects that are alive.
+    pub(super) fn evidence(&self, alive: &Births, uptime: u32) -> Evidence {
+        let mut best = Evidence {
+            log_e: f64::NEG_INFINITY,
+            mature_age: 1,
+            mature_deaths: 0.0,
+            recent_deaths: 0.0,
+        };
         let mut logs = [f64::NEG_INFINITY; OCTAVES];
-        for octave in (0..OCTAVES).rev() {
-            exposure += f64::from(self.exposure[octave]);
-            deaths += f64::from(self.deaths[octave]);
+        for octave in Self::tests(uptime) {
             let age = begin(octave);
-            if age > uptime / 2 || exposure == 0.0 {
-                continue;
-            }
-            if age < uptime / 16 {
-                break;
-            }
+            let sum = |deaths: &[f32]| deaths[octave..].iter().map(|died| f64::from(*died)).sum();
+            let deaths: f64 = sum(&self.at);
+            let exposure = alive.exposure(uptime, age);
             let log_e = (HEALTHY - LEAKING) * exposure - deaths * (HEALTHY / LEAKING).ln();
             logs[octave] = log_e;
             if log_e > best.log_e {
-                best = Evidence { log_e, mature_age: age.max(1), mature_deaths: deaths };
+                best = Evidence {
+                    log_e,
+                    mature_age: age,
+                    mature_deaths: deaths,
+                    recent_deaths: sum(&self.recent),
+                };
             }
         }
         if best.log_e.is_finite() {
@@ -113,10 +143,5 @@ impl Survival {
             best.log_e += (sum / OCTAVES as f64).ln();
         }
         best
-    }
-
-    /// Exposure and deaths of an octave.
-    pub(super) fn octave(&self, octave: usize) -> (f64, f64) {
-        (self.exposure[octave].into(), self.deaths[octave].into())
     }
 }

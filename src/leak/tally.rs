@@ -1,12 +1,12 @@
 //! All evidence of a site, or of several together.
 
 use super::births::Births;
-use super::survival::Survival;
+use super::survival::{Deaths, Evidence};
 
 /// Evidence that adds up over sites.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Tally {
-    pub(super) survival: Survival,
+    pub(super) deaths: Deaths,
     pub(super) births: Births,
     /// Births that were seen at a tick; objects that came and went within one are not.
     pub(super) born: f32,
@@ -15,15 +15,20 @@ pub(super) struct Tally {
 }
 
 impl Tally {
+    /// Whether old objects still die.
+    pub(super) fn evidence(&self, uptime: u32) -> Evidence {
+        self.deaths.evidence(&self.births, uptime)
+    }
+
     pub(super) fn add(&mut self, other: &Self) {
-        self.survival.add(&other.survival);
+        self.deaths.add_all(&other.deaths);
         self.births.add_all(&other.births);
         self.born += other.born;
         self.live_bytes += other.live_bytes;
     }
 
     pub(super) fn subtract(&mut self, other: &Self) {
-        self.survival.subtract(&other.survival);
+        self.deaths.subtract(&other.deaths);
         self.births.subtract(&other.births);
         self.born -= other.born;
         self.live_bytes -= other.live_bytes;

@@ -242,6 +242,7 @@ impl Tracks {
                     verdict: track.verdict,
                     first_seen_tick: track.first_seen,
                     labels: scene.labels(&found.sites),
+                    inner: scene.inner(&found),
                     sites: found.sites,
                     frames,
                     shared_frames,

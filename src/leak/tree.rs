@@ -35,6 +35,8 @@ pub(super) trait Judge {
     fn leaks(&self, tally: &Tally) -> bool;
     /// Births seen at sites below this prefix that hold nothing old.
     fn clean_births(&self, prefix: &[u64]) -> f64;
+    /// How many nodes that leak on their own must leak alike to be taken for one.
+    fn fewest(&self) -> usize;
     /// Old objects of a tally: what is to be explained.
     fn mass(&self, tally: &Tally) -> f64;
 }
@@ -87,7 +89,8 @@ fn below(items: &[Item], length: usize, judge: &impl Judge) -> (Tally, Vec<Node>
         return (tally, found);
     }
     let clean = judge.clean_births(prefix);
-    if found.is_empty() || clean < ALIKE * (clean + f64::from(tally.born)) {
+    let together = found.len() >= judge.fewest();
+    if found.is_empty() || together && clean < ALIKE * (clean + f64::from(tally.born)) {
         return (tally, vec![node(tally)]);
     }
     if !is_explained {

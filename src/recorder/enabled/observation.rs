@@ -33,6 +33,8 @@ impl Observation for LiveObservation<'_> {
         for sample in (0..self.live.records.made()).filter_map(|at| self.live.records.read(at)) {
             look(Observed {
                 site: sample.site,
+                id: sample.id,
+                reallocs: sample.reallocs,
                 birth: sample.birth_tick,
                 size: sample.size,
                 interval: sample.interval.bytes(),
