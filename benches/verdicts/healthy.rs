@@ -261,17 +261,17 @@ fn sawtooth(world: &mut World<'_>) -> Behaviour {
     site!(healthy_sawtooth);
     let period = world.between(8.0, 40.0) as u32;
     let (rate, size) = (world.between(60.0, 200.0) / f64::from(period), world.size());
-    let phase = world.index(period as usize) as u32;
+    // From the start of a period, so that it is full when it is first freed.
     let mut pile = Vec::new();
     Behaviour::new(move |world| {
-        if (world.tick() + phase).is_multiple_of(period) {
+        if world.tick().is_multiple_of(period) {
             pile.clear();
         }
         for _ in 0..world.births(rate, size) {
             pile.push(world.allocate(healthy_sawtooth, size));
         }
     })
-    .full_at(f64::from(period - phase))
+    .full_at(f64::from(period))
 }
 
 /// Nothing for long, then a job that needs much for a few ticks.

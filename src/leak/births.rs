@@ -5,6 +5,8 @@
 //! time since it began. Nothing is asked of their rate but that it does not fade: a leak may follow
 //! the load, come in bursts or grow worse.
 
+use std::ops::Range;
+
 /// Bins of the time since recording started, at most: none is shorter than a tick.
 const BINS: usize = 64;
 
@@ -89,30 +91,28 @@ impl Births {
     }
 
     /// Births that are missing since the last one: as many as were to be expected by now, after
-    /// those before, less by how much they come in bursts. Here the warm-up counts: what was
-    /// suspected early was born then.
+    /// those before, in bursts. Here the warm-up counts: what was suspected early was born then.
     fn missing(&self, uptime: u32) -> f64 {
         let alive = &self.alive[..bins(uptime)];
-        let is_occupied = |alive: &u32| *alive > 0;
-        let (Some(first), Some(last)) =
-            (alive.iter().position(is_occupied), alive.iter().rposition(is_occupied))
-        else {
-            return f64::INFINITY;
-        };
-        let before = alive[first..=last].iter().map(|alive| f64::from(*alive));
-        let length = (last - first + 1) as f64;
-        let mean = before.clone().sum::<f64>() / length;
-        let variance = before.map(|alive| (alive - mean).powi(2)).sum::<f64>() / length;
-        // Per burst, not per object: the index of dispersion, 1 for births that come by themselves.
-        mean / (variance / mean).max(1.0) * (alive.len() - 1 - last) as f64
+        match occupied(alive) {
+            None => f64::INFINITY,
+            Some(span) => {
+                let quiet = (alive.len() - span.end) as f64;
+                let objects: u32 = alive[span.clone()].iter().sum();
+                let rate = f64::from(objects) / span.len() as f64;
+                rate / dispersion(&alive[span]) * quiet
+            }
+        }
     }
 
     /// Whether hardly any mature objects were born in the last third of the time since the first.
     fn has_faded(&self, end: usize) -> bool {
         let alive = &self.alive[..end];
-        let Some(first) = alive.iter().position(|alive| *alive > 0) else { return false };
-        let sum = |bins: &[u32]| bins.iter().sum::<u32>().into();
-        wilson(sum(&alive[end - (end - first) / 3..]), sum(alive), Z99) < 0.1
+        let Some(span) = occupied(alive) else { return false };
+        let third = end - (end - span.start) / 3;
+        let bursts = dispersion(&alive[span]);
+        let sum = |bins: &[u32]| f64::from(bins.iter().sum::<u32>()) / bursts;
+        wilson(sum(&alive[third..]), sum(alive), Z99) < 0.1
     }
 
     /// Whether births have stopped, beyond doubt.
@@ -196,6 +196,21 @@ impl Births {
             stopped: self.have_stopped(uptime, mature_age),
         }
     }
+}
+
+/// From the first bin with an object to the last.
+fn occupied(alive: &[u32]) -> Option<Range<usize>> {
+    let is_occupied = |alive: &u32| *alive > 0;
+    Some(alive.iter().position(is_occupied)?..alive.iter().rposition(is_occupied)? + 1)
+}
+
+/// Variance over mean of the births in a bin: 1 where they come by themselves, as many as are in a
+/// burst where they come in bursts; never below 1.
+fn dispersion(alive: &[u32]) -> f64 {
+    let n = alive.len() as f64;
+    let mean = alive.iter().map(|alive| f64::from(*alive)).sum::<f64>() / n;
+    let square = |alive: &u32| (f64::from(*alive) - mean).powi(2);
+    (alive.iter().map(square).sum::<f64>() / n / mean).max(1.0)
 }
 
 /// A bound of the 'success' probability of which `k` in `n` were seen (E. B. Wilson, 1927).

@@ -17,6 +17,9 @@ use crate::snapshot::inclusion_probability;
 /// The first tick with an opinion: before, there is no age to speak of.
 const FIRST_TICK: u32 = 20;
 
+/// The first tick that counts toward certainty. What fills up within a few ticks is full by then.
+const FIRST_CERTAIN_TICK: u32 = 24;
+
 /// The chance of a false certainty in a session in which nothing leaks, over all sites and ticks;
 /// and of a false suspicion.
 const CONFIRM_LEVEL: f64 = 0.01;
@@ -234,7 +237,7 @@ impl<'a> Scene<'a> {
     }
 
     pub(super) fn is_certain(&self, tally: &Tally) -> bool {
-        self.exceeds(tally, CONFIRM_LEVEL)
+        self.uptime >= FIRST_CERTAIN_TICK && self.exceeds(tally, CONFIRM_LEVEL)
     }
 
     fn exceeds(&self, tally: &Tally, level: f64) -> bool {

@@ -30,9 +30,9 @@ use super::births::Births;
 /// Octaves of age in ticks: below 2, from 2, from 4, …; the last is open.
 pub(super) const OCTAVES: usize = 16;
 
-/// Hazard exponent of the healthy: at least a quarter of the objects that reach an age are gone at
-/// twice that age (`1 − 2^−0.4`).
-const HEALTHY: f64 = 0.4;
+/// Hazard exponent of the healthy: at least 29 of 100 objects that reach an age are gone at
+/// twice that age (`1 − 2^−0.5`).
+const HEALTHY: f64 = 0.5;
 
 /// Hazard exponent of what is called a leak: less than one in a hundred.
 const LEAKING: f64 = 0.01;
