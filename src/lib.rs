@@ -63,6 +63,7 @@ mod alloc;
 pub mod dump;
 mod estimate;
 mod labels;
+pub mod names;
 mod profiler;
 #[allow(unsafe_code)]
 mod recorder;

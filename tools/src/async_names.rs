@@ -10,9 +10,8 @@ use std::fs::File;
 use std::path::Path;
 
 use gimli::{EndianSlice, RunTimeEndian};
+use heapdrift::names::{Closures, Kind};
 use object::{Object as _, ObjectSection as _, ReadCache};
-
-use crate::names::{Closures, Kind};
 
 /// Debug information above this many bytes is not searched: closures then keep their names. At
 /// about 200 MB/s it would take longer than people wait.

@@ -8,20 +8,19 @@
 
 use std::collections::HashMap;
 
-use crate::names::{Kind, shortened};
-use crate::symbolized::file_name;
+use super::{Kind, file_name, shortened};
 
 /// Which crate each folder of sources is, learnt from functions whose whole names are known: a
 /// package's folder may be called otherwise than its crate.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Roots {
+pub struct Roots {
     votes: HashMap<String, HashMap<String, u32>>,
 }
 
 impl Roots {
     /// Takes down that `function`, of the crate `krate`, is in `file`. Only plain paths count: an
     /// `<A as B>::f` is in the file of one or the other.
-    pub(crate) fn learn(&mut self, function: &str, krate: &str, file: &str) {
+    pub fn learn(&mut self, function: &str, krate: &str, file: &str) {
         let plain = !function.starts_with(['<', '_']) && !function.contains(" as ");
         if plain
             && function.contains("::")
@@ -33,7 +32,7 @@ impl Roots {
     }
 
     /// The name of an inlined function that debug information only has by its bare name.
-    pub(crate) fn qualified(&self, bare: &str, file: Option<&str>) -> String {
+    pub fn qualified(&self, bare: &str, file: Option<&str>) -> String {
         let text = Kind::of_debug_name(bare).map_or(bare, |kind| kind.text());
         let place = file.filter(|file| file.ends_with(".rs")).and_then(Place::of);
         match place {
@@ -103,7 +102,7 @@ fn without_version(package: &str) -> &str {
 
 /// A source file without what only tells where it was built, and without the compiler's hash:
 /// `library/alloc/src/vec/mod.rs`, `axum-0.8.1/src/lib.rs`. Other paths stay whole.
-pub(crate) fn short_file(file: &str) -> &str {
+pub fn short_file(file: &str) -> &str {
     if let Some(rest) = file.strip_prefix("/rustc/")
         && let Some((_, path)) = rest.split_once('/')
     {
