@@ -60,6 +60,7 @@
 
 #[allow(unsafe_code)]
 mod alloc;
+pub mod blame;
 pub mod dump;
 mod estimate;
 mod labels;

@@ -15,7 +15,8 @@ pub mod machinery;
 mod source;
 
 pub use machinery::Role;
-pub use source::{Roots, short_file};
+pub(crate) use source::Place;
+pub use source::{Roots, name_and_version, short_file};
 
 /// Above this many characters the generic arguments of a name are left out.
 pub const LONG: usize = 120;
