@@ -87,6 +87,9 @@ mod sampler;
 #[allow(unsafe_code)]
 mod stack_table;
 #[cfg(all(feature = "profiling", unix))]
+#[allow(dead_code)]
+mod symbols;
+#[cfg(all(feature = "profiling", unix))]
 mod sync;
 #[cfg(all(feature = "profiling", unix))]
 #[allow(unsafe_code)]

@@ -422,7 +422,8 @@ mod tests {
     #[test]
     fn files_of_the_workspace_are_relative_to_it() {
         let packages = release();
-        let file = |file: &str| packages.frame("a::f".into(), Some(file), None, "m", 1).file.unwrap();
+        let file =
+            |file: &str| packages.frame("a::f".into(), Some(file), None, "m", 1).file.unwrap();
         assert_eq!(file("/build/shop/svc/src/main.rs"), "svc/src/main.rs");
         assert_eq!(file("/build/shopping/src/main.rs"), "/build/shopping/src/main.rs");
         assert_eq!(

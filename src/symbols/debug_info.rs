@@ -1,0 +1,203 @@
+//! What the symbol table and the debug information of a file say about addresses and crates.
+//!
+//! By addr2line, which reads the list of units at once, and of the rest only the units and functions
+//! that an address is in. Compressed debug sections are passed over: they would have to be in memory
+//! as a whole.
+
+use std::collections::HashMap;
+
+use addr2line::gimli::{self, EndianSlice, RunTimeEndian};
+use object::{CompressionFormat, Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
+
+use super::elf::{Elf, Files};
+use crate::blame::Packages;
+use crate::names::{Kind, demangled, file_name};
+
+/// Debug information above this many bytes is not read: names are then those of the symbol table,
+/// without lines and inlined functions.
+const MAX_DEBUG_INFO_BYTES: u64 = 1 << 30;
+
+type Reader<'data> = EndianSlice<'data, RunTimeEndian>;
+type Dwarf<'data> = gimli::Dwarf<Reader<'data>>;
+
+/// What one address is, before its names are made readable.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    /// The symbol of the function that the linker sees, if it has one.
+    pub(super) symbol: Option<String>,
+    /// From debug information, innermost first.
+    pub(super) functions: Vec<Function>,
+}
+
+/// A function at a place in its source.
+#[derive(Debug, Default)]
+pub(super) struct Function {
+    /// The symbol, or with line tables only a bare name.
+    pub(super) name: String,
+    /// What kind of closure it is, if it is one.
+    pub(super) kind: Option<Kind>,
+    pub(super) file: Option<String>,
+    pub(super) line: Option<u32>,
+}
+
+/// What the files know of each of the sorted `addresses`.
+pub(super) fn places(files: &Files, addresses: &[u64]) -> HashMap<u64, Place> {
+    let mut places: HashMap<u64, Place> = HashMap::new();
+    for_each_symbol(files, |name, address, size| {
+        let first = addresses.partition_point(|a| *a < address);
+        for &inside in addresses[first..].iter().take_while(|a| **a - address < size) {
+            places.entry(inside).or_default().symbol.get_or_insert_with(|| name.to_owned());
+        }
+    });
+    let context = files
+        .with_section(".debug_info")
+        .and_then(|elf| dwarf(&elf))
+        .and_then(|dwarf| addr2line::Context::from_dwarf(dwarf).ok());
+    if let Some(context) = context {
+        for &address in addresses {
+            let functions = functions_at(&context, address);
+            if !functions.is_empty() {
+                places.entry(address).or_default().functions = functions;
+            }
+        }
+    }
+    places
+}
+
+/// Takes down the crates of a module, and which of them holds `main` if this is the program itself.
+pub(super) fn learn(files: &Files, executable: Option<&str>, packages: &mut Packages) {
+    let main = executable.and_then(|path| main_symbol(files, path));
+    let mut directory = None;
+    if let Some(elf) = files.with_section(".debug_info")
+        && let Some(dwarf) = dwarf(&elf)
+    {
+        let mut headers = dwarf.units();
+        while let Ok(Some(header)) = headers.next() {
+            let Ok(unit) = dwarf.unit(header) else { continue };
+            let text = |value: Option<Reader<'_>>| {
+                value.map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
+            };
+            let unit_directory = text(unit.comp_dir);
+            packages.add_unit(&text(unit.name), &unit_directory);
+            if let Some((_, address)) = main
+                && directory.is_none()
+                && covers(&dwarf, &unit, address)
+            {
+                directory = Some(unit_directory);
+            }
+        }
+    }
+    match (main, executable) {
+        (Some((krate, _)), _) => packages.set_main(&krate, directory.as_deref()),
+        (None, Some(path)) => packages.set_executable(path),
+        (None, None) => {}
+    }
+}
+
+/// The crate and the address of Rust's `main`. A program may have several functions of this name; it is
+/// then the one in the crate that the executable is called after, else the first.
+fn main_symbol(files: &Files, executable: &str) -> Option<(String, u64)> {
+    let mut best: Option<(String, u64)> = None;
+    let executable = file_name(executable).replace('-', "_");
+    for_each_symbol(files, |symbol, address, _| {
+        if !symbol.contains("4main") {
+            return;
+        }
+        let Some(name) = demangled(symbol) else { return };
+        let Some(krate) = name.strip_suffix("::main").filter(|krate| !krate.contains(':')) else {
+            return;
+        };
+        if best.is_none() || executable == krate {
+            best = Some((krate.to_owned(), address));
+        }
+    });
+    best
+}
+
+fn for_each_symbol(files: &Files, mut f: impl FnMut(&str, u64, u64)) {
+    let elf = files.with_section(".symtab").or_else(|| files.with_section(".dynsym"));
+    let Some(elf) = elf else { return };
+    let mut each = |symbol: object::Symbol<'_, '_, &[u8]>| {
+        if symbol.kind() == SymbolKind::Text
+            && symbol.is_definition()
+            && let Ok(name) = symbol.name()
+        {
+            f(name, symbol.address(), symbol.size());
+        }
+    };
+    if elf.symbol_table().is_some() {
+        elf.symbols().for_each(&mut each);
+    } else {
+        elf.dynamic_symbols().for_each(&mut each);
+    }
+}
+
+/// The debug information of a file, where it can be read in place and within bounds.
+fn dwarf<'data>(elf: &Elf<'data>) -> Option<Dwarf<'data>> {
+    if elf.section_by_name(".debug_info")?.size() > MAX_DEBUG_INFO_BYTES {
+        return None;
+    }
+    let endian = if elf.is_little_endian() { RunTimeEndian::Little } else { RunTimeEndian::Big };
+    let load = |id: gimli::SectionId| {
+        let section = elf.section_by_name(id.name());
+        let data = match section {
+            Some(section) => {
+                let plain = section.compressed_file_range().ok()?.format == CompressionFormat::None;
+                plain.then(|| section.data().ok()).flatten()?
+            }
+            None => &[],
+        };
+        Some(EndianSlice::new(data, endian))
+    };
+    gimli::Dwarf::load(|id| load(id).ok_or(())).ok()
+}
+
+fn functions_at(context: &addr2line::Context<Reader<'_>>, address: u64) -> Vec<Function> {
+    let unit = context.find_dwarf_and_unit(address).skip_all_loads();
+    let mut functions = Vec::new();
+    let Ok(mut frames) = context.find_frames(address).skip_all_loads() else { return functions };
+    while let Ok(Some(frame)) = frames.next() {
+        let name = frame.function.as_ref().and_then(|name| name.raw_name().ok());
+        let kind = unit.as_ref().zip(frame.dw_die_offset);
+        let kind = kind.and_then(|(unit, offset)| closure_kind(unit, offset));
+        let (file, line) = frame.location.map_or((None, None), |place| (place.file, place.line));
+        functions.push(Function {
+            name: name.unwrap_or_default().into_owned(),
+            kind,
+            file: file.map(str::to_owned),
+            line,
+        });
+    }
+    functions
+}
+
+/// What a function is by its `DW_AT_name`, which addr2line does not give where there is a symbol.
+fn closure_kind(
+    unit: &gimli::UnitRef<'_, Reader<'_>>,
+    mut offset: gimli::UnitOffset,
+) -> Option<Kind> {
+    // An inlined call refers to the function, and that may refer to its declaration.
+    for _ in 0..3 {
+        let entry = unit.entry(offset).ok()?;
+        if let Some(name) = entry.attr_value(gimli::DW_AT_name) {
+            let name = unit.attr_string(name).ok()?;
+            return Kind::of_debug_name(&name.to_string_lossy());
+        }
+        let origin = entry
+            .attr_value(gimli::DW_AT_abstract_origin)
+            .or_else(|| entry.attr_value(gimli::DW_AT_specification))?;
+        let gimli::AttributeValue::UnitRef(origin) = origin else { return None };
+        offset = origin;
+    }
+    None
+}
+
+fn covers(dwarf: &Dwarf<'_>, unit: &gimli::Unit<Reader<'_>>, address: u64) -> bool {
+    let Ok(mut ranges) = dwarf.unit_ranges(unit) else { return false };
+    while let Ok(Some(range)) = ranges.next() {
+        if (range.begin..range.end).contains(&address) {
+            return true;
+        }
+    }
+    false
+}
