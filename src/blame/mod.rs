@@ -10,7 +10,7 @@ use crate::names::machinery::{self, Role};
 mod manifest;
 mod packages;
 
-pub use packages::{Package, Packages};
+pub use packages::{Package, Packages, crate_of_main};
 
 /// Where code comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -22,7 +22,9 @@ use std::path::{Path, PathBuf};
 
 use super::manifest::{Manifest, excluded};
 use super::{Frame, Kind};
-use crate::names::{Place, crate_of_path, file_name, is_std, name_and_version, short_file};
+use crate::names::{
+    Place, crate_of_path, demangled, file_name, is_std, name_and_version, short_file,
+};
 
 /// Folders in a workspace that hold other people's code.
 const VENDOR_FOLDERS: &[&str] = &["vendor", "third_party", "third-party"];
@@ -253,6 +255,17 @@ impl Packages {
     }
 }
 
+/// The crate whose `main` a symbol is.
+///
+/// A program may have several functions of that name: the one in the crate that the executable is called
+/// after should be preferred.
+pub fn crate_of_main(symbol: &str) -> Option<String> {
+    // Of a hundred thousand symbols nearly none is worth demangling.
+    let name = symbol.contains("4main").then(|| demangled(symbol))??;
+    let krate = name.strip_suffix("::main")?;
+    (!krate.contains(':')).then(|| krate.to_owned())
+}
+
 /// `path` below `directory`. What was remapped to nothing is relative, and so are paths in it.
 fn inside<'a>(directory: &str, path: &'a str) -> Option<&'a str> {
     match directory {
@@ -405,6 +418,15 @@ mod tests {
         let auth = package(&packages, "auth::f", None);
         assert_eq!((auth.kind, auth.version.as_deref()), (Kind::Dependency, Some("1.2.3")));
         assert_eq!(package(&packages, "shop::f", None).kind, Kind::Own);
+    }
+
+    #[test]
+    fn main_is_told_from_other_functions() {
+        let of = |symbol| crate_of_main(symbol);
+        assert_eq!(of("_ZN4shop4main17h0123456789abcdefE").as_deref(), Some("shop"));
+        assert_eq!(of("_RNvCs6xxl1lAjzDf_4shop4main").as_deref(), Some("shop"));
+        assert_eq!(of("_ZN4shop3cli4main17h0123456789abcdefE"), None);
+        assert_eq!(of("main"), None);
     }
 
     #[test]

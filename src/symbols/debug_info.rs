@@ -10,8 +10,8 @@ use addr2line::gimli::{self, EndianSlice, RunTimeEndian};
 use object::{CompressionFormat, Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
 
 use super::elf::{Elf, Files};
-use crate::blame::Packages;
-use crate::names::{Kind, demangled, file_name};
+use crate::blame::{Packages, crate_of_main};
+use crate::names::{Kind, file_name};
 
 /// Debug information above this many bytes is not read: names are then those of the symbol table,
 /// without lines and inlined functions.
@@ -94,21 +94,16 @@ pub(super) fn learn(files: &Files, executable: Option<&str>, packages: &mut Pack
     }
 }
 
-/// The crate and the address of Rust's `main`. A program may have several functions of this name; it is
-/// then the one in the crate that the executable is called after, else the first.
+/// The crate and the address of Rust's `main`. That of the crate which the executable is
+/// called after, else the first.
 fn main_symbol(files: &Files, executable: &str) -> Option<(String, u64)> {
     let mut best: Option<(String, u64)> = None;
     let executable = file_name(executable).replace('-', "_");
     for_each_symbol(files, |symbol, address, _| {
-        if !symbol.contains("4main") {
-            return;
-        }
-        let Some(name) = demangled(symbol) else { return };
-        let Some(krate) = name.strip_suffix("::main").filter(|krate| !krate.contains(':')) else {
-            return;
-        };
-        if best.is_none() || executable == krate {
-            best = Some((krate.to_owned(), address));
+        if let Some(krate) = crate_of_main(symbol)
+            && (best.is_none() || krate == executable)
+        {
+            best = Some((krate, address));
         }
     });
     best
