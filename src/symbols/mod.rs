@@ -4,6 +4,16 @@
 //! calls is bounded: [`CACHED_ADDRESSES`] resolved addresses and a list of the program's crates. Files
 //! are mapped for the length of a call, so that their pages are the page cache's.
 //!
+//! Measured on one of two shared cores (rustc 1.95), 20 stacks of 40 frames at random functions all over the
+//! program, which is the worst they can do; the heap's peak includes the resolved names:
+//!
+//! | program | size | `.debug_info` | crates, once | 800 addresses | heap, peak | the same again |
+//! | --- | --- | --- | --- | --- | --- | --- |
+//! | dev, `debug = 2` | 137 MB | 46 MB | 0.04 s | 0.70 s | 1.1 MiB | 0.5 ms |
+//! | release, `limited` | 74 MB | 21 MB | 0.07 s | 0.73 s | 2.2 MiB | 1 ms |
+//!
+//! Time grows with debug information and with the number of units that are looked into; the heap does not.
+//!
 //! A file is believed only if its build-id is that of the mapped module. Without one, names would
 //! be guesses: such frames are `module+0xaddress`, and so are those of modules without any symbols.
 
@@ -14,6 +24,7 @@ use crate::names::file_name;
 
 mod debug_info;
 mod elf;
+mod functions;
 #[allow(unsafe_code)]
 mod mapped;
 mod naming;
@@ -21,8 +32,9 @@ mod naming;
 use elf::{Files, without_deleted};
 
 /// Resolved addresses that are kept. A report of 20 stacks of 40 frames has at most 800, and the next
-/// one mostly the same.
-const CACHED_ADDRESSES: usize = 4096;
+/// one mostly the same. They take 1.1 KiB each in a dev build and 2.5 KiB in a release build, where
+/// there are four functions at an address: 5 MiB when full.
+const CACHED_ADDRESSES: usize = 2048;
 
 /// A module of this process.
 #[derive(Clone, Copy, Debug)]
@@ -206,6 +218,29 @@ mod tests {
         let std = at("std::panicking::");
         assert_eq!(symbols.packages().package_of(std).kind, Kind::Std);
         assert!(!std.own);
+    }
+
+    #[test]
+    fn functions_and_lines_are_those_that_backtrace_finds() {
+        let (here, _) = in_json();
+        let mut symbols = Symbols::new(Vec::new());
+        let mut compared = 0;
+        for (frames, (module, address)) in
+            symbols.resolve(&here.modules(), &here.stack).iter().zip(&here.stack)
+        {
+            // Of libc and the like there are only symbols.
+            if *module != 0 {
+                continue;
+            }
+            let mut twin = Vec::new();
+            backtrace::resolve(*address as *mut std::ffi::c_void, |symbol| {
+                twin.push((symbol.name().map(|name| format!("{name:#}")), symbol.lineno()));
+            });
+            let lines: Vec<_> = frames.iter().map(|frame| frame.line).collect();
+            assert_eq!(lines, twin.iter().map(|(_, line)| *line).collect::<Vec<_>>(), "{twin:?}");
+            compared += lines.len();
+        }
+        assert!(compared > 20, "{compared} frames are no test");
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::debug_info::{Function, Place};
+use super::debug_info::Place;
+use super::functions::Function;
 use crate::blame::{Frame, Packages};
 use crate::names::{Closures, Kind, Roots, crate_of, demangled, is_closure, readable};
 
