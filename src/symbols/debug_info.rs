@@ -14,8 +14,8 @@ use super::functions::{self, Function};
 use crate::blame::{Packages, crate_of_main};
 use crate::names::file_name;
 
-/// Debug information above this many bytes is not read: names are then those of the symbol table,
-/// without lines and inlined functions.
+/// Debug information above this many bytes, some three seconds of reading, is left alone: names are
+/// then those of the symbol table, without lines and inlined functions.
 const MAX_DEBUG_INFO_BYTES: u64 = 1 << 30;
 
 pub(super) type Reader<'data> = EndianSlice<'data, RunTimeEndian>;

@@ -19,15 +19,18 @@ pub(super) struct Files(Vec<Mmap>);
 
 impl Files {
     pub(super) fn open(module: &ModuleRef<'_>) -> Self {
-        // Of `[vdso]` there is no file.
-        if module.build_id.is_empty() || module.path.starts_with('[') {
-            return Self(Vec::new());
+        let mut candidates = Vec::new();
+        if module.build_id.is_empty() {
+            // Only of the executable it is certain without one which file it is.
+            candidates.extend(running(module.path));
+        } else if !module.path.starts_with('[') {
+            candidates.push(running(module.path).unwrap_or_else(|| module.path.into()));
+            candidates.push(debug_file(module.build_id));
         }
         let same = |data: &Mmap| {
-            let elf = parse(data);
-            elf.is_some_and(|elf| elf.build_id().ok().flatten() == Some(module.build_id))
+            let build_id = |elf: &Elf<'_>| elf.build_id().ok().flatten().map(<[u8]>::to_owned);
+            parse(data).is_some_and(|elf| build_id(&elf).unwrap_or_default() == module.build_id)
         };
-        let candidates = [file_of(module.path), debug_file(module.build_id)];
         Self(candidates.iter().filter_map(|path| map(path).ok()).filter(same).collect())
     }
 
@@ -42,13 +45,9 @@ fn parse(data: &[u8]) -> Option<Elf<'_>> {
     object::File::parse(data).ok()
 }
 
-/// The executable is opened through the kernel, which has it even if another took its path.
-fn file_of(path: &str) -> PathBuf {
-    if cfg!(target_os = "linux") && is_executable(path) {
-        "/proc/self/exe".into()
-    } else {
-        path.into()
-    }
+/// The executable, as the kernel has it even if another file took its path.
+fn running(path: &str) -> Option<PathBuf> {
+    (cfg!(target_os = "linux") && is_executable(path)).then(|| "/proc/self/exe".into())
 }
 
 fn debug_file(build_id: &[u8]) -> PathBuf {

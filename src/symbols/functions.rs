@@ -186,11 +186,14 @@ impl<'data> Search<'_, 'data> {
     }
 }
 
-/// The file, a number of the unit's, and the line at each address.
+/// A file of the unit's line table, and a line in it.
+type FileLine = (Option<u64>, Option<u32>);
+
+/// The file and the line at each address.
 fn lines(
     unit: &Unit<'_>,
     addresses: impl Iterator<Item = u64>,
-) -> gimli::Result<HashMap<u64, (Option<u64>, Option<u32>)>> {
+) -> gimli::Result<HashMap<u64, FileLine>> {
     let mut addresses: Vec<u64> = addresses.collect();
     addresses.sort_unstable();
     let mut found = HashMap::new();
