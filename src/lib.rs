@@ -66,6 +66,7 @@ pub mod dump;
 mod estimate;
 mod labels;
 pub mod leak;
+pub mod names;
 mod profiler;
 #[allow(unsafe_code)]
 mod recorder;
@@ -87,6 +88,8 @@ mod sampler;
 #[cfg(all(feature = "profiling", unix))]
 #[allow(unsafe_code)]
 mod stack_table;
+#[cfg(all(feature = "profiling", unix))]
+mod symbols;
 #[cfg(all(feature = "profiling", unix))]
 mod sync;
 #[cfg(all(feature = "profiling", unix))]

@@ -86,10 +86,6 @@ impl Births {
         self.alive.iter_mut().zip(other.alive).for_each(|(sum, more)| *sum += more);
     }
 
-    pub(super) fn subtract(&mut self, other: &Self) {
-        self.alive.iter_mut().zip(other.alive).for_each(|(sum, less)| *sum -= less);
-    }
-
     /// Births that are missing since the last one: as many as were to be expected by now, after
     /// those before, in bursts. Here the warm-up counts: what was suspected early was born then.
     fn missing(&self, uptime: u32) -> f64 {

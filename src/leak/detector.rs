@@ -524,13 +524,10 @@ impl Judge for Direction<'_, '_> {
         let scene = self.scene;
         (0..scene.bytes.len() as u32)
             .filter(|site| scene.detector.born[*site as usize] > 0)
-            .filter(|site| match self.others {
-                // One that leaks too, but of which there is too little to tell, is not clean.
-                Some(leaking) => {
-                    !leaking.contains(site)
-                        && scene.tally(*site).evidence(scene.uptime).log_e <= 0.0
-                }
-                None => scene.tally(*site).births.old(scene.uptime) == 0,
+            .filter(|site| !self.others.is_some_and(|leaking| leaking.contains(site)))
+            // One that leaks too, but of which there is too little to tell, is not clean.
+            .filter(|site| {
+                scene.tally(*site).evidence(scene.uptime).log_e <= 0.0 || scene.has_stopped(*site)
             })
             .filter(|site| (self.path)(scene, *site).starts_with(prefix))
             .map(|site| f64::from(scene.detector.born[site as usize]))

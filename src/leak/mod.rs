@@ -35,19 +35,21 @@
 mod births;
 mod container;
 mod detector;
-mod observation;
+mod naming;
+pub(crate) mod observation;
+mod replay;
 mod report;
 mod survival;
-mod symbols;
 mod tally;
 mod text;
 mod track;
 mod tree;
 
 pub(crate) use detector::Detector;
-pub(crate) use observation::{Observation, Observed, SnapshotObservation};
+pub use naming::Names;
+pub(crate) use observation::{Observation, SnapshotObservation};
+pub use replay::Replay;
 pub use report::{
     AgeGroup, Evidence, EvidenceKind, LeakCandidate, LeakReport, MAX_CANDIDATES, Standing,
 };
-pub(crate) use symbols::Symbols;
 pub use track::Verdict;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::Snapshot;
+use crate::snapshot::Module;
 
 /// A live sample, as far as the detector cares.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,6 +35,8 @@ pub(crate) trait Observation {
     fn sites(&self) -> u32;
     /// Fills in the code addresses of a site in the recorded process, innermost first.
     fn frames(&self, site: u32, frames: &mut Vec<u64>);
+    /// The module at an address.
+    fn module(&self, address: u64) -> Option<Module>;
     /// Where the function at an address begins.
     fn function(&self, address: u64) -> u64;
     /// Number of a site's set of labels.
@@ -113,6 +116,11 @@ impl Observation for SnapshotObservation<'_> {
             let module = frames.module[*frame as usize] as usize;
             self.snapshot.modules[module].load_bias.wrapping_add(frames.address[*frame as usize])
         }));
+    }
+
+    fn module(&self, address: u64) -> Option<Module> {
+        let covers = |module: &&Module| (module.start..module.end).contains(&address);
+        self.snapshot.modules.iter().rev().find(covers).cloned()
     }
 
     fn function(&self, address: u64) -> u64 {

@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::detector::{Finding, Findings};
+use super::naming::{Named, Names};
+use super::observation::Observation;
 use super::track::Verdict;
 use crate::Estimate;
-use crate::blame::{Blame, Frame};
+use crate::blame::{self, Blame, Frame};
+use crate::names::machinery::{self, Role};
 
 /// The most candidates of a report; what comes after them is counted.
 pub const MAX_CANDIDATES: usize = 20;
@@ -150,28 +153,19 @@ pub struct AgeGroup {
     pub died: u64,
 }
 
-/// Gives names to code addresses of the recorded process.
-pub(crate) trait Namer {
-    /// The functions at an address, innermost first: more than one where functions are inlined.
-    fn name(&mut self, address: u64) -> Vec<Frame>;
-    /// Whose code a stack is.
-    fn blame(&mut self, frames: &[Frame]) -> Blame;
-    /// How many of the innermost frames are the allocator's or a container's.
-    fn machinery(&self, frames: &[Frame]) -> usize;
-}
-
 impl LeakReport {
     /// The version of the format that this crate writes.
     pub const VERSION: u32 = 1;
 
-    pub(crate) fn new(findings: Findings, namer: &mut dyn Namer) -> Self {
+    pub(crate) fn new(findings: Findings, live: &dyn Observation, names: &mut dyn Names) -> Self {
+        let named = Named::new(&findings.findings, live, names);
         let ticks_per_hour = 3.6e6 * f64::from(findings.tick) / findings.uptime_ms.max(1) as f64;
         let omitted = findings.findings.len().saturating_sub(MAX_CANDIDATES) as u64;
         let candidates = findings
             .findings
             .into_iter()
             .take(MAX_CANDIDATES)
-            .map(|finding| LeakCandidate::new(finding, ticks_per_hour, namer))
+            .map(|finding| LeakCandidate::new(finding, ticks_per_hour, &named))
             .collect();
         Self {
             version: Self::VERSION,
@@ -219,27 +213,33 @@ impl LeakReport {
 }
 
 impl LeakCandidate {
-    fn new(finding: Finding, ticks_per_hour: f64, namer: &mut dyn Namer) -> Self {
+    fn new(finding: Finding, ticks_per_hour: f64, named: &Named<'_>) -> Self {
         let mut stack = Vec::new();
         let mut shared = 0;
         // Instances of one generic function are different functions, of one name.
         if let [main, others @ ..] = &finding.inner[..] {
-            let frames = namer.name(*main);
-            let mut name = |address: &u64| generic_name(namer.name(*address).last());
+            let frames = named.at(*main);
+            let name = |address: &u64| generic_name(named.at(*address).last());
             let own = name(main);
             if !others.is_empty() && own.is_some() && others.iter().all(|other| name(other) == own)
             {
-                stack.extend(frames);
+                stack.extend_from_slice(frames);
             }
         }
         for (at, address) in finding.frames.iter().enumerate() {
-            stack.extend(namer.name(*address));
+            stack.extend_from_slice(named.at(*address));
             if at < finding.shared_frames {
                 shared = stack.len();
             }
         }
-        let machinery = namer.machinery(&stack).min(shared.saturating_sub(1)).min(stack.len());
-        stack.drain(..machinery);
+        let roles: Vec<Role> = stack.iter().map(|frame| machinery::role(&frame.function)).collect();
+        // Not beyond what all call sites have in common: it is named by something they share.
+        let depth = machinery::depth(roles.iter().copied()).min(shared.saturating_sub(1));
+        let mut at = 0;
+        stack.retain(|_| {
+            at += 1;
+            at > depth && (at == depth + 1 || roles[at - 1] != Role::Profiler)
+        });
         let rate = finding.bytes_per_tick;
         let facts = finding.facts;
         let is_container = !facts.steps.is_empty();
@@ -257,7 +257,7 @@ impl LeakCandidate {
             live_count: finding.live_count,
             first_seen_tick: finding.first_seen_tick.into(),
             labels: finding.labels,
-            blame: namer.blame(&stack),
+            blame: blame::blame(&stack, named.packages),
             baseline: None,
             stack,
             evidence: Evidence {

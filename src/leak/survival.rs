@@ -85,11 +85,6 @@ impl Deaths {
         self.recent.iter_mut().zip(other.recent).for_each(|(sum, more)| *sum += more);
     }
 
-    pub(super) fn subtract(&mut self, other: &Self) {
-        self.at.iter_mut().zip(other.at).for_each(|(sum, less)| *sum -= less);
-        self.recent.iter_mut().zip(other.recent).for_each(|(sum, less)| *sum -= less);
-    }
-
     /// Lets some ticks pass.
     pub(super) fn age(&mut self, ticks: u32, uptime: u32) {
         let kept = (-f64::from(ticks) / memory(uptime)).exp() as f32;

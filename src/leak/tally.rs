@@ -26,11 +26,4 @@ impl Tally {
         self.born += other.born;
         self.live_bytes += other.live_bytes;
     }
-
-    pub(super) fn subtract(&mut self, other: &Self) {
-        self.deaths.subtract(&other.deaths);
-        self.births.subtract(&other.births);
-        self.born -= other.born;
-        self.live_bytes -= other.live_bytes;
-    }
 }

@@ -6,8 +6,6 @@
 //! is wanted that explains what leaks: evidence adds up towards the root, and a node takes the place of
 //! its children where each of them alone has too little of it, or where all of them leak alike.
 
-use std::collections::HashSet;
-
 use super::tally::Tally;
 
 /// A call site with evidence.
@@ -33,7 +31,7 @@ pub(super) struct Node {
 pub(super) trait Judge {
     /// Whether this much evidence is a leak.
     fn leaks(&self, tally: &Tally) -> bool;
-    /// Births seen at sites below this prefix that hold nothing old.
+    /// Births seen at sites below this prefix that do not leak.
     fn clean_births(&self, prefix: &[u64]) -> f64;
     /// How many nodes that leak on their own must leak alike to be taken for one.
     fn fewest(&self) -> usize;
@@ -51,11 +49,11 @@ const MOST: f64 = 0.8;
 /// sort.
 pub(super) fn explain(mut items: Vec<Item>, judge: &impl Judge) -> Vec<Node> {
     items.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-    below(&items, 0, judge).1
+    if items.is_empty() { Vec::new() } else { below(&items, items.len(), 0, judge).1 }
 }
 
 /// All evidence of items that share a prefix of this length, and the nodes among them that leak.
-fn below(items: &[Item], length: usize, judge: &impl Judge) -> (Tally, Vec<Node>) {
+fn below(items: &[Item], all: usize, length: usize, judge: &impl Judge) -> (Tally, Vec<Node>) {
     let mut length = length;
     // Where nothing branches the deepest node is meant.
     let (first, last) = (&items[0].path, &items[items.len() - 1].path);
@@ -75,34 +73,23 @@ fn below(items: &[Item], length: usize, judge: &impl Judge) -> (Tally, Vec<Node>
     let mut tally = Tally::default();
     let mut found = Vec::new();
     for group in items.chunk_by(|a, b| a.path.get(length) == b.path.get(length)) {
-        let (sum, nodes) = below(group, length + 1, judge);
+        let (sum, nodes) = below(group, all, length + 1, judge);
         tally.add(&sum);
         found.extend(nodes);
     }
-    if length == 0 || !judge.leaks(&tally) {
+    // What everything has in common explains nothing.
+    if items.len() == all || !judge.leaks(&tally) {
         return (tally, found);
     }
     let explained: f64 = found.iter().map(|node| judge.mass(&node.tally)).sum();
-    let mass = judge.mass(&tally);
-    let is_explained = explained >= MOST * mass;
-    if found.len() == 1 && is_explained {
+    let is_explained = found.len() == 1 && explained >= MOST * judge.mass(&tally);
+    let are_enough = found.is_empty() || found.len() >= judge.fewest();
+    if is_explained || !are_enough {
         return (tally, found);
     }
     let clean = judge.clean_births(prefix);
-    let together = found.len() >= judge.fewest();
-    if found.is_empty() || together && clean < ALIKE * (clean + f64::from(tally.born)) {
-        return (tally, vec![node(tally)]);
-    }
-    if !is_explained {
-        // What is left over may be a leak of its own.
-        let taken: HashSet<u32> = found.iter().flat_map(|node| node.sites.clone()).collect();
-        let mut rest = tally;
-        found.iter().for_each(|node| rest.subtract(&node.tally));
-        if judge.leaks(&rest) {
-            let mut rest = node(rest);
-            rest.sites.retain(|site| !taken.contains(site));
-            found.push(rest);
-        }
+    if clean < ALIKE * (clean + f64::from(tally.born)) {
+        found = vec![node(tally)];
     }
     (tally, found)
 }

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::StartError;
 use super::config::{Config, ReportHook};
-use crate::leak::{Detector, LeakReport, Observation, SnapshotObservation, Symbols, Verdict};
-use crate::recorder::Session;
+use crate::leak::{Detector, LeakReport, Observation, SnapshotObservation, Verdict};
+use crate::recorder::{OwnNames, Session};
 use crate::{Snapshot, dump};
 
 /// The detector and those who hear of its verdicts.
@@ -26,7 +26,7 @@ pub(super) struct Leaks {
 #[derive(Debug)]
 struct State {
     detector: Detector,
-    symbols: Symbols,
+    names: OwnNames,
     last: Option<LeakReport>,
 }
 
@@ -71,7 +71,7 @@ impl Leaks {
         Self {
             state: Mutex::new(State {
                 detector: Detector::default(),
-                symbols: Symbols::new(config.own_crates.clone()),
+                names: OwnNames::new(config.own_crates.clone()),
                 last: None,
             }),
             on_report: config.on_report.clone(),
@@ -124,7 +124,7 @@ impl Leaks {
 
     fn look(&self, state: &mut State, live: &dyn Observation) -> LeakReport {
         let findings = state.detector.tick(live);
-        let mut report = LeakReport::new(findings, &mut state.symbols);
+        let mut report = LeakReport::new(findings, live, &mut state.names);
         match &self.baseline {
             None => {}
             Some(Baseline::Report(baseline)) => report.compare(baseline),

@@ -4,8 +4,10 @@ use std::alloc::GlobalAlloc;
 use std::io;
 use std::time::Instant;
 
-use crate::leak::Observation;
+use crate::blame::{Frame, Packages};
+use crate::leak::{Names, Observation};
 use crate::profiler::{Config, StartError};
+use crate::snapshot::Module;
 use crate::{Snapshot, Stats};
 
 #[inline(always)]
@@ -91,6 +93,26 @@ impl Waker {
 
     pub(crate) fn wait(&self, _until: Option<Instant>) -> Wake {
         Wake::Stop
+    }
+}
+
+/// Names nothing: there is nothing to name.
+#[derive(Debug)]
+pub(crate) struct OwnNames(Packages);
+
+impl OwnNames {
+    pub(crate) fn new(own_crates: Vec<String>) -> Self {
+        Self(Packages::new(own_crates))
+    }
+}
+
+impl Names for OwnNames {
+    fn resolve(&mut self, _modules: &[Module], _addresses: &[(usize, u64)]) -> Vec<Vec<Frame>> {
+        Vec::new()
+    }
+
+    fn packages(&self) -> &Packages {
+        &self.0
     }
 }
 

@@ -11,6 +11,7 @@ mod counters;
 mod hook;
 mod live;
 mod local;
+mod names;
 mod observation;
 mod session;
 mod snapshot;
@@ -23,6 +24,7 @@ use once_cell::sync::OnceCell;
 
 pub(crate) use hook::{alloc, alloc_zeroed, dealloc, may_be_sampled, realloc};
 pub(crate) use local::{LabelScope, is_due};
+pub(crate) use names::OwnNames;
 pub(crate) use session::Session;
 pub(crate) use waker::{Wake, Waker};
 

@@ -4,21 +4,14 @@
 //! information does: it has such a function both as `{async_fn#0}` (`DW_AT_name`) and by its symbol
 //! (`DW_AT_linkage_name`). blazesym and addr2line give the second only, so this reads the pairs.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fs::File;
 use std::path::Path;
 
-use gimli::{EndianSlice, RunTimeEndian};
-use object::{Object as _, ObjectSection as _, ReadCache};
+use heapdrift::names::{Closures, Kind};
+use object::ReadCache;
 
-use crate::names::{Closures, Kind};
-
-/// Debug information above this many bytes is not searched: closures then keep their names. At
-/// about 200 MB/s it would take longer than people wait.
-const MAX_DEBUG_INFO_BYTES: u64 = 2 << 30;
-
-type Reader<'a> = EndianSlice<'a, RunTimeEndian>;
+use crate::dwarf::{self, Reader, covers};
 
 /// What each of `symbols` is, by the debug information in `file`. What cannot be read tells
 /// nothing, and counts as a plain closure.
@@ -44,25 +37,8 @@ impl Search {
     fn file(&mut self, file: &Path, addresses: &[u64]) -> Option<()> {
         let cache = ReadCache::new(File::open(file).ok()?);
         let object = object::File::parse(&cache).ok()?;
-        if object.section_by_name(".debug_info")?.size() > MAX_DEBUG_INFO_BYTES {
-            return None;
-        }
-        let endian =
-            if object.is_little_endian() { RunTimeEndian::Little } else { RunTimeEndian::Big };
-        let sections = gimli::DwarfSections::load(|id| -> Result<Cow<'_, [u8]>, object::Error> {
-            // All but the large ones that no name is in. Of line programs the headers are needed:
-            // gimli gives no unit without.
-            match id {
-                gimli::SectionId::DebugLoc | gimli::SectionId::DebugLocLists => {
-                    Ok(Cow::Borrowed(&[]))
-                }
-                _ => object
-                    .section_by_name(id.name())
-                    .map_or(Ok(Cow::Borrowed(&[][..])), |section| section.uncompressed_data()),
-            }
-        })
-        .ok()?;
-        let dwarf = sections.borrow(|data| EndianSlice::new(data, endian));
+        let sections = dwarf::sections(&object)?;
+        let dwarf = dwarf::borrowed(&sections, &object);
         let mut others = Vec::new();
         let mut headers = dwarf.units();
         while let Ok(Some(header)) = headers.next() {
@@ -108,20 +84,4 @@ impl Search {
         }
         Ok(())
     }
-}
-
-/// Whether a unit has code at one of the sorted `addresses`.
-fn covers<'a>(
-    dwarf: &gimli::Dwarf<Reader<'a>>,
-    unit: &gimli::Unit<Reader<'a>>,
-    addresses: &[u64],
-) -> bool {
-    let Ok(mut ranges) = dwarf.unit_ranges(unit) else { return false };
-    while let Ok(Some(range)) = ranges.next() {
-        let next = addresses.partition_point(|address| *address < range.begin);
-        if addresses.get(next).is_some_and(|address| *address < range.end) {
-            return true;
-        }
-    }
-    false
 }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use heapdrift::Snapshot;
+pub(crate) use heapdrift::names::file_name;
 use heapdrift::snapshot::Metrics;
 
 /// A snapshot whose addresses have become names, inlined functions included.
@@ -160,9 +161,4 @@ pub(crate) fn intern<T: Clone + Eq + std::hash::Hash>(
     values.push(value.clone());
     index.insert(value, at);
     at
-}
-
-/// What follows the last `/`.
-pub(crate) fn file_name(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or(path)
 }

@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym};
 use heapdrift::Snapshot;
+use heapdrift::names::machinery::{self, Role};
+use heapdrift::names::{self, Closures, Kind, Roots, is_closure, short_file};
 use heapdrift::snapshot::Module;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
 use crate::async_names;
 use crate::binary::{Binaries, recorded_path};
-use crate::machinery::{self, Role};
-use crate::names::{self, Closures, Kind};
-use crate::source::{Roots, short_file};
+use crate::cpp;
 use crate::symbolized::{Frame, Origin, Stack, Symbolized, file_name, intern};
 
 /// Addresses that are looked up at a time; between batches the progress bar moves.
@@ -275,12 +275,6 @@ fn symbols_of(
     Ok(places.iter().map(|(&address, place)| (address, names.frames(place))).collect())
 }
 
-/// Whether a symbol is that of a closure, in either mangling.
-fn is_closure(symbol: &str) -> bool {
-    (symbol.starts_with("_R") && symbol.contains("NC"))
-        || (symbol.starts_with("_ZN") && symbol.contains("closure$u7d$"))
-}
-
 fn places_of(
     file: &Path,
     addresses: &[u64],
@@ -350,12 +344,23 @@ impl<'a> Names<'a> {
 
     /// The name of a function of `place` that is not just a bare one.
     fn whole(&self, place: &Place, depth: usize, name: &str) -> Option<String> {
-        if names::demangled(name).is_some() {
-            return Some(names::readable(name, None, &self.closures));
+        self.demangled(name, None).or_else(|| {
+            // The outermost is the one that the linker sees.
+            let symbol = place.symbol.as_ref().filter(|_| depth == 0)?;
+            Some(self.readable(symbol, Kind::of_debug_name(name)))
+        })
+    }
+
+    fn readable(&self, symbol: &str, kind: Option<Kind>) -> String {
+        self.demangled(symbol, kind).unwrap_or_else(|| names::shortened(symbol.to_owned()))
+    }
+
+    /// The readable form of a mangled name.
+    fn demangled(&self, symbol: &str, kind: Option<Kind>) -> Option<String> {
+        match names::demangled(symbol) {
+            Some(_) => Some(names::readable(symbol, kind, &self.closures)),
+            None => cpp::readable(symbol),
         }
-        // The outermost is the one that the linker sees.
-        let symbol = place.symbol.as_ref().filter(|_| depth == 0)?;
-        Some(names::readable(symbol, Kind::of_debug_name(name), &self.closures))
     }
 
     /// The frames of an address, innermost first.
@@ -373,7 +378,7 @@ impl<'a> Names<'a> {
         if frames.is_empty()
             && let Some(symbol) = &place.symbol
         {
-            frames.push(self.frame(names::readable(symbol, None, &self.closures), None, None));
+            frames.push(self.frame(self.readable(symbol, None), None, None));
         }
         frames.reverse();
         frames

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::live::Live;
-use crate::leak::{Observation, Observed};
+use super::snapshot::module;
+use crate::leak::observation::{Observation, Observed};
+use crate::snapshot::Module;
 use crate::sys;
 
 /// The live samples at the end of a tick. Threads go on sampling meanwhile.
@@ -49,6 +51,11 @@ impl Observation for LiveObservation<'_> {
     fn frames(&self, site: u32, frames: &mut Vec<u64>) {
         frames.clear();
         self.live.stacks.frames(site, frames);
+    }
+
+    fn module(&self, address: u64) -> Option<Module> {
+        let modules = self.live.unwinder.modules();
+        Some(module(modules.info(modules.newest_at(address, modules.len())?)))
     }
 
     fn function(&self, address: u64) -> u64 {

@@ -243,7 +243,7 @@ impl<'a> Resolver<'a> {
     }
 }
 
-fn module(info: ModuleInfo) -> Module {
+pub(super) fn module(info: ModuleInfo) -> Module {
     Module {
         path: String::from_utf8_lossy(&info.path).into_owned(),
         build_id: info.build_id.iter().map(|byte| format!("{byte:02x}")).collect(),

@@ -8,20 +8,19 @@
 
 use std::collections::HashMap;
 
-use crate::names::{Kind, shortened};
-use crate::symbolized::file_name;
+use super::{Kind, file_name, shortened};
 
 /// Which crate each folder of sources is, learnt from functions whose whole names are known: a
 /// package's folder may be called otherwise than its crate.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Roots {
+pub struct Roots {
     votes: HashMap<String, HashMap<String, u32>>,
 }
 
 impl Roots {
     /// Takes down that `function`, of the crate `krate`, is in `file`. Only plain paths count: an
     /// `<A as B>::f` is in the file of one or the other.
-    pub(crate) fn learn(&mut self, function: &str, krate: &str, file: &str) {
+    pub fn learn(&mut self, function: &str, krate: &str, file: &str) {
         let plain = !function.starts_with(['<', '_']) && !function.contains(" as ");
         if plain
             && function.contains("::")
@@ -33,7 +32,7 @@ impl Roots {
     }
 
     /// The name of an inlined function that debug information only has by its bare name.
-    pub(crate) fn qualified(&self, bare: &str, file: Option<&str>) -> String {
+    pub fn qualified(&self, bare: &str, file: Option<&str>) -> String {
         let text = Kind::of_debug_name(bare).map_or(bare, |kind| kind.text());
         let place = file.filter(|file| file.ends_with(".rs")).and_then(Place::of);
         match place {
@@ -52,7 +51,10 @@ impl Roots {
         });
         let mut path = match elected {
             Some((name, _)) => name.clone(),
-            None => without_version(place.krate).replace('-', "_"),
+            None => {
+                let name = name_and_version(place.krate).map_or(place.krate, |(name, _)| name);
+                name.replace('-', "_")
+            }
         };
         let modules = place.path.strip_suffix(".rs").unwrap_or(place.path).split('/');
         for module in modules.filter(|m| !matches!(*m, "mod" | "lib" | "main" | "")) {
@@ -64,17 +66,17 @@ impl Roots {
 }
 
 /// A file's place in a package.
-struct Place<'a> {
+pub(crate) struct Place<'a> {
     /// The folder, or the file, that a crate starts from.
-    root: &'a str,
+    pub(crate) root: &'a str,
     /// What the crate is called if nobody knows better.
-    krate: &'a str,
+    pub(crate) krate: &'a str,
     /// The file below the root.
     path: &'a str,
 }
 
 impl<'a> Place<'a> {
-    fn of(file: &'a str) -> Option<Self> {
+    pub(crate) fn of(file: &'a str) -> Option<Self> {
         // The last one counts: the registry has a `src` of its own, further up.
         let found = ["/src/bin/", "/src/", "/examples/", "/tests/", "/benches/"]
             .iter()
@@ -93,17 +95,25 @@ impl<'a> Place<'a> {
     }
 }
 
-/// `axum-0.8.1` is `axum`.
-fn without_version(package: &str) -> &str {
-    match package.rsplit_once('-') {
-        Some((name, version)) if version.starts_with(|c: char| c.is_ascii_digit()) => name,
-        _ => package,
-    }
+/// `axum-0.8.1` is `axum` in version `0.8.1`: the folder of a package in a registry.
+pub fn name_and_version(folder: &str) -> Option<(&str, &str)> {
+    folder.match_indices('-').map(|(at, _)| (&folder[..at], &folder[at + 1..])).find(
+        |(name, version)| {
+            let mut numbers = version.splitn(3, '.');
+            let number = |n: Option<&str>| n.is_some_and(|n| n.parse::<u64>().is_ok());
+            // What follows the second dot may have more than a number in it.
+            !name.is_empty()
+                && number(numbers.next())
+                && number(numbers.next())
+                && numbers.next().is_some_and(|n| n.starts_with(|c: char| c.is_ascii_digit()))
+        },
+    )
 }
 
 /// A source file without what only tells where it was built, and without the compiler's hash:
-/// `library/alloc/src/vec/mod.rs`, `axum-0.8.1/src/lib.rs`. Other paths stay whole.
-pub(crate) fn short_file(file: &str) -> &str {
+/// `library/alloc/src/vec/mod.rs`, `axum-0.8.1/src/lib.rs`, `shop-0a1b2c3d/4e5f6a7/src/lib.rs` of a
+/// git checkout. Other paths stay whole.
+pub fn short_file(file: &str) -> &str {
     if let Some(rest) = file.strip_prefix("/rustc/")
         && let Some((_, path)) = rest.split_once('/')
     {
@@ -112,14 +122,12 @@ pub(crate) fn short_file(file: &str) -> &str {
     if let Some((_, path)) = file.split_once("/rustlib/src/rust/") {
         return path;
     }
-    for folder in ["/registry/src/", "/git/checkouts/"] {
-        if let Some(at) = file.find(folder)
-            && let Some((_, path)) = file[at + folder.len()..].split_once('/')
-        {
-            return path;
-        }
+    if let Some((_, inside)) = file.split_once("/registry/src/")
+        && let Some((_, path)) = inside.split_once('/')
+    {
+        return path;
     }
-    file
+    file.split_once("/git/checkouts/").map_or(file, |(_, path)| path)
 }
 
 #[cfg(test)]
@@ -161,6 +169,17 @@ mod tests {
     fn files_do_not_tell_where_they_were_built() {
         assert_eq!(short_file(RAW_VEC), "library/alloc/src/raw_vec/mod.rs");
         assert_eq!(short_file(AXUM), "axum-core-0.5.2/src/ext.rs");
+        let git = "/home/x/.cargo/git/checkouts/shop-0a1b2c3d/4e5f6a7/src/lib.rs";
+        assert_eq!(short_file(git), "shop-0a1b2c3d/4e5f6a7/src/lib.rs");
         assert_eq!(short_file("src/main.rs"), "src/main.rs");
+    }
+
+    #[test]
+    fn the_version_is_what_follows_the_name() {
+        assert_eq!(name_and_version("axum-0.8.1"), Some(("axum", "0.8.1")));
+        assert_eq!(name_and_version("sha-1-0.10.0-rc.1"), Some(("sha-1", "0.10.0-rc.1")));
+        assert_eq!(name_and_version("wasi-0.11.1+wasi-1"), Some(("wasi", "0.11.1+wasi-1")));
+        assert_eq!(name_and_version("shop-2"), None);
+        assert_eq!(name_and_version("src"), None);
     }
 }

@@ -1,7 +1,9 @@
-//! Symbols as people wrote them.
+//! Symbols as people wrote them, and what a name says about its function: the crate, and whether it
+//! is machinery of the allocator.
 //!
 //! What [`readable`] does to a symbol:
-//! - demangles both Rust manglings and C++, and leaves out hashes and compiler suffixes;
+//! - demangles both Rust manglings, and leaves out hashes and compiler suffixes; symbols of other
+//!   languages stay as they are;
 //! - the body of an `async fn` is `my::handler::{async}`, of an async block `my::f::{async block}`
 //!   ([`Kind`]); other closures are `my::f::{closure#0}`, `{closure}` in the legacy mangling;
 //! - generic arguments stay, unless the name is longer than [`LONG`] characters: then each list of
@@ -9,7 +11,12 @@
 
 use std::collections::HashMap;
 
-use crate::symbolized::file_name;
+pub mod machinery;
+mod source;
+
+pub use machinery::Role;
+pub(crate) use source::Place;
+pub use source::{Roots, name_and_version, short_file};
 
 /// Above this many characters the generic arguments of a name are left out.
 pub const LONG: usize = 120;
@@ -40,7 +47,8 @@ impl Kind {
         }
     }
 
-    pub(crate) fn text(self) -> &'static str {
+    /// How a name has it: `{async}`.
+    pub fn text(self) -> &'static str {
         match self {
             Self::AsyncFn => "{async}",
             Self::AsyncBlock => "{async block}",
@@ -72,7 +80,7 @@ impl Closures {
     }
 }
 
-/// The readable form of a symbol of either Rust mangling, of C++ or C. `kind` is what this very
+/// The readable form of a symbol of either Rust mangling, or of C. `kind` is what this very
 /// function is, where the caller knows better than `closures`.
 pub fn readable(symbol: &str, kind: Option<Kind>, closures: &Closures) -> String {
     let Some(name) = demangled(symbol) else { return shortened(symbol.to_owned()) };
@@ -80,22 +88,21 @@ pub fn readable(symbol: &str, kind: Option<Kind>, closures: &Closures) -> String
     shortened(with_kinds(&name, kind, closures))
 }
 
-/// The demangled symbol, if it is mangled at all.
+/// The demangled symbol, if it is mangled the way of Rust.
 pub fn demangled(symbol: &str) -> Option<String> {
-    if let Ok(name) = rustc_demangle::try_demangle(symbol) {
-        // The alternate form leaves out hashes. What a linker or LLVM appended (`.cold`,
-        // `.llvm.123`) names no function.
-        let name = format!("{name:#}");
-        let end = name.rfind(['>', '}', ':']).map_or(0, |at| at + 1);
-        let end = name[end..].find('.').map_or(name.len(), |dot| end + dot);
-        return Some(name[..end].replace("{{closure}}", "{closure}"));
-    }
-    if symbol.starts_with("_Z") {
-        let options = cpp_demangle::DemangleOptions::new().no_return_type();
-        let symbol = cpp_demangle::Symbol::new(symbol).ok()?;
-        return symbol.demangle_with_options(&options).ok();
-    }
-    None
+    let name = rustc_demangle::try_demangle(symbol).ok()?;
+    // The alternate form leaves out hashes. What a linker or LLVM appended (`.cold`, `.llvm.123`)
+    // names no function.
+    let name = format!("{name:#}");
+    let end = name.rfind(['>', '}', ':']).map_or(0, |at| at + 1);
+    let end = name[end..].find('.').map_or(name.len(), |dot| end + dot);
+    Some(name[..end].replace("{{closure}}", "{closure}"))
+}
+
+/// Whether a symbol is that of a closure, in either mangling. Bodies of async functions are.
+pub fn is_closure(symbol: &str) -> bool {
+    (symbol.starts_with("_R") && symbol.contains("NC"))
+        || (symbol.starts_with("_ZN") && symbol.contains("closure$u7d$"))
 }
 
 /// Names the closures in a path after what they are: the last one by `kind`, those around it by
@@ -132,8 +139,8 @@ fn with_kinds(name: &str, kind: Option<Kind>, closures: &Closures) -> String {
     readable
 }
 
-/// Collapses generic arguments where the name is long.
-pub(crate) fn shortened(name: String) -> String {
+/// Collapses generic arguments where the name is longer than [`LONG`].
+pub fn shortened(name: String) -> String {
     if name.chars().count() <= LONG { name } else { without_generics(&name) }
 }
 
@@ -183,7 +190,8 @@ pub fn crate_of(function: &str, module: &str) -> String {
     crate_of_path(function).map_or_else(|| file_name(module).to_owned(), str::to_owned)
 }
 
-pub(crate) fn crate_of_path(function: &str) -> Option<&str> {
+/// The crate of a function whose name is a Rust path, as [`crate_of`] has it.
+pub fn crate_of_path(function: &str) -> Option<&str> {
     if let Some(inside) = function.strip_prefix('<') {
         let (of_type, of_trait) = split_qualified(inside);
         let of_type = crate_of_type(of_type);
@@ -237,8 +245,14 @@ fn crate_of_type(mut of: &str) -> Option<&str> {
     crate_of_path(of)
 }
 
-pub(crate) fn is_std(krate: &str) -> bool {
+/// Whether a crate by this name is part of the standard library.
+pub fn is_std(krate: &str) -> bool {
     matches!(krate, "core" | "alloc" | "std" | "proc_macro" | "test")
+}
+
+/// What follows the last `/` of a path.
+pub fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 #[cfg(test)]
@@ -260,8 +274,8 @@ mod tests {
     }
 
     #[test]
-    fn cpp_and_c_names_are_readable() {
-        assert_eq!(plain("_ZN3foo3barEi"), "foo::bar(int)");
+    fn names_of_other_languages_stay() {
+        assert_eq!(plain("_ZN3foo3barEi"), "_ZN3foo3barEi");
         assert_eq!(plain("sqlite3_open"), "sqlite3_open");
         assert_eq!(plain("_Znot_mangled"), "_Znot_mangled");
     }

@@ -1,10 +1,10 @@
 //! Which frames at the innermost end of a stack say nothing about where memory went.
 
-use crate::names::{crate_of_path, is_std};
+use super::{crate_of_path, is_std};
 
 /// What a frame is to someone who asks where memory went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
+pub enum Role {
     /// The profiler: its hook at the innermost end, label scopes in between. Cut everywhere.
     Profiler,
     /// Part of the allocator, or of a container that grows; below it no code of interest runs.
@@ -16,7 +16,7 @@ pub(crate) enum Role {
 }
 
 /// What a function by this name is.
-pub(crate) fn role(function: &str) -> Role {
+pub fn role(function: &str) -> Role {
     const PREFIXES: &[&str] = &[
         "__rust_alloc",
         "__rust_realloc",
@@ -45,7 +45,10 @@ pub(crate) fn role(function: &str) -> Role {
         "tikv_jemallocator::",
         "<tikv_jemallocator::",
         "jemallocator::",
+        // The C++ ones, and as the linker has them.
         "operator new",
+        "_Znw",
+        "_Zna",
         "_int_malloc",
         "_int_realloc",
         "_int_memalign",
@@ -102,7 +105,7 @@ fn is_container(function: &str) -> bool {
 
 /// How many of the innermost frames are machinery: the longest run that ends in machinery and has
 /// nothing but the standard library in between. At least one frame stays.
-pub(crate) fn depth(roles: impl ExactSizeIterator<Item = Role>) -> usize {
+pub fn depth(roles: impl ExactSizeIterator<Item = Role>) -> usize {
     let length = roles.len();
     let mut depth = 0;
     for (at, role) in roles.enumerate() {

@@ -1,0 +1,77 @@
+//! Names for the addresses of a report, all at once.
+
+use std::collections::HashMap;
+
+use super::detector::Finding;
+use super::observation::Observation;
+use super::report::MAX_CANDIDATES;
+use crate::blame::{Frame, Packages};
+use crate::snapshot::Module;
+
+/// Gives names to code addresses.
+pub trait Names {
+    /// The functions at each address, innermost first: more than one where functions are inlined,
+    /// and none where there is no name. An address is given with its module, an index into
+    /// `modules`, and relative to it.
+    fn resolve(&mut self, modules: &[Module], addresses: &[(usize, u64)]) -> Vec<Vec<Frame>>;
+
+    /// Where the crates of the program come from, as far as was learned from the modules that were
+    /// resolved in.
+    fn packages(&self) -> &Packages;
+}
+
+/// The names of all addresses of some findings.
+pub(super) struct Named<'a> {
+    frames: HashMap<u64, Vec<Frame>>,
+    pub(super) packages: &'a Packages,
+}
+
+impl<'a> Named<'a> {
+    pub(super) fn new(
+        findings: &[Finding],
+        live: &dyn Observation,
+        names: &'a mut dyn Names,
+    ) -> Self {
+        let shown = findings.iter().take(MAX_CANDIDATES);
+        let mut addresses: Vec<u64> = shown
+            .flat_map(|finding| finding.frames.iter().chain(&finding.inner))
+            .copied()
+            .collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        let mut modules: Vec<Module> = Vec::new();
+        let places: Vec<(usize, u64)> = addresses
+            .iter()
+            .map(|address| {
+                let module = live.module(*address).unwrap_or_else(|| Module::named("[unknown]"));
+                let relative = address.wrapping_sub(module.load_bias);
+                let at = modules.iter().position(|other| *other == module).unwrap_or_else(|| {
+                    modules.push(module);
+                    modules.len() - 1
+                });
+                (at, relative)
+            })
+            .collect();
+        let frames = if places.is_empty() { Vec::new() } else { names.resolve(&modules, &places) };
+        let packages = names.packages();
+        let frames = addresses.iter().zip(frames.into_iter().chain(std::iter::repeat(Vec::new())));
+        let frames = frames
+            .zip(&places)
+            .map(|((address, frames), (module, relative))| {
+                let path = &modules[*module].path;
+                let unnamed = || {
+                    let file = crate::names::file_name(path);
+                    let function = format!("{file}+{relative:#x}");
+                    vec![packages.frame(function, None, None, path, *relative)]
+                };
+                (*address, if frames.is_empty() { unnamed() } else { frames })
+            })
+            .collect();
+        Self { frames, packages }
+    }
+
+    /// The functions at an address, innermost first: at least one.
+    pub(super) fn at(&self, address: u64) -> &[Frame] {
+        self.frames.get(&address).map_or(&[], Vec::as_slice)
+    }
+}

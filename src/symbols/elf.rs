@@ -1,0 +1,69 @@
+//! The files of a module: itself, and the separate debug file if it has one.
+
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+use object::{Object as _, ObjectSection as _};
+
+use super::ModuleRef;
+use super::mapped::map;
+
+/// A parsed file.
+pub(super) type Elf<'data> = object::File<'data, &'data [u8]>;
+
+/// Where distributions put debug files.
+const DEBUG_FILES: &str = "/usr/lib/debug/.build-id";
+
+/// The files of a module, mapped. Each has its build-id.
+pub(super) struct Files(Vec<Mmap>);
+
+impl Files {
+    pub(super) fn open(module: &ModuleRef<'_>) -> Self {
+        let mut candidates = Vec::new();
+        if module.build_id.is_empty() {
+            // Only of the executable it is certain without one which file it is.
+            candidates.extend(running(module.path));
+        } else if !module.path.starts_with('[') {
+            candidates.push(running(module.path).unwrap_or_else(|| module.path.into()));
+            candidates.push(debug_file(module.build_id));
+        }
+        let same = |data: &Mmap| {
+            let build_id = |elf: &Elf<'_>| elf.build_id().ok().flatten().map(<[u8]>::to_owned);
+            parse(data).is_some_and(|elf| build_id(&elf).unwrap_or_default() == module.build_id)
+        };
+        Self(candidates.iter().filter_map(|path| map(path).ok()).filter(same).collect())
+    }
+
+    /// The first file that has this section, with something in it.
+    pub(super) fn with_section(&self, name: &str) -> Option<Elf<'_>> {
+        let has = |elf: &Elf<'_>| elf.section_by_name(name).is_some_and(|s| s.size() > 0);
+        self.0.iter().filter_map(|data| parse(data)).find(has)
+    }
+}
+
+fn parse(data: &[u8]) -> Option<Elf<'_>> {
+    object::File::parse(data).ok()
+}
+
+/// The executable, as the kernel has it even if another file took its path.
+fn running(path: &str) -> Option<PathBuf> {
+    (cfg!(target_os = "linux") && is_executable(path)).then(|| "/proc/self/exe".into())
+}
+
+fn debug_file(build_id: &[u8]) -> PathBuf {
+    let mut hex = build_id.iter().map(|byte| format!("{byte:02x}"));
+    let folder = hex.next().unwrap_or_default();
+    Path::new(DEBUG_FILES).join(folder).join(hex.collect::<String>() + ".debug")
+}
+
+/// Whether a module is the program itself.
+pub(super) fn is_executable(path: &str) -> bool {
+    let executable = std::env::current_exe().ok();
+    let executable = executable.as_deref().and_then(Path::to_str);
+    executable.is_some_and(|executable| without_deleted(executable) == without_deleted(path))
+}
+
+/// The path without what Linux appends when the file was replaced while the program ran.
+pub(super) fn without_deleted(path: &str) -> &str {
+    path.strip_suffix(" (deleted)").unwrap_or(path)
+}

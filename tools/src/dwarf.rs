@@ -1,0 +1,57 @@
+//! The debug information of a file, for what blazesym does not give.
+
+use std::borrow::Cow;
+
+use gimli::{DwarfSections, EndianSlice, RunTimeEndian};
+use object::{Object, ObjectSection as _};
+
+/// Debug information above this many bytes is not searched. At about 200 MB/s it would take longer
+/// than people wait.
+const MAX_DEBUG_INFO_BYTES: u64 = 2 << 30;
+
+pub(crate) type Reader<'a> = EndianSlice<'a, RunTimeEndian>;
+
+/// The sections that units, functions and names are in, decompressed.
+pub(crate) fn sections<'data>(
+    object: &impl Object<'data>,
+) -> Option<DwarfSections<Cow<'data, [u8]>>> {
+    if object.section_by_name(".debug_info")?.size() > MAX_DEBUG_INFO_BYTES {
+        return None;
+    }
+    DwarfSections::load(|id| -> Result<Cow<'_, [u8]>, object::Error> {
+        // All but the large ones that no name is in. Of line programs the headers are needed:
+        // gimli gives no unit without.
+        match id {
+            gimli::SectionId::DebugLoc | gimli::SectionId::DebugLocLists => Ok(Cow::Borrowed(&[])),
+            _ => object
+                .section_by_name(id.name())
+                .map_or(Ok(Cow::Borrowed(&[][..])), |section| section.uncompressed_data()),
+        }
+    })
+    .ok()
+}
+
+/// The sections as gimli reads them.
+pub(crate) fn borrowed<'a, 'data>(
+    sections: &'a DwarfSections<Cow<'data, [u8]>>,
+    object: &impl Object<'data>,
+) -> gimli::Dwarf<Reader<'a>> {
+    let endian = if object.is_little_endian() { RunTimeEndian::Little } else { RunTimeEndian::Big };
+    sections.borrow(|data| EndianSlice::new(data, endian))
+}
+
+/// Whether a unit has code at one of the sorted `addresses`.
+pub(crate) fn covers<'a>(
+    dwarf: &gimli::Dwarf<Reader<'a>>,
+    unit: &gimli::Unit<Reader<'a>>,
+    addresses: &[u64],
+) -> bool {
+    let Ok(mut ranges) = dwarf.unit_ranges(unit) else { return false };
+    while let Ok(Some(range)) = ranges.next() {
+        let next = addresses.partition_point(|address| *address < range.begin);
+        if addresses.get(next).is_some_and(|address| *address < range.end) {
+            return true;
+        }
+    }
+    false
+}
