@@ -527,7 +527,7 @@ impl Judge for Direction<'_, '_> {
             .filter(|site| !self.others.is_some_and(|leaking| leaking.contains(site)))
             // One that leaks too, but of which there is too little to tell, is not clean.
             .filter(|site| {
-                scene.tally(*site).evidence(scene.uptime).log_e <= 0.0 || scene.has_stopped(*site)
+                scene.tally(*site).evidence(scene.uptime).best <= 0.0 || scene.has_stopped(*site)
             })
             .filter(|site| (self.path)(scene, *site).starts_with(prefix))
             .map(|site| f64::from(scene.detector.born[site as usize]))

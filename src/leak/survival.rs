@@ -55,6 +55,8 @@ pub(super) fn memory(uptime: u32) -> f64 {
 pub(super) struct Evidence {
     /// Logarithm of the e-value.
     pub(super) log_e: f64,
+    /// That of its best test alone: whether what there is speaks for a leak, however little it is.
+    pub(super) best: f64,
     /// The age in ticks from which on it is strongest: objects at least that old are *mature*.
     pub(super) mature_age: u32,
     /// Deaths among mature objects.
@@ -112,6 +114,7 @@ impl Deaths {
     pub(super) fn evidence(&self, alive: &Births, uptime: u32) -> Evidence {
         let mut best = Evidence {
             log_e: f64::NEG_INFINITY,
+            best: f64::NEG_INFINITY,
             mature_age: 1,
             mature_deaths: 0.0,
             recent_deaths: 0.0,
@@ -127,6 +130,7 @@ impl Deaths {
             if log_e > best.log_e {
                 best = Evidence {
                     log_e,
+                    best: log_e,
                     mature_age: age,
                     mature_deaths: deaths,
                     recent_deaths: sum(&self.recent),
