@@ -10,7 +10,7 @@ use reqwest::multipart::{Form, Part};
 use reqwest::{Body, StatusCode};
 
 use crate::images::{OVERSIZED_DECODED_BYTES, Picture, Pictures, REGULAR_DECODED_BYTES};
-use crate::outage::{self, Answer, Client, Traffic};
+use crate::outage::traffic::{Answer, Client, Traffic, answer};
 use crate::server::{CATALOGUE_ROUTE, UPLOAD_ROUTE};
 
 /// Most bytes that the pictures of one run may decode to.
@@ -49,7 +49,7 @@ pub(crate) fn send(
     });
     traffic.send("GET /api/catalogue", CATALOGUE_PERIOD, |client, _| async move {
         let page = rand::random_range(0..CATALOGUE_PAGES);
-        outage::answer(client.get(&format!("{CATALOGUE_ROUTE}?page={page}"))).await
+        answer(client.get(&format!("{CATALOGUE_ROUTE}?page={page}"))).await
     });
 }
 
@@ -58,5 +58,5 @@ async fn upload(client: &Client, picture: &Picture) -> Answer {
     let file = Part::stream_with_length(Body::from(picture.encoded.clone()), length)
         .file_name(picture.file_name.clone())
         .mime_str(picture.mime)?;
-    outage::answer(client.post(UPLOAD_ROUTE).multipart(Form::new().part("file", file))).await
+    answer(client.post(UPLOAD_ROUTE).multipart(Form::new().part("file", file))).await
 }

@@ -11,7 +11,7 @@
 mod options;
 mod recording;
 mod server;
-mod traffic;
+pub(crate) mod traffic;
 
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -22,7 +22,6 @@ use anyhow::Result;
 
 use options::Options;
 pub(crate) use server::serve_under_load;
-pub(crate) use traffic::{Answer, Client, Traffic, answer};
 
 /// Exit status for bad usage and for a file, folder or port that cannot be used.
 const EXIT_UNUSABLE: u8 = 2;
