@@ -9,9 +9,10 @@ use serde::Serialize;
 
 use crate::server::{Refusal, Service, bearer};
 
-pub(crate) const USERS: u64 = 200;
+const ACCOUNTS: u64 = 5000;
 const ORDERS_SHOWN: usize = 50;
 
+/// All accounts.
 #[derive(Debug)]
 pub(crate) struct Accounts {
     orders_by_user: BTreeMap<String, u64>,
@@ -20,7 +21,7 @@ pub(crate) struct Accounts {
 impl Accounts {
     pub(crate) fn open() -> Self {
         let orders_by_user =
-            (0..USERS).map(|number| (user(number), number * 7919 % 1000)).collect();
+            (0..ACCOUNTS).map(|number| (user(number), number * 7919 % 1000)).collect();
         Self { orders_by_user }
     }
 
@@ -31,7 +32,7 @@ impl Accounts {
 
 /// The name of a user.
 pub(crate) fn user(number: u64) -> String {
-    format!("user-{number:03}@example.org")
+    format!("user-{number:04}@example.org")
 }
 
 #[derive(Debug, Serialize)]

@@ -1,75 +1,85 @@
 //! The load: users who stay logged in, look at their accounts, and sometimes log in again.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::body::Bytes;
-use reqwest::StatusCode;
-
-use crate::account::{self, USERS};
+use crate::account;
 use crate::outage::traffic::{Answer, Client, Traffic, answer};
 
-/// All users refresh once in two seconds.
+/// Users who are there at the same time; each of them refreshes once in two seconds.
+const USERS: u64 = 200;
 const REFRESH_PERIOD: Duration = Duration::from_millis(10);
 const ACCOUNT_PERIOD: Duration = Duration::from_millis(20);
 const LOGIN_PERIOD: Duration = Duration::from_millis(500);
 
-/// The token that each user has.
-#[derive(Clone, Debug)]
-struct Tokens(Arc<Mutex<Vec<Option<String>>>>);
-
-impl Tokens {
-    fn all(&self) -> MutexGuard<'_, Vec<Option<String>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn of(&self, user: u64) -> Option<String> {
-        self.all()[user as usize].clone()
-    }
-
-    fn keep(&self, user: u64, (status, body): &(StatusCode, Bytes)) {
-        let token = status.is_success().then(|| String::from_utf8_lossy(body).into_owned());
-        self.all()[user as usize] = token;
-    }
-}
-
 /// Adds the streams of one run.
 pub(crate) fn send(traffic: &mut Traffic) {
-    let tokens = Tokens(Arc::new(Mutex::new(vec![None; USERS as usize])));
+    let users: Arc<[User]> = (0..USERS).map(User::numbered).collect();
     traffic.send("POST /api/refresh", REFRESH_PERIOD, {
-        let tokens = tokens.clone();
+        let users = Arc::clone(&users);
         move |client, number| {
-            let tokens = tokens.clone();
-            async move {
-                let user = number % USERS;
-                let answer = match tokens.of(user) {
-                    Some(token) => answer(client.post("/api/refresh").bearer_auth(token)).await?,
-                    None => login(&client, user).await?,
-                };
-                tokens.keep(user, &answer);
-                Ok(answer)
-            }
+            let users = Arc::clone(&users);
+            async move { users[(number % USERS) as usize].refresh(&client).await }
         }
     });
+    // 7919 and 104729 are primes: the three streams meet in no pattern.
     traffic.send("GET /api/account", ACCOUNT_PERIOD, {
-        let tokens = tokens.clone();
+        let users = Arc::clone(&users);
         move |client, number| {
-            // A user who is not logged in is refused.
-            let token = tokens.of(number * 7919 % USERS).unwrap_or_default();
-            async move { answer(client.get("/api/account").bearer_auth(token)).await }
+            let users = Arc::clone(&users);
+            async move { users[(number * 7919 % USERS) as usize].look(&client).await }
         }
     });
     traffic.send("POST /api/login", LOGIN_PERIOD, move |client, number| {
-        let tokens = tokens.clone();
-        async move {
-            let user = number * 104_729 % USERS;
-            let answer = login(&client, user).await?;
-            tokens.keep(user, &answer);
-            Ok(answer)
-        }
+        let users = Arc::clone(&users);
+        async move { users[(number * 104_729 % USERS) as usize].log_in(&client).await }
     });
 }
 
-async fn login(client: &Client, user: u64) -> Answer {
-    answer(client.post("/api/login").body(account::user(user))).await
+#[derive(Debug)]
+struct User {
+    name: String,
+    token: Mutex<Option<String>>,
+}
+
+impl User {
+    fn numbered(number: u64) -> Self {
+        Self { name: account::user(number), token: Mutex::default() }
+    }
+
+    async fn log_in(&self, client: &Client) -> Answer {
+        self.keep(answer(client.post("/api/login").body(self.name.clone())).await)
+    }
+
+    /// Refreshes the token; without one, logs in.
+    async fn refresh(&self, client: &Client) -> Answer {
+        match self.token() {
+            Some(token) => self.keep(answer(client.post("/api/refresh").bearer_auth(token)).await),
+            None => self.log_in(client).await,
+        }
+    }
+
+    /// Looks at the account; without a token, logs in.
+    async fn look(&self, client: &Client) -> Answer {
+        match self.token() {
+            Some(token) => answer(client.get("/api/account").bearer_auth(token)).await,
+            None => self.log_in(client).await,
+        }
+    }
+
+    fn token(&self) -> Option<String> {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps the token of an answer; after a refusal there is none.
+    fn keep(&self, answer: Answer) -> Answer {
+        let token = match &answer {
+            Ok((status, body)) if status.is_success() => {
+                Some(String::from_utf8_lossy(body).into_owned())
+            }
+            Ok(_) | Err(_) => None,
+        };
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = token;
+        answer
+    }
 }

@@ -53,7 +53,7 @@ fn shop(run: &Run) -> Result<()> {
         .with_context(|| format!("cannot make the database {}", database.display()))?;
 
     let recording = run.record()?;
-    let service = server::Service::new(database, run.fixed());
+    let service = server::Service::open(database, run.fixed()).context("cannot open the shop")?;
     outage::serve_under_load(run, service.clone().routes(), |traffic| {
         load::send(traffic, run.duration());
     })?;

@@ -22,12 +22,18 @@ const RECOMMENDATIONS_ROUTE: &str = "/api/recommendations/{customer}";
 pub(crate) struct Service {
     pool: Arc<Pool>,
     recommendations: Arc<Recommendations>,
+    /// All titles, read once at the start.
+    titles: Arc<[String]>,
 }
 
 impl Service {
-    pub(crate) fn new(database: PathBuf, fixed: bool) -> Self {
+    pub(crate) fn open(database: PathBuf, fixed: bool) -> rusqlite::Result<Self> {
         let recommendations = Arc::new(Recommendations::new(database.clone(), fixed));
-        Self { pool: Arc::new(Pool::of(database)), recommendations }
+        let pool = Pool::of(database);
+        let connection = pool.take()?;
+        let titles = shop::titles(&connection)?;
+        pool.give_back(connection);
+        Ok(Self { pool: Arc::new(pool), recommendations, titles: titles.into() })
     }
 
     pub(crate) fn routes(self) -> Router {
@@ -45,10 +51,10 @@ impl Service {
     }
 
     /// Runs `work` with a connection of the pool.
-    fn pooled(
+    fn pooled<T>(
         &self,
-        work: impl FnOnce(&mut Connection) -> rusqlite::Result<Vec<u8>>,
-    ) -> rusqlite::Result<Vec<u8>> {
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
         let mut connection = self.pool.take()?;
         let answer = work(&mut connection);
         self.pool.give_back(connection);
@@ -64,8 +70,14 @@ async fn order(
     State(service): State<Service>,
     Path((customer, product)): Path<(u32, u32)>,
 ) -> Response {
-    query(ORDERS_ROUTE, move || service.pooled(|pooled| shop::order(pooled, customer, product)))
-        .await
+    if product as usize >= service.titles.len() {
+        return (StatusCode::NOT_FOUND, format!("there is no product {product}")).into_response();
+    }
+    query(ORDERS_ROUTE, move || {
+        let number = service.pooled(|pooled| shop::order(pooled, customer, product))?;
+        Ok(format!("order {number}: {}\n", service.titles[product as usize]).into_bytes())
+    })
+    .await
 }
 
 async fn recommend(State(service): State<Service>, Path(customer): Path<u32>) -> Response {

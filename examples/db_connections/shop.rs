@@ -45,6 +45,12 @@ pub(crate) fn make_database(file: &Path) -> rusqlite::Result<()> {
     filling.commit()
 }
 
+/// The titles of all products, by id.
+pub(crate) fn titles(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.database.prepare("SELECT title FROM product ORDER BY id")?;
+    statement.query_map([], |row| row.get(0))?.collect()
+}
+
 /// The cheapest products of a category, one a line.
 pub(crate) fn products(connection: &mut Connection, category: u32) -> rusqlite::Result<Vec<u8>> {
     let mut statement = connection.database.prepare_cached(
@@ -60,15 +66,15 @@ pub(crate) fn products(connection: &mut Connection, category: u32) -> rusqlite::
     Ok(connection.rows.clone())
 }
 
-/// Puts an order of one product on record.
+/// Puts an order of one product on record, and gives its number.
 pub(crate) fn order(
     connection: &mut Connection,
     customer: u32,
     product: u32,
-) -> rusqlite::Result<Vec<u8>> {
+) -> rusqlite::Result<i64> {
     connection
         .database
         .prepare_cached("INSERT INTO purchase (customer, product) VALUES (?1, ?2)")?
         .execute(params![customer, product])?;
-    Ok(format!("order {}\n", connection.database.last_insert_rowid()).into_bytes())
+    Ok(connection.database.last_insert_rowid())
 }

@@ -13,12 +13,13 @@ use rand::rngs::SmallRng;
 use serde::Serialize;
 
 use crate::assessment::{self, Assessment, Figures, Portfolio};
-use crate::market::Market;
+use crate::market::{Market, Moves};
 
 const ASSESSMENTS_ROUTE: &str = "/api/assessments/{portfolio}";
 /// Figures that the fixed service keeps.
 const FIGURES_KEPT: usize = 64;
-const QUOTED_DAYS: u64 = 30;
+const HISTORY_DAYS: u64 = 4000;
+const QUOTED_DAYS: usize = 30;
 
 /// What all requests share.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub(crate) struct Service {
 #[derive(Debug)]
 struct Shared {
     market: Market,
+    /// The days that are past, made once at the start.
+    history: Vec<Moves>,
     /// Whole assessments, for an audit that was never written: nobody takes anything out.
     audit: Mutex<Vec<Assessment>>,
     /// The figures of the last assessments.
@@ -38,8 +41,12 @@ struct Shared {
 
 impl Service {
     pub(crate) fn new(fixed: bool) -> Self {
+        let market = Market::new();
+        let past_day = |day| market.draw_day(&mut SmallRng::seed_from_u64(day));
+        let history = (0..HISTORY_DAYS).map(past_day).collect();
         let shared = Shared {
-            market: Market::new(),
+            market,
+            history,
             audit: Mutex::default(),
             figures: Mutex::new(VecDeque::with_capacity(FIGURES_KEPT)),
         };
@@ -99,15 +106,13 @@ async fn assess(State(service): State<Service>, Path(number): Path<u64>) -> Resp
 
 #[derive(Debug, Serialize)]
 struct Quote {
-    day: u64,
     moves: Vec<String>,
 }
 
-/// `GET /api/quotes`: the innocent route, which gives back all it takes.
+/// `GET /api/quotes`: the last days. The innocent route, which gives back all it takes.
 async fn quotes(State(service): State<Service>) -> Json<Vec<Quote>> {
-    let quote = |day| {
-        let moves = service.shared.market.draw_day(&mut SmallRng::seed_from_u64(day));
-        Quote { day, moves: moves.iter().map(|share| format!("{:+.2}%", 100.0 * share)).collect() }
+    let quote = |moves: &Moves| Quote {
+        moves: moves.iter().map(|share| format!("{:+.2}%", 100.0 * share)).collect(),
     };
-    Json((0..QUOTED_DAYS).map(quote).collect())
+    Json(service.shared.history.iter().rev().take(QUOTED_DAYS).map(quote).collect())
 }
