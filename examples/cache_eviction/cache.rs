@@ -107,7 +107,7 @@ impl Cache {
         let Some(slot) = self.oldest else { return };
         self.unlink(slot);
         self.index.remove(&self.slots[slot].key);
-        // The line that was missing on the day of the outage.
+        // What was missing on the day of the outage.
         if self.reuses_slots {
             self.slots[slot].body = None;
             self.free.push(slot);

@@ -39,9 +39,9 @@ impl Recommendations {
         {
             let mut statement = connection.database.prepare_cached(
                 "SELECT other.id, other.title, other.price_cents FROM purchase
-             JOIN product bought ON bought.id = purchase.product
-             JOIN product other ON other.category = bought.category
-             WHERE purchase.customer = ?1 ORDER BY other.price_cents LIMIT ?2",
+                 JOIN product bought ON bought.id = purchase.product
+                 JOIN product other ON other.category = bought.category
+                 WHERE purchase.customer = ?1 ORDER BY other.price_cents LIMIT ?2",
             )?;
             let mut found = statement.query(params![customer, RECOMMENDED])?;
             while let Some(row) = found.next()? {
