@@ -12,8 +12,8 @@ use axum::routing::{get, post};
 use crate::account::{self, Accounts};
 use crate::login;
 
-/// How long a token is valid: a few refreshes long, and short beside a run.
-const TOKEN_LIFETIME: Duration = Duration::from_secs(6);
+/// How long a token is valid: two refreshes long, and short beside a run.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(4);
 
 /// What all requests share.
 #[derive(Clone, Debug)]

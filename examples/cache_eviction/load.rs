@@ -7,7 +7,7 @@ use rand_distr::{Distribution, Zipf};
 use crate::outage::traffic::{Traffic, answer};
 use crate::server::ARTICLES;
 
-const ARTICLE_PERIOD: Duration = Duration::from_micros(6_250);
+const ARTICLE_PERIOD: Duration = Duration::from_micros(12_500);
 const SEARCH_PERIOD: Duration = Duration::from_millis(40);
 /// How strongly the first articles are favoured: nearly half of the reads are of ones read before.
 const FAVOUR: f64 = 0.8;

@@ -5,7 +5,9 @@
 //! `GET /api/articles/{id}` and keeps them in a least-recently-used cache of bounded index. Beside
 //! it `POST /api/search` allocates and lets go. The fault is one line: an evicted entry's slot is
 //! not emptied, and not used again. `--fixed` runs the repaired cache, which fills in the first
-//! third of the run and turns over from then on. The planted function is
+//! third of the run and turns over from then on. Until its first eviction it does all that the
+//! faulty one does, so the traffic is such that about 30 samples are live by then, and 90 at the
+//! end of a faulty run of the default length: a verdict on 30 is early. The planted function is
 //! `cache_eviction::cache::Cache::insert`.
 //!
 //! ```text

@@ -52,10 +52,10 @@ impl Service {
         &self.authors[(article.wrapping_mul(2_654_435_761) % AUTHORS) as usize]
     }
 
-    /// An article as a page of 4 to 12 KiB.
+    /// An article as a page of 1 to 4 KiB.
     fn render(&self, id: u64) -> String {
         let author = self.author(id);
-        let paragraphs = 30 + id % 61;
+        let paragraphs = 9 + id % 22;
         let mut page = format!("<h1>Article {id}</h1><address>{author}</address>");
         for paragraph in 1..=paragraphs {
             page += &format!(
