@@ -7,8 +7,9 @@
 //! `--fixed` runs the repaired handler under the same load. The planted function is
 //! `image_upload::server::upload::faulty`.
 //!
-//! With `--features profiling` the run is recorded by heapdrift and ends with a table of the top
-//! allocation sites, a flamegraph and the dumps. Without, the same service runs unrecorded.
+//! With `--features profiling` the run is recorded by heapdrift, says which leak candidates it sees,
+//! and ends with a table of the top allocation sites, the leak report, a flamegraph and the dumps.
+//! Without, the same service runs unrecorded.
 //!
 //! ```text
 //! cargo run --release --features profiling --example image_upload -- --seconds 40

@@ -4,10 +4,11 @@
 //! the traffic that meets it; here are the command line, the recording and the ending:
 //!
 //! ```text
-//! main ── Run (options) ── record ──> Recording ─────────────── end ──> tables, files
+//! main ── Run (options) ── record ──> Recording ─────────────── end ──> tables, leaks, files
 //!                 └─────── serve_under_load (routes, Traffic) ──┘
 //! ```
 
+mod leaks;
 mod options;
 mod recording;
 mod server;
@@ -32,7 +33,9 @@ pub(crate) fn main(
     about: &'static str,
     outage: impl FnOnce(&Run) -> Result<()>,
 ) -> ExitCode {
-    let run = Run { name, options: Options::parse_as(name, about) };
+    let options = Options::parse_as(name, about);
+    let output = if options.json { Output::Stderr } else { Output::Stdout };
+    let run = Run { name, options, output };
     run.say(run.headline());
     match outage(&run) {
         Ok(()) => ExitCode::SUCCESS,
@@ -48,6 +51,23 @@ pub(crate) fn main(
 pub(crate) struct Run {
     name: &'static str,
     options: Options,
+    output: Output,
+}
+
+/// Where lines for people go: with `--json` standard output belongs to the document.
+#[derive(Clone, Copy, Debug)]
+enum Output {
+    Stdout,
+    Stderr,
+}
+
+impl Output {
+    fn say(self, line: impl Display) {
+        match self {
+            Self::Stdout => println!("{line}"),
+            Self::Stderr => eprintln!("{line}"),
+        }
+    }
 }
 
 impl Run {
@@ -63,7 +83,7 @@ impl Run {
 
     /// Prints a line for people.
     pub(crate) fn say(&self, line: impl Display) {
-        println!("{line}");
+        self.output.say(line);
     }
 
     fn headline(&self) -> String {

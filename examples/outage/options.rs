@@ -17,10 +17,16 @@ pub(super) struct Options {
     /// How long the load runs, in seconds.
     #[arg(long, default_value_t = 40, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(super) seconds: u64,
-    /// Folder for the dumps, the flamegraph; made if it is not there
+    /// Folder for the dumps, the flamegraph and the report; made if it is not there
     /// [default: heapdrift-out/ and the name of the example]
     #[arg(long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,
+    /// A dump of the release before: candidates then say whether they are new.
+    #[arg(long, value_name = "DUMP")]
+    pub(super) baseline: Option<PathBuf>,
+    /// Print the leak report as JSON on standard output, and everything else on standard error.
+    #[arg(long)]
+    pub(super) json: bool,
     /// Mean bytes between samples.
     #[arg(long, default_value_t = SAMPLE_INTERVAL_BYTES, value_name = "BYTES")]
     pub(super) interval: u64,

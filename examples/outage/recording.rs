@@ -37,6 +37,7 @@ impl Run {
                 .with_context(|| format!("cannot make the output folder {}", out.display()))?;
             builder = builder.dump_dir(&out).dump_keep(DUMPS_KEPT);
         }
+        let builder = self.follow_leaks(builder);
         // In one line: the error names its cause already, which as a context it would do twice.
         let profiler =
             builder.start().map_err(|error| anyhow!("cannot start the profiler: {error}"))?;
@@ -56,19 +57,25 @@ impl Recording<'_> {
                 after as f64 / MIB
             ));
         }
+        let report = profiler.diff_now();
         drop(profiler);
+        if run.options.json {
+            println!("{}", report.to_json());
+        }
         if !cfg!(feature = "profiling") {
             run.say(format_args!("nothing was recorded, so {} was left alone", out.display()));
             return Ok(());
         }
         let dumps = dumps_since(&out, started)?;
         let picture = show_newest(run, &out, &dumps)?;
+        let leaks = run.show_leaks(&report, &out)?;
 
         run.say("\nfiles:");
         if let Some(newest) = dumps.last() {
             run.say(format_args!("  {} (the newest of {} dumps)", newest.display(), dumps.len()));
         }
         run.say(format_args!("  {}", picture.display()));
+        run.say(format_args!("  {}", leaks.display()));
         Ok(())
     }
 }
