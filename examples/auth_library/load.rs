@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::account;
 use crate::outage::traffic::{Answer, Client, Traffic, answer};
 
-/// Users who are there at the same time; each of them refreshes once in two seconds.
-const USERS: u64 = 200;
+/// Users who are there at the same time; each of them refreshes twice a second.
+const USERS: u64 = 50;
 const REFRESH_PERIOD: Duration = Duration::from_millis(10);
 const ACCOUNT_PERIOD: Duration = Duration::from_millis(20);
 const LOGIN_PERIOD: Duration = Duration::from_millis(500);

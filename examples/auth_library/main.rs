@@ -20,6 +20,7 @@ mod outage;
 mod server;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -28,6 +29,11 @@ use outage::Run;
 #[global_allocator]
 static ALLOC: heapdrift::Alloc = heapdrift::Alloc::system();
 
+/// A token is valid for a tenth of the run, so that tokens expire all through it, within these
+/// bounds: users refresh theirs twice a second.
+const SHORTEST_LIFETIME: Duration = Duration::from_secs(1);
+const LONGEST_LIFETIME: Duration = Duration::from_secs(60);
+
 fn main() -> ExitCode {
     let about = "An authentication library that remembers all tokens for ever.";
     outage::main("auth_library", about, accounts)
@@ -35,7 +41,8 @@ fn main() -> ExitCode {
 
 fn accounts(run: &Run) -> Result<()> {
     let recording = run.record()?;
-    let service = server::Service::new(run.fixed());
+    let token_lifetime = (run.duration() / 10).clamp(SHORTEST_LIFETIME, LONGEST_LIFETIME);
+    let service = server::Service::new(token_lifetime, run.fixed());
     outage::serve_under_load(run, service.routes(), load::send)?;
     recording.end()
 }

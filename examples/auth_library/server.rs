@@ -12,9 +12,6 @@ use axum::routing::{get, post};
 use crate::account::{self, Accounts};
 use crate::login;
 
-/// How long a token is valid: two refreshes long, and short beside a run.
-const TOKEN_LIFETIME: Duration = Duration::from_secs(4);
-
 /// What all requests share.
 #[derive(Clone, Debug)]
 pub(crate) struct Service {
@@ -23,12 +20,12 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    pub(crate) fn new(fixed: bool) -> Self {
+    pub(crate) fn new(token_lifetime: Duration, fixed: bool) -> Self {
         let key: [u8; 32] = rand::random();
         let sessions = if fixed {
-            Sessions::bounded(&key, TOKEN_LIFETIME)
+            Sessions::bounded(&key, token_lifetime)
         } else {
-            Sessions::new(&key, TOKEN_LIFETIME)
+            Sessions::new(&key, token_lifetime)
         };
         Self { sessions: Arc::new(sessions), accounts: Arc::new(Accounts::open()) }
     }
