@@ -1,8 +1,4 @@
 //! The service: two routes, and the two versions of one of them.
-//!
-//! Every request runs under the label `route=…`, put on by one middleware for all handlers. Labels
-//! follow a future across `.await`; work that a handler moves to another thread takes them along
-//! by hand.
 
 mod catalogue;
 mod upload;
@@ -10,14 +6,9 @@ mod upload;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
-use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
-use heapdrift::LabelFuture;
 use image::RgbImage;
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 
 pub(crate) const UPLOAD_ROUTE: &str = "/api/upload";
 pub(crate) const CATALOGUE_ROUTE: &str = "/api/catalogue";
@@ -62,7 +53,7 @@ impl Service {
         (uploads.len(), bytes as u64)
     }
 
-    fn router(self) -> Router {
+    pub(crate) fn routes(self) -> Router {
         let upload_route = if self.fixed {
             post(upload::fixed).layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         } else {
@@ -71,30 +62,6 @@ impl Service {
         Router::new()
             .route(UPLOAD_ROUTE, upload_route)
             .route(CATALOGUE_ROUTE, get(catalogue::page))
-            .route_layer(middleware::from_fn(label_by_route))
             .with_state(self)
     }
-}
-
-/// Takes a port of the system's choice on the loopback interface.
-pub(crate) async fn bind() -> std::io::Result<TcpListener> {
-    TcpListener::bind(("127.0.0.1", 0)).await
-}
-
-/// Serves until `stopped` is sent or dropped, then lets requests under way finish.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    service: Service,
-    stopped: oneshot::Receiver<()>,
-) -> std::io::Result<()> {
-    axum::serve(listener, service.router())
-        .with_graceful_shutdown(async {
-            let _ = stopped.await;
-        })
-        .await
-}
-
-/// Runs the handler under the label `route`, with the route's pattern as the value.
-async fn label_by_route(route: MatchedPath, request: Request, next: Next) -> Response {
-    next.run(request).with_labels(&[("route", route.as_str())]).await
 }

@@ -1,0 +1,24 @@
+//! `POST /api/login` and `POST /api/refresh`: tokens, which are the library's business.
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+
+use crate::server::{Refusal, Service, bearer};
+
+const SCOPES: [&str; 4] = ["account:read", "account:write", "orders:read", "orders:write"];
+
+/// A first token for the user named in the body.
+pub(crate) async fn login(State(service): State<Service>, user: String) -> Result<String, Refusal> {
+    if !service.accounts.has(&user) {
+        return Err(Refusal::NoSuchUser);
+    }
+    Ok(service.sessions.issue(&user, &SCOPES))
+}
+
+/// The token that follows on the one in the header.
+pub(crate) async fn refresh(
+    State(service): State<Service>,
+    headers: HeaderMap,
+) -> Result<String, Refusal> {
+    Ok(service.sessions.refresh(bearer(&headers)?)?)
+}

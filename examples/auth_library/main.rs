@@ -1,0 +1,48 @@
+//! An outage of the design notes: a third-party library for authentication that allocates and never
+//! releases, so that neither rolling back nor scaling out helped.
+//!
+//! A small service (axum, loopback, a port of the system's choice) leaves its tokens to the package
+//! `authlib` 0.3.1, which is not of this workspace: `POST /api/login`, `POST /api/refresh` and
+//! `GET /api/account` issue, refresh and check them. The library remembers each token that was
+//! refreshed, and forgets none of them when they expire: `Sessions::new` as against
+//! `Sessions::bounded`, which `--fixed` calls. The planted function is
+//! `authlib::Sessions::refresh`, called from `auth_library::login::refresh`.
+//!
+//! ```text
+//! cargo run --release --features profiling --example auth_library -- --seconds 40
+//! ```
+
+mod account;
+mod load;
+mod login;
+#[path = "../outage/mod.rs"]
+mod outage;
+mod server;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use outage::Run;
+
+#[global_allocator]
+static ALLOC: heapdrift::Alloc = heapdrift::Alloc::system();
+
+/// A token is valid for a tenth of the run, so that tokens expire all through it, within these
+/// bounds: users refresh theirs twice a second.
+const SHORTEST_LIFETIME: Duration = Duration::from_secs(1);
+const LONGEST_LIFETIME: Duration = Duration::from_secs(60);
+
+fn main() -> ExitCode {
+    let about = "An authentication library that remembers all tokens for ever.";
+    outage::main("auth_library", about, accounts)
+}
+
+fn accounts(run: &Run) -> Result<()> {
+    let recording = run.record()?;
+    let token_lifetime = (run.duration() / 10).clamp(SHORTEST_LIFETIME, LONGEST_LIFETIME);
+    let service = server::Service::new(token_lifetime, run.fixed());
+    outage::serve_under_load(run, service.routes(), load::send)?;
+    recording.end()
+}

@@ -1,0 +1,56 @@
+//! An outage of the design notes: a new cache that drops entries from its index and keeps their
+//! memory, growing so slowly that it looked like a cache getting warm.
+//!
+//! A small article service (axum, loopback, a port of the system's choice) renders articles on
+//! `GET /api/articles/{id}` and keeps them in a least-recently-used cache of bounded index. Beside
+//! it `POST /api/search` allocates and lets go. The fault is one line: an evicted entry's slot is
+//! not emptied, and not used again. `--fixed` runs the repaired cache, which fills in the first
+//! third of the run and turns over from then on. Until its first eviction it does all that the
+//! faulty one does, so the traffic is such that about 30 samples are live by then, and 90 at the
+//! end of a faulty run of the default length: a verdict on 30 is early. The planted function is
+//! `cache_eviction::cache::Cache::insert`.
+//!
+//! ```text
+//! cargo run --release --features profiling --example cache_eviction -- --seconds 40
+//! ```
+
+mod cache;
+mod load;
+#[path = "../outage/mod.rs"]
+mod outage;
+mod server;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use outage::Run;
+
+#[global_allocator]
+static ALLOC: heapdrift::Alloc = heapdrift::Alloc::system();
+
+fn main() -> ExitCode {
+    let about = "A cache that forgets its entries and keeps their memory.";
+    outage::main("cache_eviction", about, articles)
+}
+
+fn articles(run: &Run) -> Result<()> {
+    let recording = run.record()?;
+    let capacity = load::articles_asked_for_in(run.duration() / 3);
+    let service = server::Service::new(capacity, run.fixed());
+    outage::serve_under_load(run, service.clone().routes(), load::send)?;
+    let stats = service.cache_stats();
+    run.say(format_args!(
+        "cache: {} of {capacity} entries in the index, {} slots with a body, {} hits, {} evictions, {}",
+        stats.entries,
+        stats.bodies,
+        stats.hits,
+        stats.evictions,
+        match stats.first_eviction_after.as_ref().map(Duration::as_secs_f64) {
+            Some(seconds) => format!("the first after {seconds:.1} s"),
+            None => "still filling".to_owned(),
+        }
+    ));
+    recording.end()
+}

@@ -1,0 +1,110 @@
+//! One run of an outage: a service under load, recorded, and what is said of it at the end.
+//!
+//! What the examples share. Each of them brings a service with a fault and its healthy twin, and
+//! the traffic that meets it; here are the command line, the recording and the ending:
+//!
+//! ```text
+//! main ── Run (options) ── record ──> Recording ─────────────── end ──> tables, leaks, files
+//!                 └─────── serve_under_load (routes, Traffic) ──┘
+//! ```
+
+mod leaks;
+mod options;
+mod recording;
+mod server;
+pub(crate) mod traffic;
+
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use options::Options;
+pub(crate) use server::serve_under_load;
+
+/// Exit status for bad usage and for a file, folder or port that cannot be used.
+const EXIT_UNUSABLE: u8 = 2;
+
+/// Reads the command line, runs the outage called `name`, and turns an error into one line.
+pub(crate) fn main(
+    name: &'static str,
+    about: &'static str,
+    outage: impl FnOnce(&Run) -> Result<()>,
+) -> ExitCode {
+    let options = Options::parse_as(name, about);
+    let output = if options.json { Output::Stderr } else { Output::Stdout };
+    let run = Run { name, options, output };
+    run.say(run.headline());
+    match outage(&run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{name}: {error:#}");
+            ExitCode::from(EXIT_UNUSABLE)
+        }
+    }
+}
+
+/// One run, as the command line wants it.
+#[derive(Debug)]
+pub(crate) struct Run {
+    name: &'static str,
+    options: Options,
+    output: Output,
+}
+
+/// Where lines for people go: with `--json` standard output belongs to the document.
+#[derive(Clone, Copy, Debug)]
+enum Output {
+    Stdout,
+    Stderr,
+}
+
+impl Output {
+    fn say(self, line: impl Display) {
+        match self {
+            Self::Stdout => println!("{line}"),
+            Self::Stderr => eprintln!("{line}"),
+        }
+    }
+}
+
+impl Run {
+    /// Whether the healthy twin runs instead of the faulty service.
+    pub(crate) fn fixed(&self) -> bool {
+        self.options.fixed
+    }
+
+    /// How long the load runs.
+    pub(crate) fn duration(&self) -> Duration {
+        Duration::from_secs(self.options.seconds)
+    }
+
+    /// Prints a line for people.
+    pub(crate) fn say(&self, line: impl Display) {
+        self.output.say(line);
+    }
+
+    fn headline(&self) -> String {
+        let version = if self.options.fixed { "fixed" } else { "faulty" };
+        let recorded = if cfg!(feature = "profiling") {
+            format!(
+                "recorded at a mean of one sample every {} KiB, a tick every {:.1} s",
+                self.options.interval as f64 / 1024.0,
+                self.tick().as_secs_f64()
+            )
+        } else {
+            "not recorded (built without --features profiling)".to_owned()
+        };
+        format!("{}: {version} service, {} s of load, {recorded}", self.name, self.options.seconds)
+    }
+
+    fn tick(&self) -> Duration {
+        Duration::from_millis(self.options.tick)
+    }
+
+    fn out(&self) -> PathBuf {
+        self.options.out.clone().unwrap_or_else(|| PathBuf::from("heapdrift-out").join(self.name))
+    }
+}

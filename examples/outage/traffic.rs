@@ -1,0 +1,167 @@
+//! The load: streams of requests, each sent by the clock and with bounded concurrency.
+//!
+//! A stream sends at its own rate whatever the service does, as long as no more requests than
+//! [`AT_ONCE`] are under way; a rate is never made up for later.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use axum::body::Bytes;
+use reqwest::{RequestBuilder, StatusCode};
+use tokio::sync::Semaphore;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::MissedTickBehavior;
+
+/// Requests of one stream that may be under way at a time.
+const AT_ONCE: usize = 4;
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// An HTTP client of the service.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: String,
+}
+
+impl Client {
+    pub(super) fn of(base: String) -> Result<Self> {
+        let http = reqwest::Client::builder()
+            .timeout(REQUEST_TIMEOUT)
+            .no_proxy()
+            .build()
+            .context("cannot make an HTTP client")?;
+        Ok(Self { http, base })
+    }
+
+    pub(crate) fn get(&self, path: &str) -> RequestBuilder {
+        self.http.get(format!("{}{path}", self.base))
+    }
+
+    pub(crate) fn post(&self, path: &str) -> RequestBuilder {
+        self.http.post(format!("{}{path}", self.base))
+    }
+}
+
+/// What a request came back with, its body read to the end.
+pub(crate) type Answer = reqwest::Result<(StatusCode, Bytes)>;
+
+/// Sends a request and reads the whole answer.
+pub(crate) async fn answer(request: RequestBuilder) -> Answer {
+    let response = request.send().await?;
+    Ok((response.status(), response.bytes().await?))
+}
+
+/// All streams of requests of one run.
+#[derive(Debug)]
+pub(crate) struct Traffic {
+    client: Client,
+    until: Instant,
+    streams: Vec<JoinHandle<Result<Tally>>>,
+}
+
+impl Traffic {
+    /// Traffic that ends after `duration`. Streams run on the runtime that is entered.
+    pub(super) fn new(client: Client, duration: Duration) -> Self {
+        Self { client, until: Instant::now() + duration, streams: Vec::new() }
+    }
+
+    /// Adds a stream called `name`, of one request each `period`. `request` is given the number of
+    /// the request in its stream, from 0.
+    pub(crate) fn send<A>(
+        &mut self,
+        name: &'static str,
+        period: Duration,
+        request: impl Fn(Client, u64) -> A + Send + 'static,
+    ) where
+        A: Future<Output = Answer> + Send + 'static,
+    {
+        let (client, until) = (self.client.clone(), self.until);
+        self.streams.push(tokio::spawn(async move {
+            let mut tally = Tally::of(name);
+            let mut due = tokio::time::interval(period);
+            due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let slots = Arc::new(Semaphore::new(AT_ONCE));
+            let mut under_way = JoinSet::new();
+            for number in 0.. {
+                if tokio::time::timeout_at(until.into(), due.tick()).await.is_err() {
+                    break;
+                }
+                let slot = Arc::clone(&slots).acquire_owned().await?;
+                let request = request(client.clone(), number);
+                under_way.spawn(async move {
+                    let sent = Instant::now();
+                    let answer = request.await;
+                    drop(slot);
+                    (answer, sent.elapsed())
+                });
+                // A task that has ended is kept until it is asked for.
+                while let Some(done) = under_way.try_join_next() {
+                    tally.count(done.context("a client panicked")?);
+                }
+            }
+            while let Some(done) = under_way.join_next().await {
+                tally.count(done.context("a client panicked")?);
+            }
+            Ok(tally)
+        }));
+    }
+
+    /// Waits for the end of all streams.
+    pub(super) async fn finish(self) -> Result<Vec<Tally>> {
+        let mut tallies = Vec::new();
+        for stream in self.streams {
+            tallies.push(stream.await.context("a stream of requests panicked")??);
+        }
+        Ok(tallies)
+    }
+}
+
+/// What came back on one stream.
+#[derive(Clone, Debug)]
+pub(super) struct Tally {
+    name: &'static str,
+    served: u64,
+    refused: u64,
+    failed: u64,
+    total_time: Duration,
+    longest: Duration,
+}
+
+impl Tally {
+    fn of(name: &'static str) -> Self {
+        let (total_time, longest) = (Duration::ZERO, Duration::ZERO);
+        Self { name, served: 0, refused: 0, failed: 0, total_time, longest }
+    }
+
+    fn count(&mut self, (answer, took): (Answer, Duration)) {
+        match answer {
+            Ok((status, _)) if status.is_success() => {
+                self.served += 1;
+                self.total_time += took;
+                self.longest = self.longest.max(took);
+            }
+            Ok(_) => self.refused += 1,
+            Err(_) => self.failed += 1,
+        }
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let served = u32::try_from(self.served).unwrap_or(u32::MAX);
+        let mean = self.total_time.checked_div(served).unwrap_or_default();
+        write!(
+            f,
+            "{:<26} {:>6} served (mean {:.1} ms, longest {:.1} ms), {} refused, {} failed",
+            self.name,
+            self.served,
+            mean.as_secs_f64() * 1e3,
+            self.longest.as_secs_f64() * 1e3,
+            self.refused,
+            self.failed
+        )
+    }
+}

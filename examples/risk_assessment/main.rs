@@ -1,0 +1,52 @@
+//! An outage of the design notes: a computation over large data sets that keeps them afterwards,
+//! until the memory limit was exceeded and the service was killed.
+//!
+//! A small risk service (axum, loopback, a port of the system's choice) assesses portfolios on
+//! `POST /api/assessments/{portfolio}`: value at risk and expected shortfall by Monte Carlo
+//! simulation of a market of correlated factors. Beside it `GET /api/quotes` allocates and lets
+//! go. The fault is one field: the result of an assessment carries the simulated paths, 6 to 12 MiB
+//! each, for an audit that nobody wrote. A run of 40 s keeps about twenty such blocks, and
+//! nothing else. `--fixed` keeps the figures only. The planted function is
+//! `risk_assessment::assessment::assess`.
+//!
+//! ```text
+//! cargo run --release --features profiling --example risk_assessment -- --seconds 40
+//! ```
+
+mod assessment;
+mod load;
+mod market;
+#[path = "../outage/mod.rs"]
+mod outage;
+mod server;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use outage::Run;
+
+#[global_allocator]
+static ALLOC: heapdrift::Alloc = heapdrift::Alloc::system();
+
+fn main() -> ExitCode {
+    let about = "A computation over large data sets that keeps them afterwards.";
+    outage::main("risk_assessment", about, assessments)
+}
+
+fn assessments(run: &Run) -> Result<()> {
+    let recording = run.record()?;
+    let service = server::Service::new(run.fixed());
+    outage::serve_under_load(run, service.clone().routes(), |traffic| {
+        load::send(traffic, run.duration());
+    })?;
+    let (count, bytes) = service.paths_kept();
+    run.say(format_args!(
+        "assessments whose paths are kept: {count}, {:.1} MiB",
+        bytes as f64 / f64::from(1 << 20)
+    ));
+    if let Some(latest) = service.latest_figures() {
+        run.say(format_args!("the latest: {latest}"));
+    }
+    recording.end()
+}
