@@ -28,8 +28,11 @@ const SUSPECT_LEVEL: f64 = 0.2;
 /// The share of old objects that may have gone lately, of as many as came.
 const GOING: f64 = 0.1;
 
-/// Old objects that a verdict needs.
+/// Old objects that a verdict needs; a certain one needs more, unless they hold a large share of all
+/// live bytes.
 const FEWEST_OBJECTS: u32 = 5;
+const FEWEST_CERTAIN: u32 = 20;
+const LARGE_SHARE: f64 = 0.1;
 
 /// Addresses whose function is remembered.
 const MAX_FUNCTIONS: usize = 1 << 16;
@@ -237,7 +240,10 @@ impl<'a> Scene<'a> {
     }
 
     pub(super) fn is_certain(&self, tally: &Tally) -> bool {
-        self.uptime >= FIRST_CERTAIN_TICK && self.exceeds(tally, CONFIRM_LEVEL)
+        let is_large = tally.live_bytes > LARGE_SHARE * self.all_bytes;
+        self.uptime >= FIRST_CERTAIN_TICK
+            && (is_large || tally.births.old(self.uptime) >= FEWEST_CERTAIN)
+            && self.exceeds(tally, CONFIRM_LEVEL)
     }
 
     fn exceeds(&self, tally: &Tally, level: f64) -> bool {
