@@ -410,8 +410,8 @@ fn daily_wave(world: &mut World<'_>) -> Behaviour {
 fn two_leaks(world: &mut World<'_>) -> Behaviour {
     site!(leak_first_of_two);
     site!(leak_second_of_two);
-    let (fast, fast_size) = (2.0 * rate(world), world.size());
-    let (slow, slow_size) = (rate(world), world.size());
+    let (fast, fast_size) = (rate(world), world.size());
+    let (slow, slow_size) = (0.6 * rate(world), world.size());
     Behaviour::new(move |world| {
         world.select(0);
         leak(world, leak_first_of_two, fast, fast_size);

@@ -22,7 +22,7 @@ const FIRST_CERTAIN_TICK: u32 = 24;
 
 /// The chance of a false certainty in a session in which nothing leaks, over all sites and ticks;
 /// and of a false suspicion.
-const CONFIRM_LEVEL: f64 = 0.01;
+const CONFIRM_LEVEL: f64 = 0.002;
 const SUSPECT_LEVEL: f64 = 0.2;
 
 /// The share of old objects that may have gone lately, of as many as came.
@@ -31,7 +31,7 @@ const GOING: f64 = 0.1;
 /// Old objects that a verdict needs; a certain one needs more, unless they hold a large share of all
 /// live bytes.
 const FEWEST_OBJECTS: u32 = 5;
-const FEWEST_CERTAIN: u32 = 20;
+const FEWEST_CERTAIN: u32 = 12;
 const LARGE_SHARE: f64 = 0.1;
 
 /// Addresses whose function is remembered.
@@ -526,7 +526,7 @@ impl Judge for Direction<'_, '_> {
         self.others.is_some() || self.scene.exceeds(tally, SUSPECT_LEVEL)
     }
 
-    fn clean_births(&self, prefix: &[u64]) -> f64 {
+    fn clean_deaths(&self, prefix: &[u64]) -> f64 {
         let scene = self.scene;
         (0..scene.bytes.len() as u32)
             .filter(|site| scene.detector.born[*site as usize] > 0)
@@ -536,7 +536,11 @@ impl Judge for Direction<'_, '_> {
                 scene.tally(*site).evidence(scene.uptime).best <= 0.0 || scene.has_stopped(*site)
             })
             .filter(|site| (self.path)(scene, *site).starts_with(prefix))
-            .map(|site| f64::from(scene.detector.born[site as usize]))
+            // What is alive may leak yet.
+            .map(|site| {
+                let alive: u32 = scene.detector.cohorts.of_site(site).map(|c| c.alive).sum();
+                f64::from(scene.detector.born[site as usize].saturating_sub(alive))
+            })
             .sum()
     }
 

@@ -31,15 +31,16 @@ pub(super) struct Node {
 pub(super) trait Judge {
     /// Whether this much evidence is a leak.
     fn leaks(&self, tally: &Tally) -> bool;
-    /// Births seen at sites below this prefix that do not leak.
-    fn clean_births(&self, prefix: &[u64]) -> f64;
+    /// Deaths seen at sites below this prefix that do not leak.
+    fn clean_deaths(&self, prefix: &[u64]) -> f64;
     /// How many nodes that leak on their own must leak alike to be taken for one.
     fn fewest(&self) -> usize;
     /// Old objects of a tally: what is to be explained.
     fn mass(&self, tally: &Tally) -> f64;
 }
 
-/// A node whose births are clean to a smaller share than this leaks as a whole.
+/// A node in which fewer than this share of all births came and went at sites that do not leak, leaks as
+/// a whole.
 const ALIKE: f64 = 0.3;
 
 /// A share of what is to be explained that explains it.
@@ -87,7 +88,7 @@ fn below(items: &[Item], all: usize, length: usize, judge: &impl Judge) -> (Tall
     if is_explained || !are_enough {
         return (tally, found);
     }
-    let clean = judge.clean_births(prefix);
+    let clean = judge.clean_deaths(prefix);
     if clean < ALIKE * (clean + f64::from(tally.born)) {
         found = vec![node(tally)];
     }
