@@ -188,7 +188,7 @@ impl Births {
             ticks,
             objects,
             quarters,
-            lasts: long_enough && spread && going_on && self.missing(uptime) < 3.0,
+            lasts: long_enough && spread && going_on && self.missing(uptime) < 2.0,
             stopped: self.have_stopped(uptime, mature_age),
         }
     }

@@ -360,7 +360,7 @@ impl<'a> Scene<'a> {
         if items.is_empty() {
             return Vec::new();
         }
-        let outward = Direction { scene: self, path: Self::path, others: None };
+        let outward = Direction { scene: self, path: Self::path, is_inward: false, others: None };
         let nodes = tree::explain(items, &outward);
         // What is left, by where it is called from.
         let explained: HashSet<u32> = nodes.iter().flat_map(|node| node.sites.clone()).collect();
@@ -369,7 +369,8 @@ impl<'a> Scene<'a> {
             .filter(|site| !explained.contains(site))
             .map(|site| item(site, Self::inward_path))
             .collect();
-        let inward = Direction { scene: self, path: Self::inward_path, others: None };
+        let inward =
+            Direction { scene: self, path: Self::inward_path, is_inward: true, others: None };
         let below = if rest.is_empty() { Vec::new() } else { tree::explain(rest, &inward) };
         let mut found: Vec<Found> = self.together(nodes, &explained);
         found.extend(below.into_iter().map(|node| Found::inward(node, self)));
@@ -395,7 +396,12 @@ impl<'a> Scene<'a> {
                 Item { site: number as u32, path, tally: node.tally }
             })
             .collect();
-        let inward = Direction { scene: self, path: Self::inward_path, others: Some(explained) };
+        let inward = Direction {
+            scene: self,
+            path: Self::inward_path,
+            is_inward: true,
+            others: Some(explained),
+        };
         tree::explain(items, &inward)
             .into_iter()
             .map(|group| match group.sites[..] {
@@ -517,6 +523,7 @@ fn main_site(sites: &[u32], scene: &Scene<'_>) -> u32 {
 struct Direction<'s, 'a> {
     scene: &'s Scene<'a>,
     path: fn(&Scene<'a>, u32) -> Vec<u64>,
+    is_inward: bool,
     /// Sites that leak, when all others count as clean.
     others: Option<&'s HashSet<u32>>,
 }
@@ -545,8 +552,8 @@ impl Judge for Direction<'_, '_> {
     }
 
     fn fewest(&self) -> usize {
-        // Functions called by one that has nothing else to do may still be two leaks.
-        if self.others.is_some() { 3 } else { 2 }
+        // Two functions called by one that has nothing else to do may still be two leaks.
+        if self.is_inward { 3 } else { 2 }
     }
 
     fn mass(&self, tally: &Tally) -> f64 {

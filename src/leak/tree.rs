@@ -33,7 +33,7 @@ pub(super) trait Judge {
     fn leaks(&self, tally: &Tally) -> bool;
     /// Deaths seen at sites below this prefix that do not leak.
     fn clean_deaths(&self, prefix: &[u64]) -> f64;
-    /// How many nodes that leak on their own must leak alike to be taken for one.
+    /// How many nodes or sites must leak alike to be taken for one leak.
     fn fewest(&self) -> usize;
     /// Old objects of a tally: what is to be explained.
     fn mass(&self, tally: &Tally) -> f64;
@@ -84,7 +84,8 @@ fn below(items: &[Item], all: usize, length: usize, judge: &impl Judge) -> (Tall
     }
     let explained: f64 = found.iter().map(|node| judge.mass(&node.tally)).sum();
     let is_explained = found.len() == 1 && explained >= MOST * judge.mass(&tally);
-    let are_enough = found.is_empty() || found.len() >= judge.fewest();
+    let parts = if found.is_empty() { items.len() } else { found.len() };
+    let are_enough = parts >= judge.fewest();
     if is_explained || !are_enough {
         return (tally, found);
     }
