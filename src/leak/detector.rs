@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::container::{Blocks, Containers, Growth, Owner};
+use super::naming::{self, Names};
 use super::observation::{Observation, Observed};
 use super::survival;
 use super::survival::Deaths;
@@ -11,7 +12,9 @@ use super::tally::Tally;
 use super::track::{Tracks, Verdict};
 use super::tree::{self, Item, Judge, Node};
 use crate::Estimate;
+use crate::blame::Frame;
 use crate::diff::{self, Cohorts};
+use crate::names::machinery::{self, Role};
 use crate::snapshot::inclusion_probability;
 
 /// The first tick with an opinion: before, there is no age to speak of.
@@ -113,7 +116,7 @@ pub(crate) struct Findings {
 impl Detector {
     /// Looks at the live set at the end of a tick. Ticks must come in order; a gap costs evidence,
     /// not soundness.
-    pub(crate) fn tick(&mut self, live: &dyn Observation) -> Findings {
+    pub(crate) fn tick(&mut self, live: &dyn Observation, names: &mut dyn Names) -> Findings {
         let tick = live.tick();
         let mut cohorts = Cohorts::default();
         let mut bytes = vec![0.0_f32; live.sites() as usize];
@@ -139,7 +142,7 @@ impl Detector {
         let mut findings = Findings { tick, uptime_ms: live.uptime_ms(), ..Findings::default() };
         if tick >= FIRST_TICK {
             let mut tracks = std::mem::take(&mut self.tracks);
-            let scene = Scene::new(self, live, &bytes);
+            let scene = Scene::new(self, live, names, &bytes);
             findings.tested = scene.items.len();
             tracks.update(tick, scene.nodes(), scene.growing(), &scene);
             findings.findings = tracks.findings(&scene);
@@ -175,6 +178,7 @@ impl Detector {
 pub(super) struct Scene<'a> {
     detector: &'a Detector,
     live: &'a dyn Observation,
+    names: RefCell<&'a mut dyn Names>,
     bytes: &'a [f32],
     all_bytes: f64,
     uptime: u32,
@@ -183,7 +187,12 @@ pub(super) struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    fn new(detector: &'a Detector, live: &'a dyn Observation, bytes: &'a [f32]) -> Self {
+    fn new(
+        detector: &'a Detector,
+        live: &'a dyn Observation,
+        names: &'a mut dyn Names,
+        bytes: &'a [f32],
+    ) -> Self {
         let uptime = live.tick();
         let mut items: Vec<u32> = (0..bytes.len() as u32)
             .filter(|site| detector.deaths[*site as usize].mature(uptime) > 0.0)
@@ -195,6 +204,7 @@ impl<'a> Scene<'a> {
         Self {
             detector,
             live,
+            names: RefCell::new(names),
             bytes,
             all_bytes: bytes.iter().map(|bytes| f64::from(*bytes)).sum::<f64>().max(1.0),
             uptime,
@@ -263,6 +273,36 @@ impl<'a> Scene<'a> {
         let threshold = self.threshold(tally, SUSPECT_LEVEL);
         let spread = tally.births.spread(self.uptime, evidence.mature_age.max(1));
         evidence.log_e < threshold / 2.0 || spread.stopped
+    }
+
+    /// Whether a function is one that a leak can be in. Without a name it is.
+    fn is_place(&self, function: u64) -> bool {
+        let named = naming::resolve(self.live, &mut **self.names.borrow_mut(), &[function]);
+        // The function itself is the outermost of those inlined into it.
+        let role = named[0].last().map(|frame| machinery::role(&frame.function));
+        role.is_none_or(|role| role == Role::Other)
+    }
+
+    /// The functions that allocate at these sites: the innermost of each that is one a leak can be
+    /// in, by name.
+    fn allocating_functions(&self, sites: &[u32]) -> Vec<Option<String>> {
+        let stacks: Vec<Vec<u64>> = sites
+            .iter()
+            .map(|site| {
+                let mut frames = Vec::new();
+                self.live.frames(*site, &mut frames);
+                frames
+            })
+            .collect();
+        let addresses: Vec<u64> = stacks.iter().flatten().copied().collect();
+        let named = naming::resolve(self.live, &mut **self.names.borrow_mut(), &addresses);
+        let mut named = named.into_iter();
+        let function = |stack: &Vec<u64>| {
+            let frames: Vec<Frame> = named.by_ref().take(stack.len()).flatten().collect();
+            let roles = frames.iter().map(|frame| machinery::role(&frame.function));
+            frames.get(machinery::depth(roles)).map(|frame| frame.function.clone())
+        };
+        stacks.iter().map(function).collect()
     }
 
     fn has_stopped(&self, site: u32) -> bool {
@@ -361,7 +401,7 @@ impl<'a> Scene<'a> {
             return Vec::new();
         }
         let outward = Direction { scene: self, path: Self::path, is_inward: false, others: None };
-        let nodes = tree::explain(items, &outward);
+        let nodes = self.of_one_function(tree::explain(items, &outward));
         // What is left, by where it is called from.
         let explained: HashSet<u32> = nodes.iter().flat_map(|node| node.sites.clone()).collect();
         let rest: Vec<Item> = candidates
@@ -375,6 +415,30 @@ impl<'a> Scene<'a> {
         let mut found: Vec<Found> = self.together(nodes, &explained);
         found.extend(below.into_iter().map(|node| Found::inward(node, self)));
         found
+    }
+
+    /// Nodes of one function, with the same labels, become one: it leaks several things at a time.
+    fn of_one_function(&self, nodes: Vec<Node>) -> Vec<Node> {
+        let main: Vec<u32> = nodes.iter().map(|node| main_site(&node.sites, self)).collect();
+        let functions = self.allocating_functions(&main);
+        let mut merged: Vec<(Option<String>, u32, Node)> = Vec::new();
+        for ((node, main), function) in nodes.into_iter().zip(main).zip(functions) {
+            let labels = self.live.label_set(main);
+            let same = |(other, set, _): &&mut (Option<String>, u32, Node)| {
+                function.is_some() && *other == function && *set == labels
+            };
+            match merged.iter_mut().find(same) {
+                None => merged.push((function, labels, node)),
+                Some((.., together)) => {
+                    together.sites.extend(node.sites);
+                    together.tally.add(&node.tally);
+                    // What they share from the innermost function on does not end in that function.
+                    // They are named by the site with most of it.
+                    together.prefix = self.path(main_site(&together.sites, self));
+                }
+            }
+        }
+        merged.into_iter().map(|(.., node)| node).collect()
     }
 
     /// Nodes that are all that happens below a common function become one.
@@ -554,6 +618,15 @@ impl Judge for Direction<'_, '_> {
     fn fewest(&self) -> usize {
         // Two functions called by one that has nothing else to do may still be two leaks.
         if self.is_inward { 3 } else { 2 }
+    }
+
+    fn all(&self, items: &[Item]) -> usize {
+        if self.others.is_some() { usize::MAX } else { items.len() }
+    }
+
+    fn is_place(&self, prefix: &[u64]) -> bool {
+        let function = prefix.iter().rev().find(|key| *key & (LABELS | SITE) == 0);
+        function.is_some_and(|function| self.scene.is_place(*function))
     }
 
     fn mass(&self, tally: &Tally) -> f64 {
