@@ -411,7 +411,18 @@ impl<'a> Scene<'a> {
             .collect();
         let inward =
             Direction { scene: self, path: Self::inward_path, is_inward: true, others: None };
-        let below = if rest.is_empty() { Vec::new() } else { tree::explain(rest, &inward) };
+        let mut below = tree::explain(rest, &inward);
+        // What is enough by itself may still be a part of what is not.
+        let mut nodes = nodes;
+        for node in &mut below {
+            let is_part = |other: &mut Node| {
+                other.sites.iter().all(|site| self.inward_path(*site).starts_with(&node.prefix))
+            };
+            for part in nodes.extract_if(.., is_part).collect::<Vec<_>>() {
+                node.sites.extend(part.sites);
+                node.tally.add(&part.tally);
+            }
+        }
         let mut found: Vec<Found> = self.together(nodes, &explained);
         found.extend(below.into_iter().map(|node| Found::inward(node, self)));
         found
