@@ -37,6 +37,18 @@ const FEWEST_OBJECTS: u32 = 5;
 const FEWEST_CERTAIN: u32 = 12;
 const LARGE_SHARE: f64 = 0.1;
 
+/// Sites whose places in the call tree are searched: those in which there is most to see.
+const MAX_SEARCHED: usize = 2048;
+
+/// How many functions may be between one that a leak is named by and those that allocate.
+const NEAR: usize = 4;
+
+/// Sites that are looked at to see that.
+const MAX_NAMED: usize = 16;
+
+/// What holds less than this share of all live bytes is below the floor.
+const FLOOR: f64 = 0.001;
+
 /// Addresses whose function is remembered.
 const MAX_FUNCTIONS: usize = 1 << 16;
 
@@ -118,7 +130,8 @@ impl Detector {
     /// not soundness.
     pub(crate) fn tick(&mut self, live: &dyn Observation, names: &mut dyn Names) -> Findings {
         let tick = live.tick();
-        let mut cohorts = Cohorts::default();
+        // Some more than last time: a live set that doubles its room by itself would take twice that.
+        let mut cohorts = Cohorts::with_capacity(self.cohorts.samples() * 9 / 8 + 1024);
         let mut bytes = vec![0.0_f32; live.sites() as usize];
         let mut blocks: HashMap<Owner, Blocks> = HashMap::new();
         live.for_each(&mut |sample: Observed| {
@@ -184,6 +197,8 @@ pub(super) struct Scene<'a> {
     uptime: u32,
     /// Sites that have mature objects, or had.
     items: Vec<u32>,
+    /// Samples alive at each site.
+    alive: Vec<u32>,
 }
 
 impl<'a> Scene<'a> {
@@ -197,8 +212,14 @@ impl<'a> Scene<'a> {
         let mut items: Vec<u32> = (0..bytes.len() as u32)
             .filter(|site| detector.deaths[*site as usize].mature(uptime) > 0.0)
             .collect();
-        let old = |birth: u32| birth + uptime / 16 <= uptime;
-        items.extend(detector.cohorts.iter().filter(|c| old(c.birth)).map(|cohort| cohort.site));
+        let mut alive = vec![0; bytes.len()];
+        for cohort in detector.cohorts.iter() {
+            alive[cohort.site as usize] += cohort.alive;
+            let is_old = cohort.birth + uptime / 16 <= uptime;
+            if is_old && items.last() != Some(&cohort.site) {
+                items.push(cohort.site);
+            }
+        }
         items.sort_unstable();
         items.dedup();
         Self {
@@ -209,6 +230,7 @@ impl<'a> Scene<'a> {
             all_bytes: bytes.iter().map(|bytes| f64::from(*bytes)).sum::<f64>().max(1.0),
             uptime,
             items,
+            alive,
         }
     }
 
@@ -258,7 +280,9 @@ impl<'a> Scene<'a> {
 
     fn exceeds(&self, tally: &Tally, level: f64) -> bool {
         let evidence = tally.evidence(self.uptime);
-        if evidence.log_e < self.threshold(tally, level) {
+        if evidence.log_e < self.threshold(tally, level)
+            || tally.live_bytes < FLOOR * self.all_bytes
+        {
             return false;
         }
         let spread = tally.births.spread(self.uptime, evidence.mature_age);
@@ -275,12 +299,15 @@ impl<'a> Scene<'a> {
         evidence.log_e < threshold / 2.0 || spread.stopped
     }
 
-    /// Whether a function is one that a leak can be in. Without a name it is.
-    fn is_place(&self, function: u64) -> bool {
-        let named = naming::resolve(self.live, &mut **self.names.borrow_mut(), &[function]);
-        // The function itself is the outermost of those inlined into it.
-        let role = named[0].last().map(|frame| machinery::role(&frame.function));
-        role.is_none_or(|role| role == Role::Other)
+    /// Whether functions are such that a leak can be in them. Without a name they are.
+    fn are_places(&self, functions: &[u64]) -> Vec<bool> {
+        let named = naming::resolve(self.live, &mut **self.names.borrow_mut(), functions);
+        let is_place = |frames: Vec<Frame>| {
+            // The function itself is the outermost of those inlined into it.
+            let role = frames.last().map(|frame| machinery::role(&frame.function));
+            role.is_none_or(|role| role == Role::Other)
+        };
+        named.into_iter().map(is_place).collect()
     }
 
     /// The functions that allocate at these sites: the innermost of each that is one a leak can be
@@ -363,60 +390,93 @@ impl<'a> Scene<'a> {
         shared
     }
 
-    /// The functions of a site from the innermost outward, each once; then labels and site.
-    fn path(&self, site: u32) -> Vec<u64> {
+    /// The functions of a site, each once, from the innermost outward or from the outermost inward;
+    /// then labels and site. Each is shown to `go_on` as it comes, which may end it.
+    fn walk(&self, site: u32, is_inward: bool, mut go_on: impl FnMut(u64) -> bool) {
+        let mut frames = Vec::new();
+        self.live.frames(site, &mut frames);
+        if is_inward {
+            frames.reverse();
+        }
+        let mut seen: Vec<u64> = Vec::with_capacity(frames.len());
+        for address in frames {
+            let function = self.function(address);
+            if !seen.contains(&function) {
+                seen.push(function);
+                if !go_on(function) {
+                    return;
+                }
+            }
+        }
+        let _ =
+            go_on(LABELS | u64::from(self.live.label_set(site))) && go_on(SITE | u64::from(site));
+    }
+
+    fn path(&self, site: u32, is_inward: bool) -> Vec<u64> {
         let mut path = Vec::new();
-        self.live.frames(site, &mut path);
-        path.iter_mut().for_each(|address| *address = self.function(*address));
-        once_each(&mut path);
-        path.push(LABELS | u64::from(self.live.label_set(site)));
-        path.push(SITE | u64::from(site));
+        self.walk(site, is_inward, |step| {
+            path.push(step);
+            true
+        });
         path
     }
 
-    /// The same from the outermost inward.
-    fn inward_path(&self, site: u32) -> Vec<u64> {
-        let mut path = Vec::new();
-        self.live.frames(site, &mut path);
-        path.reverse();
-        path.iter_mut().for_each(|address| *address = self.function(*address));
-        once_each(&mut path);
-        path.push(LABELS | u64::from(self.live.label_set(site)));
-        path.push(SITE | u64::from(site));
-        path
+    fn is_below(&self, site: u32, is_inward: bool, prefix: &[u64]) -> bool {
+        let mut left = prefix;
+        self.walk(site, is_inward, |step| match left.split_first() {
+            Some((first, rest)) if *first == step => {
+                left = rest;
+                !left.is_empty()
+            }
+            _ => false,
+        });
+        left.is_empty()
+    }
+
+    /// The sites in which there is most to see, of those whose births go on: those that have stopped
+    /// explain nothing, whatever they hold.
+    fn searched(&self) -> Vec<u32> {
+        let mut sites: Vec<(u64, u32)> = self
+            .items
+            .iter()
+            .filter(|site| !self.has_stopped(**site))
+            .map(|site| {
+                let deaths = self.detector.deaths[*site as usize].mature(self.uptime) as u64;
+                (u64::from(self.alive[*site as usize]) + deaths, *site)
+            })
+            .collect();
+        if sites.len() > MAX_SEARCHED {
+            sites.select_nth_unstable_by_key(MAX_SEARCHED, |(seen, _)| std::cmp::Reverse(*seen));
+            sites.truncate(MAX_SEARCHED);
+        }
+        sites.into_iter().map(|(_, site)| site).collect()
     }
 
     /// The nodes that leak by the survival of their objects.
     fn nodes(&self) -> Vec<Found> {
-        let item = |site: &u32, path: fn(&Self, u32) -> Vec<u64>| Item {
+        let item = |site: &u32, is_inward: bool| Item {
             site: *site,
-            path: path(self, *site),
+            path: self.path(*site, is_inward),
             tally: self.tally(*site),
         };
-        // Sites whose births have stopped explain nothing, whatever they hold.
-        let candidates: Vec<u32> =
-            self.items.iter().copied().filter(|site| !self.has_stopped(*site)).collect();
-        let items: Vec<Item> = candidates.iter().map(|site| item(site, Self::path)).collect();
-        if items.is_empty() {
-            return Vec::new();
-        }
-        let outward = Direction { scene: self, path: Self::path, is_inward: false, others: None };
+        let searched = self.searched();
+        let items: Vec<Item> = searched.iter().map(|site| item(site, false)).collect();
+        let outward = Direction { scene: self, is_inward: false, others: None };
         let nodes = self.of_one_function(tree::explain(items, &outward));
         // What is left, by where it is called from.
         let explained: HashSet<u32> = nodes.iter().flat_map(|node| node.sites.clone()).collect();
-        let rest: Vec<Item> = candidates
+        let rest: Vec<Item> = searched
             .iter()
             .filter(|site| !explained.contains(site))
-            .map(|site| item(site, Self::inward_path))
+            .map(|site| item(site, true))
             .collect();
-        let inward =
-            Direction { scene: self, path: Self::inward_path, is_inward: true, others: None };
+        let inward = Direction { scene: self, is_inward: true, others: None };
         let mut below = tree::explain(rest, &inward);
         // What is enough by itself may still be a part of what is not.
         let mut nodes = nodes;
         for node in &mut below {
             let is_part = |other: &mut Node| {
-                other.sites.iter().all(|site| self.inward_path(*site).starts_with(&node.prefix))
+                other.sites.iter().all(|site| self.is_below(*site, true, &node.prefix))
             };
             for part in nodes.extract_if(.., is_part).collect::<Vec<_>>() {
                 node.sites.extend(part.sites);
@@ -445,7 +505,7 @@ impl<'a> Scene<'a> {
                     together.tally.add(&node.tally);
                     // What they share from the innermost function on does not end in that function.
                     // They are named by the site with most of it.
-                    together.prefix = self.path(main_site(&together.sites, self));
+                    together.prefix = self.path(main_site(&together.sites, self), false);
                 }
             }
         }
@@ -461,9 +521,9 @@ impl<'a> Scene<'a> {
             .iter()
             .enumerate()
             .map(|(number, node)| {
-                let mut path = self.inward_path(node.sites[0]);
+                let mut path = self.path(node.sites[0], true);
                 for site in &node.sites[1..] {
-                    let other = self.inward_path(*site);
+                    let other = self.path(*site, true);
                     let shared = path.iter().zip(&other).take_while(|(a, b)| a == b).count();
                     path.truncate(shared);
                 }
@@ -471,12 +531,7 @@ impl<'a> Scene<'a> {
                 Item { site: number as u32, path, tally: node.tally }
             })
             .collect();
-        let inward = Direction {
-            scene: self,
-            path: Self::inward_path,
-            is_inward: true,
-            others: Some(explained),
-        };
+        let inward = Direction { scene: self, is_inward: true, others: Some(explained) };
         tree::explain(items, &inward)
             .into_iter()
             .map(|group| match group.sites[..] {
@@ -597,7 +652,6 @@ fn main_site(sites: &[u32], scene: &Scene<'_>) -> u32 {
 /// One of the two ways to look at stacks.
 struct Direction<'s, 'a> {
     scene: &'s Scene<'a>,
-    path: fn(&Scene<'a>, u32) -> Vec<u64>,
     is_inward: bool,
     /// Sites that leak, when all others count as clean.
     others: Option<&'s HashSet<u32>>,
@@ -610,19 +664,18 @@ impl Judge for Direction<'_, '_> {
 
     fn clean_deaths(&self, prefix: &[u64]) -> f64 {
         let scene = self.scene;
-        (0..scene.bytes.len() as u32)
-            .filter(|site| scene.detector.born[*site as usize] > 0)
-            .filter(|site| !self.others.is_some_and(|leaking| leaking.contains(site)))
+        // What is alive may leak yet.
+        let dead = |site: usize| scene.detector.born[site].saturating_sub(scene.alive[site]);
+        (0..scene.bytes.len())
+            .filter(|site| dead(*site) > 0)
+            .filter(|site| !self.others.is_some_and(|leaking| leaking.contains(&(*site as u32))))
+            .filter(|site| scene.is_below(*site as u32, self.is_inward, prefix))
             // One that leaks too, but of which there is too little to tell, is not clean.
             .filter(|site| {
-                scene.tally(*site).evidence(scene.uptime).best <= 0.0 || scene.has_stopped(*site)
+                let evidence = scene.tally(*site as u32).evidence(scene.uptime);
+                evidence.best <= 0.0 || scene.has_stopped(*site as u32)
             })
-            .filter(|site| (self.path)(scene, *site).starts_with(prefix))
-            // What is alive may leak yet.
-            .map(|site| {
-                let alive: u32 = scene.detector.cohorts.of_site(site).map(|c| c.alive).sum();
-                f64::from(scene.detector.born[site as usize].saturating_sub(alive))
-            })
+            .map(|site| f64::from(dead(site)))
             .sum()
     }
 
@@ -635,24 +688,30 @@ impl Judge for Direction<'_, '_> {
         if self.others.is_some() { usize::MAX } else { items.len() }
     }
 
-    fn is_place(&self, prefix: &[u64]) -> bool {
-        let function = prefix.iter().rev().find(|key| *key & (LABELS | SITE) == 0);
-        function.is_some_and(|function| self.scene.is_place(*function))
+    fn is_place(&self, prefix: &[u64], items: &[Item]) -> bool {
+        let is_function = |key: &&u64| *key & (LABELS | SITE) == 0;
+        let Some(function) = prefix.iter().rev().find(is_function) else { return false };
+        if !self.is_inward {
+            return self.scene.are_places(&[*function])[0];
+        }
+        // From far outside one sees too much: what runs all requests, not what one of them does.
+        let inside = |item: &Item| -> Vec<u64> {
+            item.path[prefix.len()..].iter().filter(is_function).copied().collect()
+        };
+        let inside: Vec<Vec<u64>> = items.iter().take(MAX_NAMED).map(inside).collect();
+        let mut all = inside.concat();
+        all.push(*function);
+        let are_places = self.scene.are_places(&all);
+        let mut rest = are_places.as_slice();
+        let is_near = |functions: &Vec<u64>| {
+            let these;
+            (these, rest) = rest.split_at(functions.len());
+            these.iter().filter(|is_place| **is_place).count() <= NEAR
+        };
+        are_places[all.len() - 1] && inside.iter().all(is_near)
     }
 
     fn mass(&self, tally: &Tally) -> f64 {
         tally.births.old(self.scene.uptime).into()
-    }
-}
-
-/// Leaves out repetitions.
-fn once_each(path: &mut Vec<u64>) {
-    let mut at = 0;
-    while at < path.len() {
-        if path[..at].contains(&path[at]) {
-            path.remove(at);
-        } else {
-            at += 1;
-        }
     }
 }

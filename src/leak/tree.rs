@@ -35,9 +35,9 @@ pub(super) trait Judge {
     fn clean_deaths(&self, prefix: &[u64]) -> f64;
     /// How many items there are in the program.
     fn all(&self, items: &[Item]) -> usize;
-    /// Whether the innermost end of a prefix is a place that a leak can be in: not the allocator,
-    /// nor what runs everything.
-    fn is_place(&self, prefix: &[u64]) -> bool;
+    /// Whether the end of a prefix is a place that what leaks at these items can be named by: not the
+    /// allocator, nor what runs everything.
+    fn is_place(&self, prefix: &[u64], items: &[Item]) -> bool;
     /// How many nodes or sites must leak alike to be taken for one leak.
     fn fewest(&self) -> usize;
     /// Old objects of a tally: what is to be explained.
@@ -95,7 +95,7 @@ fn below(items: &[Item], all: usize, length: usize, judge: &impl Judge) -> (Tall
     if is_explained || !are_enough {
         return (tally, found);
     }
-    if !judge.is_place(prefix) {
+    if !judge.is_place(prefix, items) {
         return (tally, found);
     }
     let clean = judge.clean_deaths(prefix);
