@@ -12,11 +12,12 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use heapdrift::snapshot::Module;
-use object::{Object as _, ReadCache};
+use object::{Object as _, ObjectSegment as _, ReadCache, SegmentFlags};
 
 use crate::symbolized::file_name;
 
@@ -29,6 +30,8 @@ struct Elf {
     build_id: String,
     debug_info: bool,
     symbols: bool,
+    /// The addresses of its first executable segment.
+    code: Option<Range<u64>>,
     modified_unix_ms: u64,
 }
 
@@ -113,6 +116,11 @@ impl Binaries {
         lines
     }
 
+    /// The addresses of the first executable segment of a file.
+    pub(crate) fn code(&mut self, file: &Path) -> Option<Range<u64>> {
+        self.elf(file).as_ref().ok()?.code.clone()
+    }
+
     fn candidates(&self, module: &Module) -> Vec<PathBuf> {
         let recorded = recorded_path(module);
         let mut candidates = vec![PathBuf::from(recorded)];
@@ -194,6 +202,12 @@ impl Elf {
             build_id: id.iter().map(|byte| format!("{byte:02x}")).collect(),
             debug_info: has_data(".debug_info") || has_data(".zdebug_info"),
             symbols: has_data(".symtab"),
+            code: elf.segments().find_map(|segment| match segment.flags() {
+                SegmentFlags::Elf { p_flags, .. } if p_flags.contains(object::elf::PF_X) => {
+                    Some(segment.address()..segment.address().checked_add(segment.size())?)
+                }
+                _ => None,
+            }),
             modified_unix_ms: modified
                 .unwrap_or(Duration::MAX)
                 .as_millis()

@@ -54,8 +54,14 @@ enum Command {
     #[command(after_help = "Examples:\n  \
         heapdrift export --format folded app.heap.json.gz -o app.folded\n  \
         heapdrift export --format folded app.heap.json.gz -o - | inferno-flamegraph > out.svg\n\n\
+        heapdrift export --format pprof app.heap.json.gz -o app.pb.gz && go tool pprof -top app.pb.gz\n  \
+        heapdrift export --format jeprof app.heap.json.gz -o app.jeprof && jeprof --text app.jeprof\n\n\
         folded: one line a stack, root first, `;` between, labels as the first frames, values\n\
-        rounded to whole bytes or objects. A `;` inside a name becomes `:`.")]
+        rounded to whole bytes or objects. A `;` inside a name becomes `:`.\n\
+        pprof: allocated and live, objects and bytes; labels, mappings, inlined functions.\n\
+        dhat: for dh_view.html of valgrind. What is not recorded there is a lower bound: the most\n\
+        bytes of a place by itself, and the lifetimes of blocks that were freed.\n\
+        speedscope: a profile for each metric. jeprof: text with symbols, for jeprof and google-pprof.")]
     Export(Export),
 }
 
@@ -115,17 +121,25 @@ pub(crate) struct Export {
     /// The file to write, - for standard output
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
-    /// What is counted
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) metric: Metric,
+    /// What is counted, for folded stacks [default: live-bytes]; the other formats have everything
+    #[arg(long, value_enum)]
+    pub(crate) metric: Option<Metric>,
     #[command(flatten)]
     pub(crate) names: Names,
 }
 
-#[derive(ValueEnum, Clone, Copy, Debug)]
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     /// Folded stacks, for inferno, flamegraph.pl, speedscope, Firefox Profiler
     Folded,
+    /// For go tool pprof, Parca, Pyroscope
+    Pprof,
+    /// For valgrind's dh_view.html
+    Dhat,
+    /// For speedscope
+    Speedscope,
+    /// For jeprof and google-pprof
+    Jeprof,
 }
 
 /// Where names come from: the same for every command that needs them.

@@ -7,8 +7,8 @@ use anstyle::AnsiColor;
 use heapdrift::Snapshot;
 
 use crate::{
-    Error, Symbolized, Symbolizer, cli, flamegraph as svg, fold, info as about, output, series,
-    top as tables,
+    Error, Symbolized, Symbolizer, cli, dhat, flamegraph as svg, fold, info as about, jeprof,
+    output, pprof, series, speedscope, top as tables,
 };
 
 /// `heapdrift info`
@@ -52,12 +52,25 @@ pub(crate) fn flamegraph(args: cli::Flamegraph) -> Result<(), Error> {
 
 /// `heapdrift export`
 pub(crate) fn export(args: cli::Export) -> Result<(), Error> {
-    let heap = symbolize(&[Error::read_dump(&args.dump)?], args.names);
-    match args.format {
-        cli::Format::Folded => write(&args.output, |path| {
-            output::write(path, |out| fold::write(&heap, args.metric, out))
-        }),
+    let metric = args.metric.unwrap_or_default();
+    if args.metric.is_some() && args.format != cli::Format::Folded {
+        return Err(Error::Usage(
+            "--metric: expected with --format folded only, other formats have all metrics".into(),
+        ));
     }
+    let snapshot = Error::read_dump(&args.dump)?;
+    let mut symbolizer = args.names.symbolizer();
+    let heap = symbolizer.locate(&snapshot);
+    warn(&mut symbolizer);
+    write(&args.output, |path| {
+        output::write(path, |out| match args.format {
+            cli::Format::Folded => fold::write(&heap.into_symbolized(), metric, out),
+            cli::Format::Pprof => pprof::write(&snapshot, &heap, out),
+            cli::Format::Dhat => dhat::write(&snapshot, &heap, out),
+            cli::Format::Speedscope => speedscope::write(&heap.into_symbolized(), out),
+            cli::Format::Jeprof => jeprof::write(&heap, out),
+        })
+    })
 }
 
 /// The sum of the snapshots, with names. Warnings go to standard error.

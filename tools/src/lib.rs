@@ -5,8 +5,11 @@
 //! ```text
 //! dump ── heapdrift::dump::read ──> Snapshot        addresses and estimates
 //! Snapshot ── Symbolizer::symbolize ──> Symbolized  names and estimates
+//! Snapshot ── Symbolizer::locate ──> Located        addresses with names beside them
+//! Located ── pprof::write, dhat::write, jeprof::write ──> files for other programs
 //! Symbolized ── top::table ──> rows ── top::render ──> text
 //!            ── fold::lines ──> folded stacks
+//!            ── speedscope::write ──> speedscope
 //!            ── flamegraph::write ──> SVG
 //! ```
 //!
@@ -36,22 +39,28 @@ mod async_names;
 mod binary;
 pub mod cli;
 mod commands;
+pub mod dhat;
 mod error;
 pub mod flamegraph;
 pub mod fold;
 pub mod info;
+pub mod jeprof;
+pub mod located;
 mod machinery;
 pub mod metric;
 pub mod names;
 pub mod output;
+pub mod pprof;
 pub mod series;
 mod source;
+pub mod speedscope;
 pub mod symbolized;
 pub mod symbolizer;
 pub mod top;
 pub mod units;
 
 pub use error::Error;
+pub use located::Located;
 pub use metric::Metric;
 pub use symbolized::Symbolized;
 pub use symbolizer::Symbolizer;

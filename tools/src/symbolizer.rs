@@ -15,10 +15,11 @@ use serde::Serialize;
 
 use crate::async_names;
 use crate::binary::{Binaries, recorded_path};
+use crate::located::{Located, LocatedStack, Location, Mapping};
 use crate::machinery::{self, Role};
 use crate::names::{self, Closures, Kind};
 use crate::source::{Roots, short_file};
-use crate::symbolized::{Frame, Origin, Stack, Symbolized, file_name, intern};
+use crate::symbolized::{Frame, Origin, Symbolized, file_name, intern};
 
 /// Addresses that are looked up at a time; between batches the progress bar moves.
 const BATCH: usize = 256;
@@ -62,6 +63,26 @@ pub struct ModuleFile {
     pub problem: Option<String>,
 }
 
+/// The functions at one address of a snapshot.
+struct Expanded {
+    /// Innermost first.
+    frames: Vec<u32>,
+    named: bool,
+}
+
+/// Of each stack, the size that all sampled live objects have, if they have one size.
+fn object_sizes(snapshot: &Snapshot) -> Vec<Option<u64>> {
+    let mut sizes: Vec<Option<Option<u64>>> = vec![None; snapshot.stacks.len()];
+    for sample in snapshot.live.iter() {
+        let size = &mut sizes[sample.stack as usize];
+        *size = match *size {
+            None => Some(Some(sample.size)),
+            Some(known) => Some(known.filter(|&known| known == sample.size)),
+        };
+    }
+    sizes.into_iter().map(Option::flatten).collect()
+}
+
 /// What makes two modules of different dumps the same.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct ModuleKey {
@@ -87,67 +108,138 @@ impl Symbolizer {
     /// options say otherwise, and never so that nothing is left. A stack that was recorded without
     /// any frame is `[no stack]`.
     pub fn symbolize(&mut self, snapshot: &Snapshot) -> Symbolized {
+        self.locate(snapshot).into_symbolized()
+    }
+
+    /// The stacks of a snapshot as addresses with names beside them, cut and named as in
+    /// [`symbolize`](Self::symbolize).
+    pub fn locate(&mut self, snapshot: &Snapshot) -> Located {
         for warning in self.binaries.unused(&snapshot.modules) {
             self.warn(warning);
         }
         self.look_up(snapshot);
-        let mut heap = Symbolized {
+        let mut heap = Located {
+            mappings: snapshot.modules.iter().map(|m| self.mapping(m, snapshot)).collect(),
             totals: snapshot.totals,
             origin: Origin::of(snapshot),
-            ..Symbolized::default()
+            ..Located::default()
         };
-        let mut index = HashMap::new();
-        // Only sets that a stack has: a damaged dump could have millions of others.
-        let mut label_index = HashMap::new();
-        // Of each frame of the snapshot: its frames with inlined ones, as indices into `heap`.
-        let expanded: Vec<Vec<u32>> = snapshot
-            .frames
-            .module
-            .iter()
-            .zip(&snapshot.frames.address)
-            .map(|(&module, address)| {
-                let module = &snapshot.modules[module as usize];
-                match self.known.get(&ModuleKey::of(module)).and_then(|known| known.get(address)) {
-                    Some(frames) => frames
-                        .iter()
-                        .map(|frame| intern(&mut index, &mut heap.frames, frame.clone()))
-                        .collect(),
-                    None => {
-                        vec![intern(&mut index, &mut heap.frames, nameless(module, *address))]
-                    }
-                }
-            })
-            .collect();
+        let mut frame_index = HashMap::new();
+        let expanded = self.expanded(snapshot, &mut heap.frames, &mut frame_index);
         let roles_of: Vec<Role> =
             heap.frames.iter().map(|f| machinery::role(&f.function)).collect();
-        for stack in &snapshot.stacks {
-            let all = stack.frames.iter().flat_map(|&f| expanded[f as usize].iter().copied());
-            let mut frames: Vec<u32> = all.take(MAX_FRAMES + 1).collect();
+        // Only sets that a stack has: a damaged dump could have millions of others.
+        let mut label_index = HashMap::new();
+        let mut location_index = HashMap::new();
+        for (stack, object_bytes) in snapshot.stacks.iter().zip(object_sizes(snapshot)) {
+            // Frames with the position in the stack of the address that each belongs to.
+            let mut frames: Vec<(usize, u32)> = stack
+                .frames
+                .iter()
+                .enumerate()
+                .flat_map(|(at, &f)| expanded[f as usize].frames.iter().map(move |&f| (at, f)))
+                .take(MAX_FRAMES + 1)
+                .collect();
             let too_deep = frames.len() > MAX_FRAMES;
             frames.truncate(MAX_FRAMES);
             if !self.options.full_stacks {
-                let roles = frames.iter().map(|&frame| roles_of[frame as usize]);
+                let roles = frames.iter().map(|&(_, frame)| roles_of[frame as usize]);
                 let depth = machinery::depth(roles);
                 frames.drain(..depth);
-                frames.retain(|&frame| roles_of[frame as usize] != Role::Profiler);
+                frames.retain(|&(_, frame)| roles_of[frame as usize] != Role::Profiler);
             }
-            if frames.is_empty() {
+            let mut locations: Vec<u32> = frames
+                .chunk_by(|(a, _), (b, _)| a == b)
+                .map(|there| {
+                    let frame = stack.frames[there[0].0] as usize;
+                    let module = snapshot.frames.module[frame];
+                    let bias = snapshot.modules[module as usize].load_bias;
+                    intern(
+                        &mut location_index,
+                        &mut heap.locations,
+                        Location {
+                            mapping: Some(module),
+                            address: snapshot.frames.address[frame].wrapping_add(bias),
+                            frames: there.iter().map(|&(_, frame)| frame).collect(),
+                            named: expanded[frame].named,
+                        },
+                    )
+                })
+                .collect();
+            if locations.is_empty() {
                 let none = Frame {
                     function: "[no stack]".into(),
                     krate: "[no stack]".into(),
                     ..Frame::default()
                 };
-                frames.push(intern(&mut index, &mut heap.frames, none));
+                let frames = vec![intern(&mut frame_index, &mut heap.frames, none)];
+                let none = Location { mapping: None, address: 0, frames, named: true };
+                locations.push(intern(&mut location_index, &mut heap.locations, none));
             }
             let labels = snapshot.label_sets[stack.labels as usize].clone();
-            heap.stacks.push(Stack {
-                frames,
+            heap.stacks.push(LocatedStack {
+                locations,
                 labels: intern(&mut label_index, &mut heap.label_sets, labels),
                 truncated: stack.truncated || too_deep,
                 metrics: stack.metrics,
+                object_bytes,
             });
         }
         heap
+    }
+
+    /// The frames at each address of the snapshot, which join `frames`.
+    fn expanded(
+        &self,
+        snapshot: &Snapshot,
+        frames: &mut Vec<Frame>,
+        index: &mut HashMap<Frame, u32>,
+    ) -> Vec<Expanded> {
+        let addresses = snapshot.frames.module.iter().zip(&snapshot.frames.address);
+        addresses
+            .map(|(&module, address)| {
+                let module = &snapshot.modules[module as usize];
+                match self.known.get(&ModuleKey::of(module)).and_then(|known| known.get(address)) {
+                    Some(there) => Expanded {
+                        frames: there
+                            .iter()
+                            .map(|frame| intern(index, frames, frame.clone()))
+                            .collect(),
+                        named: true,
+                    },
+                    None => Expanded {
+                        frames: vec![intern(index, frames, nameless(module, *address))],
+                        named: false,
+                    },
+                }
+            })
+            .collect()
+    }
+
+    /// Where the code of a module was mapped.
+    ///
+    /// A dump has the module's whole range and the file offset of its code, not the address of its
+    /// code in the file, which the file itself tells. Without the file, the whole range is
+    /// taken to be one mapping of the file from its start: true of what GNU ld links, not of lld.
+    fn mapping(&mut self, module: &Module, snapshot: &Snapshot) -> Mapping {
+        const PAGE: u64 = 4096;
+        let found = self.binaries.find(module, snapshot.process.started_unix_ms);
+        let code = found.file.and_then(|file| self.binaries.code(&file));
+        let (start, end, offset) = match code {
+            Some(code) => {
+                let into_page = code.start % PAGE;
+                (
+                    module.load_bias.wrapping_add(code.start - into_page),
+                    module
+                        .load_bias
+                        .wrapping_add(code.end.checked_next_multiple_of(PAGE).unwrap_or(code.end)),
+                    module.file_offset.saturating_sub(into_page),
+                )
+            }
+            None => (module.start, module.end, 0),
+        };
+        let (path, build_id) = (module.path.clone(), module.build_id.clone());
+        Mapping { path, build_id, start, end, offset }
     }
 
     /// The files of the modules of a snapshot, without reading names from them. What has no file,

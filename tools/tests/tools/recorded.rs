@@ -111,11 +111,13 @@ impl Recording {
         metrics.live_bytes = Estimate::new(live_bytes, error);
         metrics.live_count = Estimate::new(live_bytes / 100.0, error / 100.0);
         metrics.alloc_bytes = Estimate::new(live_bytes * 2.0, error);
+        metrics.alloc_count = Estimate::new(live_bytes / 50.0, error / 100.0);
         metrics.peak_bytes = Estimate::new(live_bytes * 1.5, error);
         let totals = &mut self.snapshot.totals;
         totals.live_bytes = totals.live_bytes + metrics.live_bytes;
         totals.live_count = totals.live_count + metrics.live_count;
         totals.alloc_bytes = totals.alloc_bytes + metrics.alloc_bytes;
+        totals.alloc_count = totals.alloc_count + metrics.alloc_count;
         totals.peak_bytes = totals.peak_bytes + metrics.peak_bytes;
         let mut stack = Stack::default();
         stack.frames = frames;
@@ -123,6 +125,18 @@ impl Recording {
         stack.metrics = metrics;
         self.snapshot.stacks.push(stack);
         self.snapshot.stats.samples_taken += 1;
+    }
+
+    /// Adds a live sample of a stack.
+    pub(crate) fn live(&mut self, stack: u32, size: u64, interval: f32, birth_ms: u64) {
+        let live = &mut self.snapshot.live;
+        live.id.push(live.id.len() as u64 + 1);
+        live.stack.push(stack);
+        live.size.push(size);
+        live.interval.push(interval);
+        live.birth_ms.push(birth_ms);
+        live.reallocs.push(0);
+        self.snapshot.stats.samples_live += 1;
     }
 
     /// A frame of the snapshot; each call is a new one.
