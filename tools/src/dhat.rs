@@ -5,7 +5,7 @@
 //!   the estimates of allocated, peak and live;
 //! - `mb`, `mbk` (the most that the place itself ever had) is not recorded: the larger of peak and
 //!   live stands for it, so it is a lower bound;
-//! - `tl` (lifetimes of all blocks, in milliseconds) has those of the live blocks up to now, each
+//! - `tl` (lifetimes of all blocks, in microseconds) has those of the live blocks up to now, each
 //!   sample by its weight. How long freed blocks lived is not recorded: a lower bound too.
 //!
 //! Labels are the frames next to the root. Reads, writes and accesses are not recorded, and the file
@@ -14,12 +14,12 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use heapdrift::Snapshot;
-use heapdrift::snapshot::LiveSample;
+use heapdrift::snapshot::{LiveSample, Metrics};
+use heapdrift::{Estimate, Snapshot};
 use serde::Serialize;
 
-use crate::fold;
 use crate::located::{Located, Location};
+use crate::{fold, symbolized};
 
 /// The document. The names are DHAT's.
 #[derive(Serialize)]
@@ -49,7 +49,7 @@ struct Document {
 }
 
 /// A stack.
-#[derive(Default, Serialize)]
+#[derive(Serialize)]
 struct ProgramPoint {
     tb: u64,
     tbk: u64,
@@ -69,15 +69,15 @@ struct ProgramPoint {
 /// # Errors
 /// Those of the writer.
 pub fn write(snapshot: &Snapshot, heap: &Located, out: &mut dyn Write) -> io::Result<()> {
-    let uptime = snapshot.taken.uptime_ms;
+    let uptime = snapshot.taken.uptime_ms.saturating_mul(1000);
     let document = Document {
         dhatFileVersion: 2,
         mode: "rust-heap",
         verb: "Allocated",
         bklt: true,
         bkacc: false,
-        tu: "ms",
-        Mtu: "ks",
+        tu: "µs",
+        Mtu: "s",
         tuth: 10,
         cmd: snapshot.process.executable.clone(),
         pid: snapshot.process.id,
@@ -101,41 +101,47 @@ fn filled(mut document: Document, snapshot: &Snapshot, heap: &Located) -> Docume
         .map(|set| set.iter().map(|(key, value)| table.id(format!("{key}={value}"))).collect())
         .collect();
     let truncated = table.id(fold::TRUNCATED.to_owned());
+    // Readers refuse a file that has the same stack twice: stacks of which only frames of the
+    // allocator differed are one.
+    let mut sums: BTreeMap<Vec<usize>, (Metrics, f64)> = BTreeMap::new();
     for (stack, lifetimes) in heap.stacks.iter().zip(lifetimes(snapshot)) {
         let mut fs: Vec<usize> =
             stack.locations.iter().flat_map(|&at| places[at as usize].iter().copied()).collect();
         fs.extend(Some(truncated).filter(|_| stack.truncated));
         fs.extend(labels[stack.labels as usize].iter().rev());
-        let metrics = &stack.metrics;
-        let whole = |estimate: heapdrift::Estimate| estimate.value.round() as u64;
-        let (gb, gbk) = (whole(metrics.peak_bytes), whole(metrics.peak_count));
-        let (eb, ebk) = (whole(metrics.live_bytes), whole(metrics.live_count));
-        let point = ProgramPoint {
-            tb: whole(metrics.alloc_bytes),
-            tbk: whole(metrics.alloc_count),
-            tl: lifetimes.round() as u64,
-            mb: gb.max(eb),
-            mbk: gbk.max(ebk),
-            gb,
-            gbk,
-            eb,
-            ebk,
-            fs,
-        };
-        // Readers divide by the number of blocks.
-        if point.tbk > 0 {
-            document.pps.push(point);
-        }
+        let sum = sums.entry(fs).or_default();
+        *sum = (symbolized::add(&sum.0, &stack.metrics), sum.1 + lifetimes);
     }
+    let points = sums.into_iter().map(|(fs, (metrics, lifetimes))| point(&metrics, lifetimes, fs));
+    // Readers divide by the number of blocks.
+    document.pps = points.filter(|point| point.tbk > 0).collect();
     document
 }
 
-/// Of each stack, the estimated sum of the ages of its live objects, in milliseconds.
+fn point(metrics: &Metrics, lifetimes: f64, fs: Vec<usize>) -> ProgramPoint {
+    let whole = |estimate: Estimate| estimate.value.round() as u64;
+    let (gb, gbk) = (whole(metrics.peak_bytes), whole(metrics.peak_count));
+    let (eb, ebk) = (whole(metrics.live_bytes), whole(metrics.live_count));
+    ProgramPoint {
+        tb: whole(metrics.alloc_bytes),
+        tbk: whole(metrics.alloc_count),
+        tl: lifetimes.round() as u64,
+        mb: gb.max(eb),
+        mbk: gbk.max(ebk),
+        gb,
+        gbk,
+        eb,
+        ebk,
+        fs,
+    }
+}
+
+/// Of each stack, the estimated sum of the ages of its live objects, in microseconds.
 fn lifetimes(snapshot: &Snapshot) -> Vec<f64> {
     let mut sums = vec![0.0; snapshot.stacks.len()];
     for sample in snapshot.live.iter() {
         let age = snapshot.taken.uptime_ms.saturating_sub(sample.birth_ms);
-        sums[sample.stack as usize] += objects(&sample) * age as f64;
+        sums[sample.stack as usize] += objects(&sample) * age as f64 * 1000.0;
     }
     sums
 }

@@ -5,7 +5,8 @@
 //! its own size, so the interval is 1, and what the readers do even then to objects of a few bytes
 //! is taken back beforehand ([`unscaled`]).
 //!
-//! Names are in a symbol section, so no binary is needed: `jeprof --text FILE`. Both readers leave
+//! Names are in a symbol section, so no binary is needed: `jeprof --text FILE`. Without any name there
+//! is no section, and the readers look names up: `jeprof --text BINARY FILE`. Both readers leave
 //! out generic arguments when they print. Labels have no place in the format. Addresses and
 //! `MAPPED_LIBRARIES` are those of the recorded process.
 
@@ -26,13 +27,15 @@ type Counts = [u64; 4];
 /// Those of the writer.
 pub fn write(heap: &Located, out: &mut dyn Write) -> io::Result<()> {
     let addresses = Addresses::new(heap);
-    symbols(heap, &addresses, out)?;
+    if heap.locations.iter().any(|location| location.named) {
+        symbols(heap, &addresses, out)?;
+    }
     let stacks = sums(heap, &addresses);
     let mut totals: Counts = [0; 4];
     for (counts, _) in &stacks {
         totals.iter_mut().zip(counts).for_each(|(sum, count)| *sum = sum.saturating_add(*count));
     }
-    writeln!(out, "--- heap")?;
+    // jeprof writes a line `--- heap` before this one, which google-pprof does not take.
     writeln!(out, "heap profile: {} @ heap_v2/1", text(&totals))?;
     for (counts, stack) in &stacks {
         writeln!(out, "{} @{stack}", text(counts))?;
@@ -46,7 +49,7 @@ pub fn write(heap: &Located, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// The section with the names: inlined functions of one address with `--` between, innermost first.
+/// The section with the names: inlined functions of one address with `--` between, innermost last.
 fn symbols(heap: &Located, addresses: &Addresses, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "--- symbol")?;
     if let Some(executable) = heap.mappings.first() {
@@ -56,10 +59,10 @@ fn symbols(heap: &Located, addresses: &Addresses, out: &mut dyn Write) -> io::Re
         addresses.0.iter().copied().zip(&heap.locations).collect();
     named.sort_unstable_by_key(|(address, _)| *address);
     for (address, location) in named {
-        let names = location
-            .frames
-            .iter()
-            .map(|&frame| printable(&heap.frames[frame as usize].function).replace("--", "- -"));
+        let names =
+            location.frames.iter().rev().map(|&frame| {
+                printable(&heap.frames[frame as usize].function).replace("--", "- -")
+            });
         writeln!(out, "{address:#x} {}", names.collect::<Vec<_>>().join("--"))?;
     }
     writeln!(out, "---")

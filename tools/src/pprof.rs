@@ -171,8 +171,9 @@ impl Functions {
     fn id(&mut self, name: i64, filename: i64) -> u64 {
         *self.index.entry((name, filename)).or_insert_with(|| {
             let id = id(self.messages.len());
-            let system_name = name;
-            self.messages.push(Function { id, name, system_name, filename, start_line: 0 });
+            // Without a name of the linker's: where both are equal, Go's pprof takes the name for one
+            // of C++, and leaves out of `<T as Trait>::f` all but `::f`.
+            self.messages.push(Function { id, name, filename, ..Function::default() });
             id
         })
     }

@@ -168,14 +168,15 @@ fn dhat_has_live_as_the_end_and_the_peak_as_the_maximum() {
     assert_eq!(json["bkacc"], false);
     let points = json["pps"].as_array().unwrap();
     assert_eq!(points.len(), 3);
-    let first = &points[0];
-    assert_eq!(first["tb"], 10_000_000);
+    // In no particular order.
+    let of_bytes = |bytes: u64| points.iter().find(|point| point["tb"] == bytes).unwrap();
+    let (first, last) = (of_bytes(10_000_000), of_bytes(2_000_000));
     assert_eq!((&first["gb"], &first["eb"]), (&7_500_000.into(), &5_000_000.into()));
     assert_eq!(first["mb"], 7_500_000, "a lower bound: the larger of both");
     // Two samples of 4 KiB at 64 KiB, 50 s and 40 s old.
     let weight = 1.0 / (1.0 - (-1.0_f64 / 16.0).exp());
-    assert_eq!(first["tl"].as_f64().unwrap(), (weight * 90_000.0).round());
-    assert_eq!(points[2]["tl"], 1000);
+    assert_eq!(first["tl"].as_f64().unwrap(), (weight * 90_000_000.0).round());
+    assert_eq!(last["tl"], 1_000_000);
     let frame = |point: &Value, at: usize| {
         json["ftbl"][point["fs"][at].as_u64().unwrap() as usize].as_str().unwrap().to_owned()
     };
@@ -184,9 +185,9 @@ fn dhat_has_live_as_the_end_and_the_peak_as_the_maximum() {
     assert!(leaf.contains(": tools::names::recursive (") && leaf.contains("names.rs:"), "{leaf}");
     let depth = first["fs"].as_array().unwrap().len();
     assert_eq!(frame(first, depth - 1), "route=/api/<upload>");
-    let depth = points[2]["fs"].as_array().unwrap().len();
-    assert_eq!(frame(&points[2], depth - 1), "route=/b", "the first label is next to the root");
-    assert_eq!(frame(&points[2], depth - 3), "[truncated]");
+    let depth = last["fs"].as_array().unwrap().len();
+    assert_eq!(frame(last, depth - 1), "route=/b", "the first label is next to the root");
+    assert_eq!(frame(last, depth - 3), "[truncated]");
 }
 
 #[test]
@@ -209,7 +210,7 @@ fn speedscope_has_a_profile_for_each_metric_root_first() {
 fn jeprof_has_symbols_stacks_and_libraries() {
     let folder = tempfile::tempdir().unwrap();
     let text = exported("jeprof", &dump(folder.path()));
-    let (symbols, rest) = text.split_once("\n---\n--- heap\n").unwrap();
+    let (symbols, rest) = text.split_once("\n---\n").unwrap();
     let (stacks, libraries) = rest.split_once("\nMAPPED_LIBRARIES:\n").unwrap();
     let mut symbols = symbols.lines();
     assert_eq!(symbols.next(), Some("--- symbol"));
