@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::top::By;
-use crate::{Error, Metric, Symbolizer, commands, symbolizer};
+use crate::{Error, Metric, Rate, Symbolizer, commands, symbolizer};
 
 #[derive(Parser, Debug)]
 #[command(
@@ -19,7 +19,7 @@ use crate::{Error, Metric, Symbolizer, commands, symbolizer};
         heapdrift info app.heap.json.gz\n  \
         heapdrift top app.heap.json.gz --by crate\n  \
         heapdrift flamegraph app.heap.json.gz -o out.svg\n\n\
-        Exit status: 0 fine, 2 bad usage or unreadable input."
+        Exit status: 0 fine, 1 a --fail-over bound was crossed, 2 bad usage or unreadable input."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -46,10 +46,25 @@ enum Command {
     #[command(after_help = "Examples:\n  \
         heapdrift flamegraph app.heap.json.gz -o out.svg\n  \
         heapdrift flamegraph app.heap.json.gz --metric peak-bytes -o peak.svg\n  \
-        heapdrift flamegraph host1/*.gz host2/*.gz -o both.svg\n\n\
+        heapdrift flamegraph host1/*.gz host2/*.gz -o both.svg\n  \
+        heapdrift flamegraph now.heap.json.gz --diff base.heap.json.gz -o diff.svg\n\n\
         Several dumps: those of one process (the same session) are a series, of which the last is\n\
         drawn, because each holds what the ones before held; different processes are summed.")]
     Flamegraph(Flamegraph),
+    /// What is new or grew from one dump to another, and whether that can be chance
+    #[command(after_help = "Examples:\n  \
+        heapdrift diff monday.heap.json.gz tuesday.heap.json.gz\n  \
+        heapdrift diff v1.heap.json.gz v2.heap.json.gz --by crate --metric peak-bytes\n  \
+        heapdrift diff base.heap.json.gz now.heap.json.gz --json | jq '.rows[] | select(.significant)'\n  \
+        heapdrift diff base.heap.json.gz now.heap.json.gz --fail-over 10MiB/h\n\n\
+        A row is what holds memory itself (the innermost function of a stack, after the frames of\n\
+        allocator and profiler are cut off), so rows add up to the heap. Rows are matched by name:\n\
+        the dumps may be of different builds. A change marked * is significant by a z-test, with at\n\
+        most 5% false ones among those marked (Benjamini and Hochberg). Of two dumps of one process,\n\
+        objects that are in both add no uncertainty.\n\n\
+        --fail-over: exit status 1 if the heap, or a row, grew significantly and its growth between\n\
+        the times of the two dumps is above RATE at the lower end of its 95% interval.")]
+    Diff(Diff),
     /// For other programs
     #[command(after_help = "Examples:\n  \
         heapdrift export --format folded app.heap.json.gz -o app.folded\n  \
@@ -107,6 +122,34 @@ pub(crate) struct Flamegraph {
     /// What is counted
     #[arg(long, value_enum, default_value_t)]
     pub(crate) metric: Metric,
+    /// Colour frames by what they held in this dump, themselves: red has grown, blue has shrunk
+    #[arg(long, value_name = "BASE")]
+    pub(crate) diff: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) names: Names,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Diff {
+    /// The dump to compare with
+    pub(crate) base: PathBuf,
+    /// The dump in question
+    pub(crate) new: PathBuf,
+    /// What a row is: function, crate, line, stack or label:KEY
+    #[arg(long, default_value = "function", value_name = "WHAT")]
+    pub(crate) by: By,
+    /// What is counted
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) metric: Metric,
+    /// How many rows, 0 for all [default: 20, with --json all]
+    #[arg(short = 'n', value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// As one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Exit with status 1 if anything grew faster, for example 10MiB/h
+    #[arg(long, value_name = "RATE")]
+    pub(crate) fail_over: Option<Rate>,
     #[command(flatten)]
     pub(crate) names: Names,
 }
@@ -178,6 +221,7 @@ pub fn run() -> ExitCode {
         Command::Info(args) => commands::info(args),
         Command::Top(args) => commands::top(args),
         Command::Flamegraph(args) => commands::flamegraph(args),
+        Command::Diff(args) => commands::diff(args),
         Command::Export(args) => commands::export(args),
     };
     match done {
@@ -188,8 +232,9 @@ pub fn run() -> ExitCode {
 }
 
 fn fail(error: &Error) -> ExitCode {
-    say("error", anstyle::AnsiColor::Red, &error.to_string());
-    ExitCode::from(2)
+    let what = if error.exit_status() == 1 { "fail-over" } else { "error" };
+    say(what, anstyle::AnsiColor::Red, &error.to_string());
+    ExitCode::from(error.exit_status())
 }
 
 /// One line on standard error.

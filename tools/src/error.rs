@@ -1,9 +1,9 @@
-//! Why a command gave up: one line that names the file, what was expected and what was found.
+//! Why a command did not end with status 0: one line that names the file, what was expected and what was found.
 
 use std::path::{Path, PathBuf};
 use std::{error, fmt, io};
 
-/// What ends a command with status 2.
+/// What ends a command with status 1 or 2.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
@@ -13,12 +13,19 @@ pub enum Error {
     Output(PathBuf, io::Error),
     /// The arguments make no sense together.
     Usage(String),
+    /// Growth beyond the bound that was given by `--fail-over`: what grew, how fast.
+    FailOver(String),
 }
 
 impl Error {
     /// Reads a dump; the error names it.
     pub(crate) fn read_dump(path: &Path) -> Result<heapdrift::Snapshot, Self> {
         heapdrift::dump::read(path).map_err(|error| Self::Dump(path.to_owned(), error))
+    }
+
+    /// The exit status: 1 when a bound was crossed, 2 when something is wrong.
+    pub(crate) fn exit_status(&self) -> u8 {
+        if matches!(self, Self::FailOver(_)) { 1 } else { 2 }
     }
 
     /// Whether the reader of our output went away, as in `heapdrift top … | head`. No fault.
@@ -34,7 +41,7 @@ impl fmt::Display for Error {
             Self::Output(path, error) => {
                 write!(f, "{}: cannot be written: {error}", path.display())
             }
-            Self::Usage(what) => f.write_str(what),
+            Self::Usage(what) | Self::FailOver(what) => f.write_str(what),
         }
     }
 }
@@ -44,7 +51,7 @@ impl error::Error for Error {
         match self {
             Self::Dump(_, error) => Some(error),
             Self::Output(_, error) => Some(error),
-            Self::Usage(_) => None,
+            Self::Usage(_) | Self::FailOver(_) => None,
         }
     }
 }

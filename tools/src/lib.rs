@@ -11,6 +11,7 @@
 //!            ── fold::lines ──> folded stacks
 //!            ── speedscope::write ──> speedscope
 //!            ── flamegraph::write ──> SVG
+//! Snapshot, Symbolized, twice ── diff::diff ──> rows
 //! ```
 //!
 //! Everything after [`Symbolizer`] is a pure function of a [`Symbolized`], so a program can also
@@ -40,6 +41,7 @@ mod binary;
 pub mod cli;
 mod commands;
 pub mod dhat;
+pub mod diff;
 mod error;
 pub mod flamegraph;
 pub mod fold;
@@ -51,6 +53,7 @@ pub mod metric;
 pub mod names;
 pub mod output;
 pub mod pprof;
+pub mod rate;
 pub mod series;
 mod source;
 pub mod speedscope;
@@ -62,6 +65,7 @@ pub mod units;
 pub use error::Error;
 pub use located::Located;
 pub use metric::Metric;
+pub use rate::Rate;
 pub use symbolized::Symbolized;
 pub use symbolizer::Symbolizer;
 pub use top::By;

@@ -21,7 +21,7 @@ pub fn last_of_each(snapshots: impl IntoIterator<Item = Snapshot>) -> Vec<Snapsh
 }
 
 /// The number is random; the process id and the start tell apart what was recorded without one.
-fn session(snapshot: &Snapshot) -> (u64, u32, u64) {
+pub(crate) fn session(snapshot: &Snapshot) -> (u64, u32, u64) {
     let process = &snapshot.process;
     (process.session, process.id, process.started_unix_ms)
 }

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod binaries;
+mod diffs;
 mod exports;
 mod names;
 mod numbers;

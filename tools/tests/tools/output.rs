@@ -171,7 +171,9 @@ fn bad_usage_is_one_line_and_status_2() {
         &["flamegraph", "-o", "x.svg"],
         &["flamegraph", "x"],
         &["export", "x", "--format", "xml", "-o", "y"],
-        &["diff", "a", "b"],
+        &["diff", "a"],
+        &["diff", "a", "b", "--fail-over", "10MiB"],
+        &["diff", "a", "b", "--fail-over", "1MiB/h", "--metric", "live-count"],
     ] {
         let ran = heapdrift(args);
         assert_eq!((ran.status, ran.out.as_str()), (2, ""), "{args:?}");
