@@ -78,6 +78,15 @@ enum Command {
         bytes of a place by itself, and the lifetimes of blocks that were freed.\n\
         speedscope: a profile for each metric. jeprof: text with symbols, for jeprof and google-pprof.")]
     Export(Export),
+    /// Many processes, hosts or builds as one dump
+    #[command(after_help = "Examples:\n  \
+        heapdrift merge host*/app.heap.json.gz -o fleet.heap.json.gz\n  \
+        heapdrift merge a.heap.json.gz b.heap.json.gz --origin-label host -o both.heap.json.gz\n  \
+        heapdrift top both.heap.json.gz --by label:host\n\n\
+        Of dumps of one process (the same session) the last one counts. Stacks add up where the code\n\
+        is of the same build and the labels are the same; samples keep their weights, so intervals may\n\
+        differ. The peak is the sum of peaks, whenever each process had its own.")]
+    Merge(Merge),
 }
 
 #[derive(Args, Debug)]
@@ -171,6 +180,19 @@ pub(crate) struct Export {
     pub(crate) names: Names,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct Merge {
+    /// The dumps
+    #[arg(required = true, value_name = "DUMP")]
+    pub(crate) dumps: Vec<PathBuf>,
+    /// The dump to write, - for standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Label each stack with where it comes from: the name of its dump, without .heap.json.gz
+    #[arg(long, value_name = "KEY")]
+    pub(crate) origin_label: Option<String>,
+}
+
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     /// Folded stacks, for inferno, flamegraph.pl, speedscope, Firefox Profiler
@@ -220,9 +242,10 @@ pub fn run() -> ExitCode {
     let done = match cli.command {
         Command::Info(args) => commands::info(args),
         Command::Top(args) => commands::top(args),
-        Command::Flamegraph(args) => commands::flamegraph(args),
-        Command::Diff(args) => commands::diff(args),
-        Command::Export(args) => commands::export(args),
+        Command::Flamegraph(args) => commands::flamegraph::run(args),
+        Command::Diff(args) => commands::diff::run(args),
+        Command::Export(args) => commands::export::run(args),
+        Command::Merge(args) => commands::merge::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,16 +1,16 @@
 //! What the commands do: read, symbolize, write.
 
-use std::collections::BTreeSet;
+pub(crate) mod diff;
+pub(crate) mod export;
+pub(crate) mod flamegraph;
+pub(crate) mod merge;
+
 use std::io::{self, Write as _};
 use std::path::Path;
 
 use anstyle::AnsiColor;
-use heapdrift::Snapshot;
 
-use crate::{
-    Error, Symbolized, Symbolizer, cli, dhat, diff as changes, flamegraph as svg, fold,
-    info as about, jeprof, output, pprof, series, speedscope, top as tables,
-};
+use crate::{Error, Symbolizer, cli, info as about, output, top as tables};
 
 /// `heapdrift info`
 pub(crate) fn info(args: cli::Info) -> Result<(), Error> {
@@ -41,88 +41,6 @@ pub(crate) fn top(args: cli::Top) -> Result<(), Error> {
     print(&tables::render_styled(&heap, &args.by, args.metric, &rows, limit))
 }
 
-/// `heapdrift flamegraph`
-pub(crate) fn flamegraph(args: cli::Flamegraph) -> Result<(), Error> {
-    let base = args.diff.as_deref().map(Error::read_dump).transpose()?;
-    let snapshots =
-        args.dumps.iter().map(|path| Error::read_dump(path)).collect::<Result<Vec<_>, _>>()?;
-    let mut symbolizer = args.names.symbolizer();
-    let heap = sum(&mut symbolizer, &series::last_of_each(snapshots));
-    let base = base.map(|base| symbolizer.symbolize(&base));
-    warn(&mut symbolizer);
-    write(&args.output, |path| match &base {
-        Some(base) => svg::write_diff(base, &heap, args.metric, path),
-        None => svg::write(&heap, args.metric, path),
-    })
-}
-
-/// `heapdrift diff`
-pub(crate) fn diff(args: cli::Diff) -> Result<(), Error> {
-    if let Some(rate) = args.fail_over.filter(|rate| !rate.fits(args.metric)) {
-        let metric = args.metric;
-        return Err(Error::Usage(format!(
-            "--fail-over: expected a rate of objects like 100/h with --metric {metric}, found {rate}"
-        )));
-    }
-    let (base, new) = (Error::read_dump(&args.base)?, Error::read_dump(&args.new)?);
-    let mut symbolizer = args.names.symbolizer();
-    let heaps = [&base, &new].map(|snapshot| symbolizer.symbolize(snapshot));
-    if warn(&mut symbolizer) && builds(&base) != builds(&new) {
-        let what = "the dumps are of different builds, and without names: sites that are printed as \
-                    addresses are not the same in both";
-        cli::say("warning", AnsiColor::Yellow, what);
-    }
-    let side = |snapshot, heap| changes::Side { snapshot, heap };
-    let mut found =
-        changes::diff(side(&base, &heaps[0]), side(&new, &heaps[1]), &args.by, args.metric);
-    // Found in all rows, whatever is shown.
-    let crossed = match args.fail_over {
-        Some(rate) => found
-            .faster_than(rate)
-            .map_err(|why| Error::Usage(format!("{}: {why}", args.new.display())))?
-            .map(|row| found.crossing(row, rate, args.metric)),
-        None => None,
-    };
-    let limit = limit(args.limit, args.json);
-    if args.json {
-        found.rows.truncate(limit);
-        print_json(&found)?;
-    } else {
-        print(&found.render_styled(&args.by, args.metric, limit))?;
-    }
-    crossed.map_or(Ok(()), |what| Err(Error::FailOver(what)))
-}
-
-/// `heapdrift export`
-pub(crate) fn export(args: cli::Export) -> Result<(), Error> {
-    let metric = args.metric.unwrap_or_default();
-    if args.metric.is_some() && args.format != cli::Format::Folded {
-        return Err(Error::Usage(
-            "--metric: expected with --format folded only, other formats have all metrics".into(),
-        ));
-    }
-    let snapshot = Error::read_dump(&args.dump)?;
-    let mut symbolizer = args.names.symbolizer();
-    let heap = symbolizer.locate(&snapshot);
-    warn(&mut symbolizer);
-    write(&args.output, |path| {
-        output::write(path, |out| match args.format {
-            cli::Format::Folded => fold::write(&heap.into_symbolized(), metric, out),
-            cli::Format::Pprof => pprof::write(&snapshot, &heap, out),
-            cli::Format::Dhat => dhat::write(&snapshot, &heap, out),
-            cli::Format::Speedscope => speedscope::write(&heap.into_symbolized(), out),
-            cli::Format::Jeprof => jeprof::write(&heap, out),
-        })
-    })
-}
-
-/// The sum of the snapshots, with names.
-fn sum(symbolizer: &mut Symbolizer, snapshots: &[Snapshot]) -> Symbolized {
-    let mut heaps: Vec<Symbolized> =
-        snapshots.iter().map(|snapshot| symbolizer.symbolize(snapshot)).collect();
-    if heaps.len() == 1 { heaps.remove(0) } else { Symbolized::sum(heaps) }
-}
-
 /// How many rows are shown: what was asked for, 0 being all; documents for scripts have all.
 fn limit(asked: Option<usize>, json: bool) -> usize {
     match asked {
@@ -140,11 +58,6 @@ fn warn(symbolizer: &mut Symbolizer) -> bool {
         cli::say("warning", AnsiColor::Yellow, line);
     }
     !warnings.is_empty()
-}
-
-/// What the modules of a dump were built from.
-fn builds(snapshot: &Snapshot) -> BTreeSet<&str> {
-    snapshot.modules.iter().map(|module| module.build_id.as_str()).collect()
 }
 
 /// Writes a file and says where it is; nothing is said on a standard output that holds the result.

@@ -18,6 +18,7 @@ use crate::binary::{Binaries, recorded_path};
 use crate::located::{Located, LocatedStack, Location, Mapping};
 use crate::machinery::{self, Role};
 use crate::names::{self, Closures, Kind};
+use crate::progress;
 use crate::source::{Roots, short_file};
 use crate::symbolized::{Frame, Origin, Symbolized, file_name, intern};
 
@@ -316,11 +317,7 @@ impl Symbolizer {
         if !self.options.progress {
             return ProgressBar::hidden();
         }
-        // Draws to standard error, and only to a terminal.
-        let template = "{msg} {wide_bar} {pos}/{len} addresses {elapsed}";
-        let style = indicatif::ProgressStyle::with_template(template)
-            .unwrap_or_else(|_| indicatif::ProgressStyle::default_bar());
-        ProgressBar::new(length as u64).with_style(style)
+        progress::bar(length, "addresses")
     }
 }
 
