@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::top::By;
-use crate::{Error, Metric, Rate, Symbolizer, commands, symbolizer};
+use crate::{Error, Metric, Rate, Symbolizer, cache, commands, symbolizer};
 
 #[derive(Parser, Debug)]
 #[command(
@@ -87,6 +87,15 @@ enum Command {
         is of the same build and the labels are the same; samples keep their weights, so intervals may\n\
         differ. The peak is the sum of peaks, whenever each process had its own.")]
     Merge(Merge),
+    /// Names into a dump, so that it can be read without the binaries
+    #[command(after_help = "Examples:\n  \
+        heapdrift symbolize app.heap.json.gz -o named.heap.json.gz\n  \
+        heapdrift symbolize app.heap.json.gz --binary target/release/app -o named.heap.json.gz\n  \
+        heapdrift symbolize app.heap.json.gz --debug-dir /mnt/image -o - | ssh laptop heapdrift top -\n\n\
+        A file is believed if its build-id is the recorded one. Separate debug files are found by\n\
+        .gnu_debuglink and .build-id, packages of split debug information as NAME.dwp; a debug\n\
+        directory may also be the file system of the container that was recorded.")]
+    Symbolize(Symbolize),
 }
 
 #[derive(Args, Debug)]
@@ -193,6 +202,17 @@ pub(crate) struct Merge {
     pub(crate) origin_label: Option<String>,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct Symbolize {
+    /// The dump
+    pub(crate) dump: PathBuf,
+    /// The dump to write, - for standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) names: Names,
+}
+
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     /// Folded stacks, for inferno, flamegraph.pl, speedscope, Firefox Profiler
@@ -220,6 +240,9 @@ pub(crate) struct Names {
     /// Keep the frames of allocator and profiler at the innermost end
     #[arg(long, help_heading = "Names")]
     full_stacks: bool,
+    /// Look every name up, instead of taking it from $XDG_CACHE_HOME/heapdrift
+    #[arg(long, help_heading = "Names")]
+    no_cache: bool,
 }
 
 impl Names {
@@ -228,6 +251,7 @@ impl Names {
             binaries: self.binaries,
             debug_dirs: self.debug_dirs,
             full_stacks: self.full_stacks,
+            cache: cache::default_folder().filter(|_| !self.no_cache),
             progress: true,
         })
     }
@@ -246,6 +270,7 @@ pub fn run() -> ExitCode {
         Command::Diff(args) => commands::diff::run(args),
         Command::Export(args) => commands::export::run(args),
         Command::Merge(args) => commands::merge::run(args),
+        Command::Symbolize(args) => commands::symbolize::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,6 +4,7 @@ pub(crate) mod diff;
 pub(crate) mod export;
 pub(crate) mod flamegraph;
 pub(crate) mod merge;
+pub(crate) mod symbolize;
 
 use std::io::{self, Write as _};
 use std::path::Path;

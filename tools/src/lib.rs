@@ -38,6 +38,7 @@
 
 mod async_names;
 mod binary;
+pub mod cache;
 pub mod cli;
 mod commands;
 pub mod dhat;

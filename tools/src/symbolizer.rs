@@ -5,16 +5,18 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym};
 use heapdrift::Snapshot;
-use heapdrift::snapshot::Module;
+use heapdrift::snapshot::{Module, Symbols};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
 use crate::async_names;
-use crate::binary::{Binaries, recorded_path};
+use crate::binary::{Binaries, Files, recorded_path};
+use crate::cache::{self, Cache};
 use crate::located::{Located, LocatedStack, Location, Mapping};
 use crate::machinery::{self, Role};
 use crate::names::{self, Closures, Kind};
@@ -38,6 +40,9 @@ pub struct Options {
     pub debug_dirs: Vec<PathBuf>,
     /// Keep the frames of allocator and profiler at the innermost end.
     pub full_stacks: bool,
+    /// Folder for names that were looked up, so that the next time is quicker; see
+    /// [`cache::default_folder`](crate::cache::default_folder). None: every time is the first.
+    pub cache: Option<PathBuf>,
     /// Show a progress bar on standard error, if that is a terminal.
     pub progress: bool,
 }
@@ -62,6 +67,17 @@ pub struct ModuleFile {
     pub file: Option<PathBuf>,
     /// Why there is none, or why it should not be trusted blindly.
     pub problem: Option<String>,
+}
+
+/// Of each frame of a snapshot, the names that the dump itself has.
+fn embedded(snapshot: &Snapshot) -> impl Iterator<Item = Option<Vec<Frame>>> {
+    let symbols = snapshot.frames.symbols.as_ref();
+    let mut of_frames = symbols.map(|symbols| (symbols, symbols.of_frames()));
+    (0..snapshot.frames.address.len()).map(move |_| {
+        let (symbols, of_frames) = of_frames.as_mut()?;
+        let functions = of_frames.next().filter(|functions| !functions.is_empty())?;
+        Some(functions.iter().map(|&f| Frame::from(&symbols.functions[f as usize])).collect())
+    })
 }
 
 /// The functions at one address of a snapshot.
@@ -198,13 +214,15 @@ impl Symbolizer {
     ) -> Vec<Expanded> {
         let addresses = snapshot.frames.module.iter().zip(&snapshot.frames.address);
         addresses
-            .map(|(&module, address)| {
+            .zip(embedded(snapshot))
+            .map(|((&module, address), embedded)| {
                 let module = &snapshot.modules[module as usize];
-                match self.known.get(&ModuleKey::of(module)).and_then(|known| known.get(address)) {
+                let known = || self.known.get(&ModuleKey::of(module))?.get(address).cloned();
+                match embedded.or_else(known).filter(|frames| !frames.is_empty()) {
                     Some(there) => Expanded {
                         frames: there
-                            .iter()
-                            .map(|frame| intern(index, frames, frame.clone()))
+                            .into_iter()
+                            .map(|frame| intern(index, frames, frame))
                             .collect(),
                         named: true,
                     },
@@ -225,7 +243,7 @@ impl Symbolizer {
     fn mapping(&mut self, module: &Module, snapshot: &Snapshot) -> Mapping {
         const PAGE: u64 = 4096;
         let found = self.binaries.find(module, snapshot.process.started_unix_ms);
-        let code = found.file.and_then(|file| self.binaries.code(&file));
+        let code = found.files.and_then(|files| self.binaries.code(files.main()));
         let (start, end, offset) = match code {
             Some(code) => {
                 let into_page = code.start % PAGE;
@@ -243,6 +261,24 @@ impl Symbolizer {
         Mapping { path, build_id, start, end, offset }
     }
 
+    /// The names of all addresses that a stack of the snapshot has, to be put into its frames.
+    pub fn symbols(&mut self, snapshot: &Snapshot) -> Symbols {
+        for warning in self.binaries.unused(&snapshot.modules) {
+            self.warn(warning);
+        }
+        self.look_up(snapshot);
+        let addresses = snapshot.frames.module.iter().zip(&snapshot.frames.address);
+        let frames: Vec<Vec<Frame>> = addresses
+            .zip(embedded(snapshot))
+            .map(|((&module, address), embedded)| {
+                let module = &snapshot.modules[module as usize];
+                let known = || self.known.get(&ModuleKey::of(module))?.get(address).cloned();
+                embedded.or_else(known).unwrap_or_default()
+            })
+            .collect();
+        cache::symbols(frames.iter().map(Vec::as_slice))
+    }
+
     /// The files of the modules of a snapshot, without reading names from them. What has no file,
     /// such as `[vdso]`, is left out.
     pub fn match_modules(&mut self, snapshot: &Snapshot) -> Vec<ModuleFile> {
@@ -256,7 +292,7 @@ impl Symbolizer {
                 ModuleFile {
                     path: module.path.clone(),
                     build_id: module.build_id.clone(),
-                    file: found.file,
+                    file: found.files.map(|files| files.main().to_owned()),
                     problem: found.warning,
                 }
             })
@@ -281,7 +317,11 @@ impl Symbolizer {
         let mut wanted: Vec<Vec<u64>> = vec![Vec::new(); snapshot.modules.len()];
         let used: HashSet<u32> =
             snapshot.stacks.iter().flat_map(|stack| stack.frames.iter().copied()).collect();
+        let named: Vec<bool> = embedded(snapshot).map(|frames| frames.is_some()).collect();
         for frame in used {
+            if named[frame as usize] {
+                continue;
+            }
             let module = snapshot.frames.module[frame as usize] as usize;
             let address = snapshot.frames.address[frame as usize];
             let known = self.known.get(&ModuleKey::of(&snapshot.modules[module]));
@@ -299,18 +339,44 @@ impl Symbolizer {
             bar.set_message(file_name(&module.path).to_owned());
             let found = self.binaries.find(module, snapshot.process.started_unix_ms);
             found.warning.into_iter().for_each(|warning| self.warn(warning));
-            let frames = found.file.map(|file| symbols_of(&file, module, &addresses, &bar));
-            let frames = match frames {
-                Some(Ok(frames)) => frames,
-                Some(Err(warning)) => {
-                    self.warn(warning);
-                    HashMap::new()
-                }
-                None => HashMap::new(),
-            };
-            self.known.entry(ModuleKey::of(module)).or_default().extend(frames);
+            let frames = found.files.map(|files| self.names(&files, module, &addresses, &bar));
+            self.known.entry(ModuleKey::of(module)).or_default().extend(frames.unwrap_or_default());
         }
         bar.finish_and_clear();
+    }
+
+    /// The names of the sorted addresses of a module, from the cache as far as they are there.
+    fn names(
+        &mut self,
+        files: &Files,
+        module: &Module,
+        addresses: &[u64],
+        bar: &ProgressBar,
+    ) -> HashMap<u64, Vec<Frame>> {
+        let cache = self.options.cache.clone().map(Cache::new);
+        let source = cache::Source::of(&files.all());
+        let mut known = match (&cache, &source) {
+            (Some(cache), Some(source)) => cache.read(&module.build_id, source),
+            _ => HashMap::new(),
+        };
+        let missing: Vec<u64> =
+            addresses.iter().copied().filter(|address| !known.contains_key(address)).collect();
+        bar.inc((addresses.len() - missing.len()) as u64);
+        if missing.is_empty() {
+            return known;
+        }
+        match symbols_of(files, module, &missing, bar) {
+            Ok(found) => {
+                // That there is no name is worth knowing, too.
+                known.extend(missing.iter().map(|&address| (address, Vec::new())));
+                known.extend(found);
+                if let (Some(cache), Some(source)) = (cache, source) {
+                    cache.write(&module.build_id, source, &known);
+                }
+            }
+            Err(warning) => self.warn(warning),
+        }
+        known
     }
 
     fn progress_bar(&self, length: usize) -> ProgressBar {
@@ -342,13 +408,18 @@ struct Place {
 }
 
 fn symbols_of(
-    file: &Path,
+    files: &Files,
     module: &Module,
     addresses: &[u64],
     bar: &ProgressBar,
 ) -> Result<HashMap<u64, Vec<Frame>>, String> {
-    let places = places_of(file, addresses, bar)
-        .map_err(|error| format!("{}: cannot be read for symbols: {error}", file.display()))?;
+    let file = files.main();
+    let failed = |error: &dyn fmt::Display| {
+        format!("{}: cannot be read for symbols: {error}", file.display())
+    };
+    let beside = Beside::new(files).map_err(|error| failed(&error))?;
+    let places = places_of(beside.debug.as_deref(), &files.table, addresses, bar);
+    let places = places.map_err(|error| failed(&error))?;
     let closures: HashSet<String> = places
         .values()
         .flat_map(|place| place.functions.iter().map(|f| &f.0).chain(&place.symbol))
@@ -370,27 +441,60 @@ fn is_closure(symbol: &str) -> bool {
         || (symbol.starts_with("_ZN") && symbol.contains("closure$u7d$"))
 }
 
+/// Debug information with its package beside it, which is where readers look.
+struct Beside {
+    debug: Option<PathBuf>,
+    /// Both, linked into one place.
+    _folder: Option<tempfile::TempDir>,
+}
+
+impl Beside {
+    fn new(files: &Files) -> io::Result<Self> {
+        #[cfg(unix)]
+        if let (Some(debug), Some(package)) = (&files.debug, &files.package) {
+            use std::os::unix::fs::symlink;
+            let folder = tempfile::tempdir()?;
+            let linked = folder.path().join("binary");
+            symlink(debug.canonicalize()?, &linked)?;
+            symlink(package.canonicalize()?, folder.path().join("binary.dwp"))?;
+            return Ok(Self { debug: Some(linked), _folder: Some(folder) });
+        }
+        Ok(Self { debug: files.debug.clone(), _folder: None })
+    }
+}
+
 fn places_of(
-    file: &Path,
+    debug: Option<&Path>,
+    table: &Path,
     addresses: &[u64],
     bar: &ProgressBar,
 ) -> Result<HashMap<u64, Place>, blazesym::Error> {
     let blaze = blazesym::symbolize::Symbolizer::builder().enable_demangling(false).build();
-    let source = |debug_syms| {
+    let source = |file: &Path, debug_syms| {
         let mut elf = Elf::new(file);
         elf.debug_syms = debug_syms;
         Source::Elf(elf)
     };
     // Debug information knows lines and inlined functions, the symbol table knows whole names:
     // with line tables only, debug information has bare ones.
-    let (debug, table) = (source(true), source(false));
+    // Asked for debug information, blazesym would follow a `.gnu_debuglink` by itself, without a look
+    // at the build-id: so it is asked only where there is some.
+    let (debug, table) = (debug.map(|debug| source(debug, true)), source(table, false));
     let mut places = HashMap::with_capacity(addresses.len());
     for batch in addresses.chunks(BATCH) {
-        let by_debug = blaze.symbolize(&debug, Input::VirtOffset(batch))?;
-        let by_table = blaze.symbolize(&table, Input::VirtOffset(batch)).unwrap_or_default();
-        for (at, (address, found)) in batch.iter().zip(by_debug).enumerate() {
+        let by_debug = match &debug {
+            Some(debug) => blaze.symbolize(debug, Input::VirtOffset(batch))?,
+            None => Vec::new(),
+        };
+        let by_table = blaze.symbolize(&table, Input::VirtOffset(batch));
+        let by_table = match by_table {
+            Err(error) if debug.is_none() => return Err(error),
+            found => found.unwrap_or_default(),
+        };
+        for (at, address) in batch.iter().enumerate() {
             let symbol = by_table.get(at).and_then(|s| s.as_sym()).map(|s| s.name.to_string());
-            let functions = found.as_sym().map(functions_of).unwrap_or_default();
+            let functions = by_debug.get(at).and_then(|s| s.as_sym()).map(functions_of);
+            let functions = functions.unwrap_or_default();
             if symbol.is_some() || !functions.is_empty() {
                 places.insert(*address, Place { symbol, functions });
             }

@@ -13,3 +13,4 @@ mod numbers;
 mod output;
 mod recorded;
 mod scale;
+mod symbols;

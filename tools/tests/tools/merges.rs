@@ -10,7 +10,7 @@ use heapdrift::{Estimate, Snapshot};
 use serde_json::Value;
 
 use crate::names::recursive;
-use crate::recorded::{Recording, build_id, executable, heapdrift, output_of, ran};
+use crate::recorded::{Recording, build_id, command, executable, heapdrift, output_of, ran};
 
 /// A process with 2 live samples in one place, one of them labelled.
 fn process(folder: &Path, session: u64, interval: f32) -> PathBuf {
@@ -167,8 +167,7 @@ fn a_dump_from_a_pipe_is_read_and_one_that_is_none_is_named() {
         let input_file = folder.path().join("input");
         fs::write(&input_file, input).unwrap();
         let input = fs::File::open(&input_file).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_heapdrift"));
-        ran(command.args(args).stdin(input).output().unwrap())
+        ran(command().args(args).stdin(input).output().unwrap())
     };
     let top = piped(&["top", "--json", "-"], &dump);
     assert_eq!((top.status, top.err.as_str()), (0, ""));

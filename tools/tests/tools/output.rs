@@ -1,10 +1,10 @@
 //! What the commands print and write.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use crate::names::recursive;
-use crate::recorded::{Recording, heapdrift, output_of, ran};
+use crate::recorded::{Recording, command, heapdrift, output_of, ran};
 
 fn recording() -> Recording {
     let mut recording = Recording::new();
@@ -148,7 +148,7 @@ fn a_reader_that_goes_away_is_no_fault() {
     for args in
         [["top", "--by", "stack"], ["info", "--json", "--full-stacks"], ["top", "-n0", "--json"]]
     {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_heapdrift"))
+        let mut child = command()
             .args(args)
             .arg(&dump)
             .stdout(Stdio::piped())

@@ -166,7 +166,14 @@ where
     I: IntoIterator,
     I::Item: AsRef<OsStr>,
 {
-    ran(Command::new(env!("CARGO_BIN_EXE_heapdrift")).args(args).output().unwrap())
+    ran(command().args(args).output().unwrap())
+}
+
+/// The command, with a cache of these tests.
+pub(crate) fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_heapdrift"));
+    command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
+    command
 }
 
 pub(crate) fn ran(output: Output) -> Ran {
