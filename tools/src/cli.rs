@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::top::By;
 use crate::{Error, Metric, Rate, Symbolizer, cache, commands, symbolizer};
@@ -14,11 +14,13 @@ use crate::{Error, Metric, Rate, Symbolizer, cache, commands, symbolizer};
 #[command(
     name = "heapdrift",
     version,
-    about = "Reads heapdrift dumps: tables, flamegraphs, exports",
+    about = "Reads heapdrift dumps: tables, flamegraphs, differences, exports",
     after_help = "Examples:\n  \
         heapdrift info app.heap.json.gz\n  \
         heapdrift top app.heap.json.gz --by crate\n  \
-        heapdrift flamegraph app.heap.json.gz -o out.svg\n\n\
+        heapdrift flamegraph app.heap.json.gz -o out.svg\n  \
+        heapdrift diff monday.heap.json.gz tuesday.heap.json.gz\n\n\
+        A dump may be - for standard input, and a file to write - for standard output.\n\
         Exit status: 0 fine, 1 a --fail-over bound was crossed, 2 bad usage or unreadable input."
 )]
 struct Cli {
@@ -96,11 +98,17 @@ enum Command {
         .gnu_debuglink and .build-id, packages of split debug information as NAME.dwp; a debug\n\
         directory may also be the file system of the container that was recorded.")]
     Symbolize(Symbolize),
+    /// The completions of a shell
+    #[command(after_help = "Examples:\n  \
+        heapdrift completions bash > ~/.local/share/bash-completion/completions/heapdrift\n  \
+        heapdrift completions zsh > ~/.zfunc/_heapdrift\n  \
+        heapdrift completions fish > ~/.config/fish/completions/heapdrift.fish")]
+    Completions(Completions),
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct Info {
-    /// The dump
+    /// The dump, - for standard input
     pub(crate) dump: PathBuf,
     /// As one JSON document
     #[arg(long)]
@@ -111,7 +119,7 @@ pub(crate) struct Info {
 
 #[derive(Args, Debug)]
 pub(crate) struct Top {
-    /// The dump
+    /// The dump, - for standard input
     pub(crate) dump: PathBuf,
     /// What a row is: function, crate, line, stack or label:KEY
     #[arg(long, default_value = "function", value_name = "WHAT")]
@@ -174,7 +182,7 @@ pub(crate) struct Diff {
 
 #[derive(Args, Debug)]
 pub(crate) struct Export {
-    /// The dump
+    /// The dump, - for standard input
     pub(crate) dump: PathBuf,
     /// The format
     #[arg(long, value_enum)]
@@ -204,13 +212,29 @@ pub(crate) struct Merge {
 
 #[derive(Args, Debug)]
 pub(crate) struct Symbolize {
-    /// The dump
+    /// The dump, - for standard input
     pub(crate) dump: PathBuf,
     /// The dump to write, - for standard output
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
     #[command(flatten)]
     pub(crate) names: Names,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    shell: clap_complete::Shell,
+}
+
+impl Completions {
+    /// The script for the shell.
+    pub(crate) fn script(&self) -> Vec<u8> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "heapdrift", &mut script);
+        script
+    }
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -271,6 +295,7 @@ pub fn run() -> ExitCode {
         Command::Export(args) => commands::export::run(args),
         Command::Merge(args) => commands::merge::run(args),
         Command::Symbolize(args) => commands::symbolize::run(args),
+        Command::Completions(args) => commands::completions(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,7 +7,7 @@ pub(crate) mod merge;
 pub(crate) mod symbolize;
 
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anstyle::AnsiColor;
 
@@ -22,6 +22,13 @@ pub(crate) fn info(args: cli::Info) -> Result<(), Error> {
     warn(&mut symbolizer);
     let info = about::Info::new(&snapshot, modules);
     if args.json { print_json(&info) } else { print(&info.render_styled()) }
+}
+
+/// `heapdrift completions`
+pub(crate) fn completions(args: cli::Completions) -> Result<(), Error> {
+    // As bytes: colours are none of a script's.
+    let mut out = io::stdout().lock();
+    out.write_all(&args.script()).and_then(|()| out.flush()).map_err(stdout_failed)
 }
 
 /// `heapdrift top`
@@ -40,6 +47,15 @@ pub(crate) fn top(args: cli::Top) -> Result<(), Error> {
         });
     }
     print(&tables::render_styled(&heap, &args.by, args.metric, &rows, limit))
+}
+
+/// Standard input can be read once: a command that takes several dumps takes one from there.
+fn stdin_once<'a>(dumps: impl IntoIterator<Item = &'a PathBuf>) -> Result<(), Error> {
+    if dumps.into_iter().filter(|path| output::is_stdout(path)).nth(1).is_some() {
+        let what = "-: expected one dump from standard input, found it named more than once";
+        return Err(Error::Usage(what.into()));
+    }
+    Ok(())
 }
 
 /// How many rows are shown: what was asked for, 0 being all; documents for scripts have all.

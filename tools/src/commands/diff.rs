@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anstyle::AnsiColor;
 use heapdrift::Snapshot;
 
-use super::{limit, print, print_json, warn};
+use super::{limit, print, print_json, stdin_once, warn};
 use crate::diff::{Side, diff};
 use crate::{Error, cli};
 
@@ -17,6 +17,7 @@ pub(crate) fn run(args: cli::Diff) -> Result<(), Error> {
             "--fail-over: expected a rate of objects like 100/h with --metric {metric}, found {rate}"
         )));
     }
+    stdin_once([&args.base, &args.new])?;
     let (base, new) = (Error::read_dump(&args.base)?, Error::read_dump(&args.new)?);
     let mut symbolizer = args.names.symbolizer();
     let heaps = [&base, &new].map(|snapshot| symbolizer.symbolize(snapshot));

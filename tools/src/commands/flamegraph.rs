@@ -2,11 +2,12 @@
 
 use heapdrift::Snapshot;
 
-use super::{warn, write};
+use super::{stdin_once, warn, write};
 use crate::{Error, Symbolized, Symbolizer, cli, flamegraph, series};
 
 /// Draws the sum of several dumps.
 pub(crate) fn run(args: cli::Flamegraph) -> Result<(), Error> {
+    stdin_once(args.dumps.iter().chain(&args.diff))?;
     let base = args.diff.as_deref().map(Error::read_dump).transpose()?;
     let snapshots =
         args.dumps.iter().map(|path| Error::read_dump(path)).collect::<Result<Vec<_>, _>>()?;

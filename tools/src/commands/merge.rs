@@ -8,12 +8,13 @@ use std::thread;
 use heapdrift::Snapshot;
 use heapdrift::dump::{EXTENSION, MAX_UNPACKED_BYTES};
 
-use super::write;
+use super::{stdin_once, write};
 use crate::merge::Merge;
 use crate::{Error, cli, output, progress, series};
 
 /// Adds dumps up, holding no more than a few of them at a time.
 pub(crate) fn run(args: cli::Merge) -> Result<(), Error> {
+    stdin_once(&args.dumps)?;
     let dumps = series::last_paths(args.dumps);
     let mut merge = Merge::default();
     let bar = progress::bar(dumps.len(), "dumps");

@@ -162,6 +162,40 @@ fn a_reader_that_goes_away_is_no_fault() {
 }
 
 #[test]
+fn completions_know_every_command() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = output_of(&["completions", shell]);
+        for command in
+            ["info", "top", "flamegraph", "diff", "export", "merge", "symbolize", "completions"]
+        {
+            assert!(script.contains(command), "{command} in {shell}");
+        }
+    }
+    let ran = heapdrift(["completions", "cmd.exe"]);
+    assert_eq!((ran.status, ran.err.lines().count()), (2, 1));
+    if let Ok(bash) = std::process::Command::new("bash")
+        .args(["-n", "-c"])
+        .arg(output_of(&["completions", "bash"]))
+        .output()
+    {
+        assert!(bash.status.success(), "{bash:?}");
+    }
+}
+
+#[test]
+fn standard_input_twice_is_refused() {
+    for args in [
+        &["diff", "-", "-"][..],
+        &["merge", "-", "-", "-o", "x"],
+        &["flamegraph", "-", "--diff", "-", "-o", "x"],
+    ] {
+        let ran = heapdrift(args);
+        assert_eq!((ran.status, ran.out.as_str()), (2, ""), "{args:?}");
+        assert!(ran.err.contains("standard input"), "{}", ran.err);
+    }
+}
+
+#[test]
 fn bad_usage_is_one_line_and_status_2() {
     for args in [
         &["top"][..],
