@@ -8,6 +8,7 @@ mod binaries;
 mod diffs;
 mod exports;
 mod merges;
+mod mutations;
 mod names;
 mod numbers;
 mod output;
