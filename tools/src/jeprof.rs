@@ -3,7 +3,7 @@
 //! `heap_v2/1`: these readers scale what they read by the interval and the mean size of a stack's
 //! objects, which is biased where sizes are mixed. The estimates are scaled already, each sample by
 //! its own size, so the interval is 1, and what the readers do even then to objects of a few bytes
-//! is taken back beforehand ([`unscaled`]).
+//! is taken back beforehand (`unscaled`).
 //!
 //! Names are in a symbol section, so no binary is needed: `jeprof --text FILE`. Without any name there
 //! is no section, and the readers look names up: `jeprof --text BINARY FILE`. Both readers leave

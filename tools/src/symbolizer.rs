@@ -41,7 +41,7 @@ pub struct Options {
     /// Keep the frames of allocator and profiler at the innermost end.
     pub full_stacks: bool,
     /// Folder for names that were looked up, so that the next time is quicker; see
-    /// [`cache::default_folder`](crate::cache::default_folder). None: every time is the first.
+    /// [`cache::default_folder`]. None: every time is the first.
     pub cache: Option<PathBuf>,
     /// Show a progress bar on standard error, if that is a terminal.
     pub progress: bool,

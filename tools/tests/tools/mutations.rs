@@ -175,7 +175,7 @@ fn mutated_values(json: &mut Value, random: &mut Random) {
             // What may well be a number of this field.
             Value::Number(number) if random.below(4) > 0 => {
                 let number = number.as_u64().unwrap_or(1);
-                let near = [number / 2, number + 1, random.next() % (2 * number + 2), 0];
+                let near = [number / 2, number.saturating_add(1), random.next() % (number | 3), 0];
                 *value = (*random.of(&near)).into();
             }
             Value::String(text) if random.below(4) > 0 => {
