@@ -148,6 +148,7 @@ impl Symbolizer {
         // Only sets that a stack has: a damaged dump could have millions of others.
         let mut label_index = HashMap::new();
         let mut location_index = HashMap::new();
+        let mut whole: Vec<Option<u32>> = vec![None; expanded.len()];
         for (stack, object_bytes) in snapshot.stacks.iter().zip(object_sizes(snapshot)) {
             // Frames with the position in the stack of the address that each belongs to.
             let mut frames: Vec<(usize, u32)> = stack
@@ -169,18 +170,24 @@ impl Symbolizer {
                 .chunk_by(|(a, _), (b, _)| a == b)
                 .map(|there| {
                     let frame = stack.frames[there[0].0] as usize;
+                    // Most are not cut, and have been seen before.
+                    let uncut = there.len() == expanded[frame].frames.len();
+                    if let Some(at) = whole[frame].filter(|_| uncut) {
+                        return at;
+                    }
                     let module = snapshot.frames.module[frame];
                     let bias = snapshot.modules[module as usize].load_bias;
-                    intern(
-                        &mut location_index,
-                        &mut heap.locations,
-                        Location {
-                            mapping: Some(module),
-                            address: snapshot.frames.address[frame].wrapping_add(bias),
-                            frames: there.iter().map(|&(_, frame)| frame).collect(),
-                            named: expanded[frame].named,
-                        },
-                    )
+                    let location = Location {
+                        mapping: Some(module),
+                        address: snapshot.frames.address[frame].wrapping_add(bias),
+                        frames: there.iter().map(|&(_, frame)| frame).collect(),
+                        named: expanded[frame].named,
+                    };
+                    let at = intern(&mut location_index, &mut heap.locations, location);
+                    if uncut {
+                        whole[frame] = Some(at);
+                    }
+                    at
                 })
                 .collect();
             if locations.is_empty() {
