@@ -50,6 +50,7 @@ mod head;
 pub mod info;
 pub mod jeprof;
 pub mod located;
+mod lookup;
 mod machinery;
 pub mod merge;
 pub mod metric;
