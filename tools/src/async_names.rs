@@ -20,15 +20,20 @@ const MAX_DEBUG_INFO_BYTES: u64 = 2 << 30;
 
 type Reader<'a> = EndianSlice<'a, RunTimeEndian>;
 
-/// What each of `symbols` is, by the debug information in `file`. What cannot be read tells
-/// nothing, and counts as a plain closure.
+/// What each of `symbols` is, by the debug information in `file`, and in its `package` where that was
+/// split off. What cannot be read tells nothing, and counts as a plain closure.
 ///
 /// The units that have code at one of `addresses` (sorted) are searched first: they have nearly
 /// all of the symbols, and then nothing else is read. Only functions that were inlined across
 /// units are elsewhere.
-pub(crate) fn closures(file: &Path, symbols: HashSet<String>, addresses: &[u64]) -> Closures {
+pub(crate) fn closures(
+    file: &Path,
+    package: Option<&Path>,
+    symbols: HashSet<String>,
+    addresses: &[u64],
+) -> Closures {
     let mut search = Search { missing: symbols, found: Closures::default() };
-    let _ = search.file(file, addresses);
+    let _ = search.file(file, package, addresses);
     for symbol in search.missing {
         search.found.insert(symbol, None);
     }
@@ -41,7 +46,7 @@ struct Search {
 }
 
 impl Search {
-    fn file(&mut self, file: &Path, addresses: &[u64]) -> Option<()> {
+    fn file(&mut self, file: &Path, package: Option<&Path>, addresses: &[u64]) -> Option<()> {
         let cache = ReadCache::new(File::open(file).ok()?);
         let object = object::File::parse(&cache).ok()?;
         if object.section_by_name(".debug_info")?.size() > MAX_DEBUG_INFO_BYTES {
@@ -63,12 +68,18 @@ impl Search {
         })
         .ok()?;
         let dwarf = sections.borrow(|data| EndianSlice::new(data, endian));
+        let cache = package.and_then(|path| Some(ReadCache::new(File::open(path).ok()?)));
+        let sections = cache.as_ref().and_then(package_sections);
+        let empty = EndianSlice::new(&[], endian);
+        let package = sections.as_ref().and_then(|sections| {
+            sections.borrow(|data| EndianSlice::new(data, endian), empty).ok()
+        });
         let mut others = Vec::new();
         let mut headers = dwarf.units();
         while let Ok(Some(header)) = headers.next() {
             let Ok(unit) = dwarf.unit(header) else { continue };
             if covers(&dwarf, &unit, addresses) {
-                let _ = self.unit(&dwarf, &unit);
+                let _ = self.whole_unit(&dwarf, package.as_ref(), &unit);
             } else {
                 others.push(header);
             }
@@ -78,10 +89,28 @@ impl Search {
                 break;
             }
             if let Ok(unit) = dwarf.unit(header) {
-                let _ = self.unit(&dwarf, &unit);
+                let _ = self.whole_unit(&dwarf, package.as_ref(), &unit);
             }
         }
         Some(())
+    }
+
+    /// Searches a unit, or the one in the package that it stands for.
+    fn whole_unit<'a>(
+        &mut self,
+        dwarf: &gimli::Dwarf<Reader<'a>>,
+        package: Option<&gimli::DwarfPackage<Reader<'a>>>,
+        unit: &gimli::Unit<Reader<'a>>,
+    ) -> gimli::Result<()> {
+        let Some((package, id)) = package.zip(unit.dwo_id) else {
+            return self.unit(dwarf, unit);
+        };
+        let Some(split) = package.find_cu(id, dwarf)? else { return Ok(()) };
+        let mut headers = split.units();
+        while let Some(header) = headers.next()? {
+            self.unit(&split, &split.unit(header)?)?;
+        }
+        Ok(())
     }
 
     fn unit<'a>(
@@ -108,6 +137,20 @@ impl Search {
         }
         Ok(())
     }
+}
+
+/// The sections of a package, as far as names are in them.
+fn package_sections(cache: &ReadCache<File>) -> Option<gimli::DwarfPackageSections<Cow<'_, [u8]>>> {
+    let object = object::File::parse(cache).ok()?;
+    if object.section_by_name(".debug_info.dwo")?.size() > MAX_DEBUG_INFO_BYTES {
+        return None;
+    }
+    gimli::DwarfPackageSections::load(|id| -> gimli::Result<Cow<'_, [u8]>> {
+        let section = id.dwo_name().and_then(|name| object.section_by_name(name));
+        // What cannot be unpacked is as what is not there.
+        Ok(section.and_then(|section| section.uncompressed_data().ok()).unwrap_or_default())
+    })
+    .ok()
 }
 
 /// Whether a unit has code at one of the sorted `addresses`.

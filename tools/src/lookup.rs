@@ -54,7 +54,7 @@ pub(crate) fn names(
     let closures = if closures.is_empty() {
         Closures::default()
     } else {
-        async_names::closures(file, closures, addresses)
+        async_names::closures(file, files.package.as_deref(), closures, addresses)
     };
     let names = Names::new(&places, closures, module);
     Ok(places.iter().map(|(&address, place)| (address, names.frames(place))).collect())

@@ -17,7 +17,15 @@ fn inlined() -> Vec<u8> { std::hint::black_box(vec![1; 100]) }
 #[inline(never)]
 #[unsafe(no_mangle)]
 fn outer() -> Vec<u8> { std::hint::black_box(inlined()) }
-fn main() { println!(\"{}\", outer().len()) }
+#[inline(never)]
+async fn waits() -> Vec<u8> { std::hint::black_box(outer()) }
+fn main() {
+    use std::{future::Future, pin::Pin, task::{Context, Waker}};
+    let future: Pin<Box<dyn Future<Output = Vec<u8>>>> = Box::pin(waits());
+    let mut future = std::hint::black_box(future);
+    let ready = future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
+    println!(\"{ready} {}\", outer().len())
+}
 ";
 
 fn run(program: &str, args: &[&str]) {
@@ -42,6 +50,7 @@ fn compiled(split: bool) -> PathBuf {
             &[
                 "-g",
                 "-O",
+                "--edition=2024",
                 &split,
                 "-Clink-arg=-Wl,--build-id",
                 source.to_str().unwrap(),
@@ -69,7 +78,11 @@ impl Pieces {
         }
         let bytes = fs::read(program).unwrap();
         let elf = object::File::parse(&*bytes).unwrap();
-        let outer = elf.symbols().find(|symbol| symbol.name() == Ok("outer")).unwrap();
+        let symbol = |has: &dyn Fn(&str) -> bool| {
+            elf.symbols().find(|symbol| symbol.name().is_ok_and(has)).expect("it is not inlined")
+        };
+        let outer = symbol(&|name| name == "outer");
+        let waits = symbol(&|name| name.contains("5waits") && !name.ends_with("5waits"));
         let mut recording = Recording::new();
         let module = &mut recording.snapshot.modules[0];
         module.path = folder.path().join("bin/app").to_str().unwrap().to_owned();
@@ -78,6 +91,7 @@ impl Pieces {
         for address in outer.address()..outer.address() + outer.size() {
             recording.add(&[address], &[], 1000.0, 1.0);
         }
+        recording.add(&[waits.address()], &[], 1000.0, 1.0);
         recording.write(folder.path(), "dump.heap.json.gz");
         Self { folder, recording }
     }
@@ -102,7 +116,7 @@ impl Pieces {
     fn named(&self, args: &[&str]) {
         let ran = self.top(args);
         assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{args:?}");
-        for expected in ["app.rs:3 (app::inlined)", "app.rs:6 (outer)"] {
+        for expected in ["app.rs:3 (app::inlined)", "app.rs:6 (outer)", "(app::waits::{async})"] {
             assert!(ran.out.contains(expected), "{expected} in {}", ran.out);
         }
     }
