@@ -284,15 +284,21 @@ impl Symbolizer {
         for warning in self.binaries.unused(&snapshot.modules) {
             self.warn(warning);
         }
-        let files = snapshot.modules.iter().filter(|module| crate::binary::has_file(module));
-        files
-            .map(|module| {
+        // What has names in the dump needs no file.
+        let mut needed = vec![false; snapshot.modules.len()];
+        for (&module, names) in snapshot.frames.module.iter().zip(embedded(snapshot)) {
+            needed[module as usize] |= names.is_none();
+        }
+        let modules = snapshot.modules.iter().zip(needed);
+        modules
+            .filter(|(module, _)| crate::binary::has_file(module))
+            .map(|(module, needed)| {
                 let found = self.binaries.find(module, snapshot.process.started_unix_ms);
                 ModuleFile {
                     path: module.path.clone(),
                     build_id: module.build_id.clone(),
                     file: found.files.map(|files| files.main().to_owned()),
-                    problem: found.warning,
+                    problem: found.warning.filter(|_| needed),
                 }
             })
             .collect()

@@ -235,6 +235,10 @@ fn a_symbolized_dump_needs_no_binaries() {
             assert_eq!(export(&named, &[]), export(&dump, &["--binary", program]), "{format}");
         }
     }
+    let info = output_of(&["info", &named]);
+    assert!(info.contains("names        in the dump, of "), "{info}");
+    assert!(!info.contains("expected build-id"), "it is not missed: {info}");
+    assert!(output_of(&["info", &dump]).contains("expected build-id"));
     // Twice is as good as once, and a merge keeps the names.
     let (again, merged) = (pieces.path("again.heap.json.gz"), pieces.path("merged.heap.json.gz"));
     output_of(&["symbolize", &named, "-o", &again]);
