@@ -1,6 +1,6 @@
 //! `heapdrift flamegraph`
 
-use heapdrift::Snapshot;
+use std::path::PathBuf;
 
 use super::{stdin_once, warn, write};
 use crate::{Error, Symbolized, Symbolizer, cli, flamegraph, series};
@@ -9,10 +9,8 @@ use crate::{Error, Symbolized, Symbolizer, cli, flamegraph, series};
 pub(crate) fn run(args: cli::Flamegraph) -> Result<(), Error> {
     stdin_once(args.dumps.iter().chain(&args.diff))?;
     let base = args.diff.as_deref().map(Error::read_dump).transpose()?;
-    let snapshots =
-        args.dumps.iter().map(|path| Error::read_dump(path)).collect::<Result<Vec<_>, _>>()?;
     let mut symbolizer = args.names.symbolizer();
-    let heap = sum(&mut symbolizer, &series::last_of_each(snapshots));
+    let heap = sum(&mut symbolizer, &series::last_paths(args.dumps))?;
     let base = base.map(|base| symbolizer.symbolize(&base));
     warn(&mut symbolizer);
     write(&args.output, |path| match &base {
@@ -21,9 +19,15 @@ pub(crate) fn run(args: cli::Flamegraph) -> Result<(), Error> {
     })
 }
 
-/// The sum of the snapshots, with names.
-fn sum(symbolizer: &mut Symbolizer, snapshots: &[Snapshot]) -> Symbolized {
-    let mut heaps: Vec<Symbolized> =
-        snapshots.iter().map(|snapshot| symbolizer.symbolize(snapshot)).collect();
-    if heaps.len() == 1 { heaps.remove(0) } else { Symbolized::sum(heaps) }
+/// The sum of the dumps, with names; no more than one of them is held.
+fn sum(symbolizer: &mut Symbolizer, dumps: &[PathBuf]) -> Result<Symbolized, Error> {
+    let mut heap = |path: &PathBuf| Ok(symbolizer.symbolize(&Error::read_dump(path)?));
+    if let [dump] = dumps {
+        return heap(dump);
+    }
+    let mut failed = None;
+    let heaps =
+        dumps.iter().map_while(|path| heap(path).map_err(|error| failed = Some(error)).ok());
+    let sum = Symbolized::sum(heaps);
+    failed.map_or(Ok(sum), Err)
 }
