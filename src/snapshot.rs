@@ -158,6 +158,50 @@ pub struct Frames {
     /// Where the function at the address begins, relative to the module; the address itself where
     /// nobody could tell. From the unwind tables, so it needs no symbols.
     pub function: Vec<u64>,
+    /// Names, where `heapdrift symbolize` has put them in. Recording never does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub symbols: Option<Symbols>,
+}
+
+/// Names of the code addresses, so that a dump can be read without the binaries.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Symbols {
+    /// For each frame, how many functions are there; 0 where no name is known.
+    pub count: Vec<u32>,
+    /// Indices into `functions`, frame after frame: the innermost function of a frame first, each
+    /// inlined into the next.
+    pub function: Vec<u32>,
+    /// Functions at places in their source, each once.
+    pub functions: Vec<Function>,
+}
+
+/// A function at a place in its source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Function {
+    /// Readable name, without hashes.
+    pub name: String,
+    /// Its crate, or the file name of its module for other languages.
+    pub crate_name: String,
+    /// Source file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Line in `file`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+}
+
+impl Symbols {
+    /// Of each frame, its functions as indices into `functions`.
+    pub fn of_frames(&self) -> impl Iterator<Item = &[u32]> {
+        let mut rest = self.function.as_slice();
+        self.count.iter().map(move |&count| {
+            let (these, others) = rest.split_at(rest.len().min(count as usize));
+            rest = others;
+            these
+        })
+    }
 }
 
 /// A sampled stack and its estimates.
@@ -200,7 +244,7 @@ pub struct LiveSamples {
 }
 
 /// One row of [`LiveSamples`].
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct LiveSample {
     /// Identity, see [`LiveSamples::id`].
@@ -290,6 +334,18 @@ impl Snapshot {
             ],
         )?;
         in_range("frames.module", &self.frames.module, "modules", self.modules.len())?;
+        if let Some(symbols) = &self.frames.symbols {
+            same_length("frames", &[self.frames.module.len(), symbols.count.len()])?;
+            let (named, sum) = (symbols.function.len(), symbols.count.iter());
+            let sum: u64 = sum.map(|&count| u64::from(count)).sum();
+            if sum != named as u64 {
+                return Err(format!(
+                    "expected symbols.function of length {sum} (the sum of symbols.count), found {named}"
+                ));
+            }
+            let functions = symbols.functions.len();
+            in_range("symbols.function", &symbols.function, "symbols.functions", functions)?;
+        }
         for stack in &self.stacks {
             in_range("stacks.frames", &stack.frames, "frames", self.frames.address.len())?;
             in_range("stacks.labels", &[stack.labels], "label_sets", self.label_sets.len())?;

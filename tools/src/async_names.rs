@@ -13,15 +13,20 @@ use object::ReadCache;
 
 use crate::dwarf::{self, Reader, covers};
 
-/// What each of `symbols` is, by the debug information in `file`. What cannot be read tells
-/// nothing, and counts as a plain closure.
+/// What each of `symbols` is, by the debug information in `file`, and in its `package` where that was
+/// split off. What cannot be read tells nothing, and counts as a plain closure.
 ///
 /// The units that have code at one of `addresses` (sorted) are searched first: they have nearly
 /// all of the symbols, and then nothing else is read. Only functions that were inlined across
 /// units are elsewhere.
-pub(crate) fn closures(file: &Path, symbols: HashSet<String>, addresses: &[u64]) -> Closures {
+pub(crate) fn closures(
+    file: &Path,
+    package: Option<&Path>,
+    symbols: HashSet<String>,
+    addresses: &[u64],
+) -> Closures {
     let mut search = Search { missing: symbols, found: Closures::default() };
-    let _ = search.file(file, addresses);
+    let _ = search.file(file, package, addresses);
     for symbol in search.missing {
         search.found.insert(symbol, None);
     }
@@ -34,17 +39,23 @@ struct Search {
 }
 
 impl Search {
-    fn file(&mut self, file: &Path, addresses: &[u64]) -> Option<()> {
+    fn file(&mut self, file: &Path, package: Option<&Path>, addresses: &[u64]) -> Option<()> {
         let cache = ReadCache::new(File::open(file).ok()?);
         let object = object::File::parse(&cache).ok()?;
         let sections = dwarf::sections(&object)?;
         let dwarf = dwarf::borrowed(&sections, &object);
+        let cache = package.and_then(|path| Some(ReadCache::new(File::open(path).ok()?)));
+        let package = cache.as_ref().and_then(|cache| object::File::parse(cache).ok());
+        let sections = package.as_ref().and_then(dwarf::package_sections);
+        let package = package.as_ref().zip(sections.as_ref());
+        let package =
+            package.and_then(|(object, sections)| dwarf::borrowed_package(sections, object));
         let mut others = Vec::new();
         let mut headers = dwarf.units();
         while let Ok(Some(header)) = headers.next() {
             let Ok(unit) = dwarf.unit(header) else { continue };
             if covers(&dwarf, &unit, addresses) {
-                let _ = self.unit(&dwarf, &unit);
+                let _ = self.whole_unit(&dwarf, package.as_ref(), &unit);
             } else {
                 others.push(header);
             }
@@ -54,10 +65,28 @@ impl Search {
                 break;
             }
             if let Ok(unit) = dwarf.unit(header) {
-                let _ = self.unit(&dwarf, &unit);
+                let _ = self.whole_unit(&dwarf, package.as_ref(), &unit);
             }
         }
         Some(())
+    }
+
+    /// Searches a unit, or the one in the package that it stands for.
+    fn whole_unit<'a>(
+        &mut self,
+        dwarf: &gimli::Dwarf<Reader<'a>>,
+        package: Option<&gimli::DwarfPackage<Reader<'a>>>,
+        unit: &gimli::Unit<Reader<'a>>,
+    ) -> gimli::Result<()> {
+        let Some((package, id)) = package.zip(unit.dwo_id) else {
+            return self.unit(dwarf, unit);
+        };
+        let Some(split) = package.find_cu(id, dwarf)? else { return Ok(()) };
+        let mut headers = split.units();
+        while let Some(header) = headers.next()? {
+            self.unit(&split, &split.unit(header)?)?;
+        }
+        Ok(())
     }
 
     fn unit<'a>(

@@ -2,21 +2,28 @@
 //!
 //! A file is believed only if its build-id equals the one in the dump. Candidates are, in this
 //! order, the recorded path, the paths given by `--binary`, and separate debug files: in each debug
-//! directory `.build-id/ab/cdef….debug` and the module's file name, with and without `.debug`.
-//! Among those that match, the first with debug information is taken, else the first with a symbol
-//! table, else the first.
+//! directory `.build-id/ab/cdef….debug`, the module's file name, with and without `.debug`, and its
+//! whole path, so that the file system of a container serves as well. What a file that matches, but is
+//! stripped, names as its debug file (`.gnu_debuglink`) is looked for beside it, in `.debug` beside it,
+//! and in the debug directories.
+//!
+//! Of those that match, debug information is taken from the first that has it, the symbol table
+//! from the first that has one: both may be in different files. Split debug information is found as
+//! a package `NAME.dwp`, beside the file or in a directory that was given; each of its units
+//! is believed by its own id. Unpacked (`.dwo`) it is not read: `thorin` or `dwp` packs it.
 //!
 //! A module without a build-id cannot be told from an older or newer one. The file is used if it
 //! has the same file name, has no build-id either, and was last changed before recording started;
 //! and a warning says how to do better.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use heapdrift::snapshot::Module;
-use object::{Object as _, ReadCache};
+use object::{Object as _, ObjectSegment as _, ReadCache, SegmentFlags};
 
 use crate::symbolized::file_name;
 
@@ -29,6 +36,10 @@ struct Elf {
     build_id: String,
     debug_info: bool,
     symbols: bool,
+    /// File name of its separate debug information, if it has that.
+    debug_link: Option<String>,
+    /// The addresses of its first executable segment.
+    code: Option<Range<u64>>,
     modified_unix_ms: u64,
 }
 
@@ -40,11 +51,35 @@ pub(crate) struct Binaries {
     read: HashMap<PathBuf, Result<Elf, String>>,
 }
 
-/// A module's file, or why there is none.
+/// The files that have the names of a module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Files {
+    /// The one with debug information, if there is one.
+    pub(crate) debug: Option<PathBuf>,
+    /// The one with the symbol table, most often the same.
+    pub(crate) table: PathBuf,
+    /// The package with split debug information.
+    pub(crate) package: Option<PathBuf>,
+}
+
+impl Files {
+    /// The one that is shown.
+    pub(crate) fn main(&self) -> &Path {
+        self.debug.as_deref().unwrap_or(&self.table)
+    }
+
+    /// Each of them.
+    pub(crate) fn all(&self) -> Vec<&Path> {
+        let others = [self.debug.as_deref(), self.package.as_deref()];
+        others.into_iter().flatten().chain([&*self.table]).collect()
+    }
+}
+
+/// A module's files, or why there are none.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Found {
-    /// The file to take names from.
-    pub(crate) file: Option<PathBuf>,
+    /// The files to take names from.
+    pub(crate) files: Option<Files>,
     /// One line for the user, if something is not as it should be.
     pub(crate) warning: Option<String>,
 }
@@ -62,24 +97,64 @@ impl Binaries {
         if module.build_id.is_empty() {
             return self.without_build_id(module, started_unix_ms);
         }
-        let mut best: Option<(u8, PathBuf)> = None;
-        for candidate in self.candidates(module) {
-            let Ok(elf) = self.elf(&candidate) else { continue };
-            if elf.build_id != module.build_id {
-                continue;
+        let (mut first, mut debug, mut table) = (None, None, None);
+        let mut candidates: VecDeque<PathBuf> = self.candidates(module).into();
+        while let Some(candidate) = candidates.pop_front() {
+            let elf = match self.elf(&candidate) {
+                Ok(elf) if elf.build_id == module.build_id => elf.clone(),
+                _ => continue,
+            };
+            first = first.or_else(|| Some(candidate.clone()));
+            if elf.symbols && table.is_none() {
+                table = Some(candidate.clone());
             }
-            let rank = if elf.debug_info { 2 } else { u8::from(elf.symbols) };
-            if best.as_ref().is_none_or(|(other, _)| rank > *other) {
-                best = Some((rank, candidate));
+            if elf.debug_info {
+                debug = Some(candidate);
+            } else if let Some(link) = elf.debug_link {
+                for linked in self.linked(&candidate, &link).into_iter().rev() {
+                    candidates.push_front(linked);
+                }
             }
-            if rank == 2 {
+            if debug.is_some() && table.is_some() {
                 break;
             }
         }
-        match best {
-            Some((_, file)) => Found { file: Some(file), warning: None },
-            None => Found { file: None, warning: Some(self.why_not(module)) },
+        let Some(table) = table.or_else(|| debug.clone()).or(first) else {
+            return Found { files: None, warning: Some(self.why_not(module)) };
+        };
+        let package = debug.as_ref().and_then(|debug| self.package(debug, module));
+        Found { files: Some(Files { debug, table, package }), warning: None }
+    }
+
+    /// Where the debug file that `file` names could be.
+    fn linked(&self, file: &Path, link: &str) -> Vec<PathBuf> {
+        // A name with a path in it is not what the section is for.
+        let link = file_name(link);
+        let canonical = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+        let Some(folder) = canonical.parent() else { return Vec::new() };
+        let mut paths = vec![folder.join(link), folder.join(".debug").join(link)];
+        let below = folder.strip_prefix("/").unwrap_or(folder);
+        for debug in self.debug_dirs.iter().map(PathBuf::as_path).chain([SYSTEM_DEBUG_DIR.as_ref()])
+        {
+            paths.extend([debug.join(link), debug.join(below).join(link)]);
         }
+        paths.retain(|path| *path != canonical);
+        paths
+    }
+
+    /// The package of split debug information of a file.
+    fn package(&self, file: &Path, module: &Module) -> Option<PathBuf> {
+        let beside = |path: &Path| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(".dwp");
+            PathBuf::from(name)
+        };
+        let name = PathBuf::from(format!("{}.dwp", file_name(recorded_path(module))));
+        let given = self.given.iter().filter(|path| path.ends_with(&name)).cloned();
+        let mut candidates = std::iter::once(beside(file))
+            .chain(given)
+            .chain(self.debug_dirs.iter().map(|folder| folder.join(&name)));
+        candidates.find(|path| path.is_file())
     }
 
     /// One line for each given binary that is no module of the dump.
@@ -87,6 +162,10 @@ impl Binaries {
         let known = |elf: &Elf| modules.iter().any(|m| m.build_id == elf.build_id);
         let mut lines = Vec::new();
         for path in self.given.clone() {
+            // A package of split debug information has no build-id.
+            if path.is_file() && path.extension().is_some_and(|end| end == "dwp") {
+                continue;
+            }
             match self.elf(&path) {
                 Err(why) => lines.push(format!("{}: {why}, not used", path.display())),
                 Ok(elf) if known(elf) => {}
@@ -113,6 +192,11 @@ impl Binaries {
         lines
     }
 
+    /// The addresses of the first executable segment of a file.
+    pub(crate) fn code(&mut self, file: &Path) -> Option<Range<u64>> {
+        self.elf(file).as_ref().ok()?.code.clone()
+    }
+
     fn candidates(&self, module: &Module) -> Vec<PathBuf> {
         let recorded = recorded_path(module);
         let mut candidates = vec![PathBuf::from(recorded)];
@@ -125,6 +209,7 @@ impl Binaries {
         for folder in &self.debug_dirs {
             candidates.extend(by_id.iter().map(|path| folder.join(path)));
             candidates.extend([folder.join(name), folder.join(&with_suffix)]);
+            candidates.extend(recorded.strip_prefix('/').map(|path| folder.join(path)));
         }
         candidates.extend(by_id.iter().map(|path| Path::new(SYSTEM_DEBUG_DIR).join(path)));
         candidates
@@ -152,7 +237,12 @@ impl Binaries {
             "{recorded}: expected a build-id in the dump, found none; {verdict}; \
              link with -C link-arg=-Wl,--build-id"
         );
-        Found { file, warning: Some(warning) }
+        let files = file.map(|file| Files {
+            package: self.package(&file, module),
+            debug: self.elf(&file).as_ref().is_ok_and(|elf| elf.debug_info).then(|| file.clone()),
+            table: file,
+        });
+        Found { files, warning: Some(warning) }
     }
 
     fn why_not(&mut self, module: &Module) -> String {
@@ -194,6 +284,17 @@ impl Elf {
             build_id: id.iter().map(|byte| format!("{byte:02x}")).collect(),
             debug_info: has_data(".debug_info") || has_data(".zdebug_info"),
             symbols: has_data(".symtab"),
+            debug_link: elf
+                .gnu_debuglink()
+                .ok()
+                .flatten()
+                .map(|(name, _)| String::from_utf8_lossy(name).into_owned()),
+            code: elf.segments().find_map(|segment| match segment.flags() {
+                SegmentFlags::Elf { p_flags, .. } if p_flags.contains(object::elf::PF_X) => {
+                    Some(segment.address()..segment.address().checked_add(segment.size())?)
+                }
+                _ => None,
+            }),
             modified_unix_ms: modified
                 .unwrap_or(Duration::MAX)
                 .as_millis()

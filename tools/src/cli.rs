@@ -5,21 +5,23 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::top::By;
-use crate::{Error, Metric, Symbolizer, commands, symbolizer};
+use crate::{Error, Metric, Rate, Symbolizer, cache, commands, symbolizer};
 
 #[derive(Parser, Debug)]
 #[command(
     name = "heapdrift",
     version,
-    about = "Reads heapdrift dumps: tables, flamegraphs, exports",
+    about = "Reads heapdrift dumps: tables, flamegraphs, differences, exports",
     after_help = "Examples:\n  \
         heapdrift info app.heap.json.gz\n  \
         heapdrift top app.heap.json.gz --by crate\n  \
-        heapdrift flamegraph app.heap.json.gz -o out.svg\n\n\
-        Exit status: 0 fine, 2 bad usage or unreadable input."
+        heapdrift flamegraph app.heap.json.gz -o out.svg\n  \
+        heapdrift diff monday.heap.json.gz tuesday.heap.json.gz\n\n\
+        A dump may be - for standard input, and a file to write - for standard output.\n\
+        Exit status: 0 fine, 1 a --fail-over bound was crossed, 2 bad usage or unreadable input."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -46,22 +48,67 @@ enum Command {
     #[command(after_help = "Examples:\n  \
         heapdrift flamegraph app.heap.json.gz -o out.svg\n  \
         heapdrift flamegraph app.heap.json.gz --metric peak-bytes -o peak.svg\n  \
-        heapdrift flamegraph host1/*.gz host2/*.gz -o both.svg\n\n\
+        heapdrift flamegraph host1/*.gz host2/*.gz -o both.svg\n  \
+        heapdrift flamegraph now.heap.json.gz --diff base.heap.json.gz -o diff.svg\n\n\
         Several dumps: those of one process (the same session) are a series, of which the last is\n\
         drawn, because each holds what the ones before held; different processes are summed.")]
     Flamegraph(Flamegraph),
+    /// What is new or grew from one dump to another, and whether that can be chance
+    #[command(after_help = "Examples:\n  \
+        heapdrift diff monday.heap.json.gz tuesday.heap.json.gz\n  \
+        heapdrift diff v1.heap.json.gz v2.heap.json.gz --by crate --metric peak-bytes\n  \
+        heapdrift diff base.heap.json.gz now.heap.json.gz --json | jq '.rows[] | select(.significant)'\n  \
+        heapdrift diff base.heap.json.gz now.heap.json.gz --fail-over 10MiB/h\n\n\
+        A row is what holds memory itself (the innermost function of a stack, after the frames of\n\
+        allocator and profiler are cut off), so rows add up to the heap. Rows are matched by name:\n\
+        the dumps may be of different builds. A change marked * is significant by a z-test, with at\n\
+        most 5% false ones among those marked (Benjamini and Hochberg). Of two dumps of one process,\n\
+        objects that are in both add no uncertainty.\n\n\
+        --fail-over: exit status 1 if the heap, or a row, grew significantly and its growth between\n\
+        the times of the two dumps is above RATE at the lower end of its 95% interval.")]
+    Diff(Diff),
     /// For other programs
     #[command(after_help = "Examples:\n  \
         heapdrift export --format folded app.heap.json.gz -o app.folded\n  \
         heapdrift export --format folded app.heap.json.gz -o - | inferno-flamegraph > out.svg\n\n\
+        heapdrift export --format pprof app.heap.json.gz -o app.pb.gz && go tool pprof -top app.pb.gz\n  \
+        heapdrift export --format jeprof app.heap.json.gz -o app.jeprof && jeprof --text app.jeprof\n\n\
         folded: one line a stack, root first, `;` between, labels as the first frames, values\n\
-        rounded to whole bytes or objects. A `;` inside a name becomes `:`.")]
+        rounded to whole bytes or objects. A `;` inside a name becomes `:`.\n\
+        pprof: allocated and live, objects and bytes; labels, mappings, inlined functions.\n\
+        dhat: for dh_view.html of valgrind. What is not recorded there is a lower bound: the most\n\
+        bytes of a place by itself, and the lifetimes of blocks that were freed.\n\
+        speedscope: a profile for each metric. jeprof: text with symbols, for jeprof and google-pprof.")]
     Export(Export),
+    /// Many processes, hosts or builds as one dump
+    #[command(after_help = "Examples:\n  \
+        heapdrift merge host*/app.heap.json.gz -o fleet.heap.json.gz\n  \
+        heapdrift merge a.heap.json.gz b.heap.json.gz --origin-label host -o both.heap.json.gz\n  \
+        heapdrift top both.heap.json.gz --by label:host\n\n\
+        Of dumps of one process (the same session) the last one counts. Stacks add up where the code\n\
+        is of the same build and the labels are the same; samples keep their weights, so intervals may\n\
+        differ. The peak is the sum of peaks, whenever each process had its own.")]
+    Merge(Merge),
+    /// Names into a dump, so that it can be read without the binaries
+    #[command(after_help = "Examples:\n  \
+        heapdrift symbolize app.heap.json.gz -o named.heap.json.gz\n  \
+        heapdrift symbolize app.heap.json.gz --binary target/release/app -o named.heap.json.gz\n  \
+        heapdrift symbolize app.heap.json.gz --debug-dir /mnt/image -o - | ssh laptop heapdrift top -\n\n\
+        A file is believed if its build-id is the recorded one. Separate debug files are found by\n\
+        .gnu_debuglink and .build-id, packages of split debug information as NAME.dwp; a debug\n\
+        directory may also be the file system of the container that was recorded.")]
+    Symbolize(Symbolize),
+    /// The completions of a shell
+    #[command(after_help = "Examples:\n  \
+        heapdrift completions bash > ~/.local/share/bash-completion/completions/heapdrift\n  \
+        heapdrift completions zsh > ~/.zfunc/_heapdrift\n  \
+        heapdrift completions fish > ~/.config/fish/completions/heapdrift.fish")]
+    Completions(Completions),
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct Info {
-    /// The dump
+    /// The dump, - for standard input
     pub(crate) dump: PathBuf,
     /// As one JSON document
     #[arg(long)]
@@ -72,7 +119,7 @@ pub(crate) struct Info {
 
 #[derive(Args, Debug)]
 pub(crate) struct Top {
-    /// The dump
+    /// The dump, - for standard input
     pub(crate) dump: PathBuf,
     /// What a row is: function, crate, line, stack or label:KEY
     #[arg(long, default_value = "function", value_name = "WHAT")]
@@ -101,13 +148,41 @@ pub(crate) struct Flamegraph {
     /// What is counted
     #[arg(long, value_enum, default_value_t)]
     pub(crate) metric: Metric,
+    /// Colour frames by what they held in this dump, themselves: red has grown, blue has shrunk
+    #[arg(long, value_name = "BASE")]
+    pub(crate) diff: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) names: Names,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Diff {
+    /// The dump to compare with
+    pub(crate) base: PathBuf,
+    /// The dump in question
+    pub(crate) new: PathBuf,
+    /// What a row is: function, crate, line, stack or label:KEY
+    #[arg(long, default_value = "function", value_name = "WHAT")]
+    pub(crate) by: By,
+    /// What is counted
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) metric: Metric,
+    /// How many rows, 0 for all [default: 20, with --json all]
+    #[arg(short = 'n', value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// As one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Exit with status 1 if anything grew faster, for example 10MiB/h
+    #[arg(long, value_name = "RATE")]
+    pub(crate) fail_over: Option<Rate>,
     #[command(flatten)]
     pub(crate) names: Names,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct Export {
-    /// The dump
+    /// The dump, - for standard input
     pub(crate) dump: PathBuf,
     /// The format
     #[arg(long, value_enum)]
@@ -115,17 +190,65 @@ pub(crate) struct Export {
     /// The file to write, - for standard output
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
-    /// What is counted
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) metric: Metric,
+    /// What is counted, for folded stacks [default: live-bytes]; the other formats have everything
+    #[arg(long, value_enum)]
+    pub(crate) metric: Option<Metric>,
     #[command(flatten)]
     pub(crate) names: Names,
 }
 
-#[derive(ValueEnum, Clone, Copy, Debug)]
+#[derive(Args, Debug)]
+pub(crate) struct Merge {
+    /// The dumps
+    #[arg(required = true, value_name = "DUMP")]
+    pub(crate) dumps: Vec<PathBuf>,
+    /// The dump to write, - for standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Label each stack with where it comes from: the name of its dump, without .heap.json.gz
+    #[arg(long, value_name = "KEY")]
+    pub(crate) origin_label: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Symbolize {
+    /// The dump, - for standard input
+    pub(crate) dump: PathBuf,
+    /// The dump to write, - for standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) names: Names,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    shell: clap_complete::Shell,
+}
+
+impl Completions {
+    /// The script for the shell.
+    pub(crate) fn script(&self) -> Vec<u8> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "heapdrift", &mut script);
+        script
+    }
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     /// Folded stacks, for inferno, flamegraph.pl, speedscope, Firefox Profiler
     Folded,
+    /// For go tool pprof, Parca, Pyroscope
+    Pprof,
+    /// For valgrind's dh_view.html
+    Dhat,
+    /// For speedscope
+    Speedscope,
+    /// For jeprof and google-pprof
+    Jeprof,
 }
 
 /// Where names come from: the same for every command that needs them.
@@ -141,6 +264,9 @@ pub(crate) struct Names {
     /// Keep the frames of allocator and profiler at the innermost end
     #[arg(long, help_heading = "Names")]
     full_stacks: bool,
+    /// Look every name up, instead of taking it from $XDG_CACHE_HOME/heapdrift
+    #[arg(long, help_heading = "Names")]
+    no_cache: bool,
 }
 
 impl Names {
@@ -149,6 +275,7 @@ impl Names {
             binaries: self.binaries,
             debug_dirs: self.debug_dirs,
             full_stacks: self.full_stacks,
+            cache: cache::default_folder().filter(|_| !self.no_cache),
             progress: true,
         })
     }
@@ -163,8 +290,12 @@ pub fn run() -> ExitCode {
     let done = match cli.command {
         Command::Info(args) => commands::info(args),
         Command::Top(args) => commands::top(args),
-        Command::Flamegraph(args) => commands::flamegraph(args),
-        Command::Export(args) => commands::export(args),
+        Command::Flamegraph(args) => commands::flamegraph::run(args),
+        Command::Diff(args) => commands::diff::run(args),
+        Command::Export(args) => commands::export::run(args),
+        Command::Merge(args) => commands::merge::run(args),
+        Command::Symbolize(args) => commands::symbolize::run(args),
+        Command::Completions(args) => commands::completions(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -174,8 +305,9 @@ pub fn run() -> ExitCode {
 }
 
 fn fail(error: &Error) -> ExitCode {
-    say("error", anstyle::AnsiColor::Red, &error.to_string());
-    ExitCode::from(2)
+    let what = if error.exit_status() == 1 { "fail-over" } else { "error" };
+    say(what, anstyle::AnsiColor::Red, &error.to_string());
+    ExitCode::from(error.exit_status())
 }
 
 /// One line on standard error.

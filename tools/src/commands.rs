@@ -1,15 +1,17 @@
 //! What the commands do: read, symbolize, write.
 
+pub(crate) mod diff;
+pub(crate) mod export;
+pub(crate) mod flamegraph;
+pub(crate) mod merge;
+pub(crate) mod symbolize;
+
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anstyle::AnsiColor;
-use heapdrift::Snapshot;
 
-use crate::{
-    Error, Symbolized, Symbolizer, cli, flamegraph as svg, fold, info as about, output, series,
-    top as tables,
-};
+use crate::{Error, Symbolizer, cli, info as about, output, top as tables};
 
 /// `heapdrift info`
 pub(crate) fn info(args: cli::Info) -> Result<(), Error> {
@@ -22,16 +24,21 @@ pub(crate) fn info(args: cli::Info) -> Result<(), Error> {
     if args.json { print_json(&info) } else { print(&info.render_styled()) }
 }
 
+/// `heapdrift completions`
+pub(crate) fn completions(args: cli::Completions) -> Result<(), Error> {
+    // As bytes: colours are none of a script's.
+    let mut out = io::stdout().lock();
+    out.write_all(&args.script()).and_then(|()| out.flush()).map_err(stdout_failed)
+}
+
 /// `heapdrift top`
 pub(crate) fn top(args: cli::Top) -> Result<(), Error> {
-    let heap = symbolize(&[Error::read_dump(&args.dump)?], args.names);
+    let snapshot = Error::read_dump(&args.dump)?;
+    let mut symbolizer = args.names.symbolizer();
+    let heap = symbolizer.symbolize(&snapshot);
+    warn(&mut symbolizer);
     let rows = tables::table(&heap, &args.by, args.metric);
-    let limit = match args.limit {
-        Some(0) => usize::MAX,
-        Some(limit) => limit,
-        None if args.json => usize::MAX,
-        None => 20,
-    };
+    let limit = limit(args.limit, args.json);
     if args.json {
         return print_json(&tables::Document {
             metric: args.metric.to_string(),
@@ -42,37 +49,32 @@ pub(crate) fn top(args: cli::Top) -> Result<(), Error> {
     print(&tables::render_styled(&heap, &args.by, args.metric, &rows, limit))
 }
 
-/// `heapdrift flamegraph`
-pub(crate) fn flamegraph(args: cli::Flamegraph) -> Result<(), Error> {
-    let snapshots =
-        args.dumps.iter().map(|path| Error::read_dump(path)).collect::<Result<Vec<_>, _>>()?;
-    let heap = symbolize(&series::last_of_each(snapshots), args.names);
-    write(&args.output, |path| svg::write(&heap, args.metric, path))
+/// Standard input can be read once: a command that takes several dumps takes one from there.
+fn stdin_once<'a>(dumps: impl IntoIterator<Item = &'a PathBuf>) -> Result<(), Error> {
+    if dumps.into_iter().filter(|path| output::is_stdout(path)).nth(1).is_some() {
+        let what = "-: expected one dump from standard input, found it named more than once";
+        return Err(Error::Usage(what.into()));
+    }
+    Ok(())
 }
 
-/// `heapdrift export`
-pub(crate) fn export(args: cli::Export) -> Result<(), Error> {
-    let heap = symbolize(&[Error::read_dump(&args.dump)?], args.names);
-    match args.format {
-        cli::Format::Folded => write(&args.output, |path| {
-            output::write(path, |out| fold::write(&heap, args.metric, out))
-        }),
+/// How many rows are shown: what was asked for, 0 being all; documents for scripts have all.
+fn limit(asked: Option<usize>, json: bool) -> usize {
+    match asked {
+        Some(0) => usize::MAX,
+        Some(limit) => limit,
+        None if json => usize::MAX,
+        None => 20,
     }
 }
 
-/// The sum of the snapshots, with names. Warnings go to standard error.
-fn symbolize(snapshots: &[Snapshot], names: cli::Names) -> Symbolized {
-    let mut symbolizer = names.symbolizer();
-    let mut heaps: Vec<Symbolized> =
-        snapshots.iter().map(|snapshot| symbolizer.symbolize(snapshot)).collect();
-    warn(&mut symbolizer);
-    if heaps.len() == 1 { heaps.remove(0) } else { Symbolized::sum(heaps) }
-}
-
-fn warn(symbolizer: &mut Symbolizer) {
-    for line in symbolizer.take_warnings() {
-        cli::say("warning", AnsiColor::Yellow, &line);
+/// Says what was not as it should be, and whether there was anything.
+fn warn(symbolizer: &mut Symbolizer) -> bool {
+    let warnings = symbolizer.take_warnings();
+    for line in &warnings {
+        cli::say("warning", AnsiColor::Yellow, line);
     }
+    !warnings.is_empty()
 }
 
 /// Writes a file and says where it is; nothing is said on a standard output that holds the result.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use gimli::{DwarfSections, EndianSlice, RunTimeEndian};
+use gimli::{DwarfPackage, DwarfPackageSections, DwarfSections, EndianSlice, RunTimeEndian};
 use object::{Object, ObjectSection as _};
 
 /// Debug information above this many bytes is not searched. At about 200 MB/s it would take longer
@@ -36,8 +36,36 @@ pub(crate) fn borrowed<'a, 'data>(
     sections: &'a DwarfSections<Cow<'data, [u8]>>,
     object: &impl Object<'data>,
 ) -> gimli::Dwarf<Reader<'a>> {
-    let endian = if object.is_little_endian() { RunTimeEndian::Little } else { RunTimeEndian::Big };
+    let endian = endian(object);
     sections.borrow(|data| EndianSlice::new(data, endian))
+}
+
+/// The sections of a package of split debug information, as far as names are in them.
+pub(crate) fn package_sections<'data>(
+    object: &impl Object<'data>,
+) -> Option<DwarfPackageSections<Cow<'data, [u8]>>> {
+    if object.section_by_name(".debug_info.dwo")?.size() > MAX_DEBUG_INFO_BYTES {
+        return None;
+    }
+    DwarfPackageSections::load(|id| -> gimli::Result<Cow<'_, [u8]>> {
+        let section = id.dwo_name().and_then(|name| object.section_by_name(name));
+        // What cannot be unpacked is as what is not there.
+        Ok(section.and_then(|section| section.uncompressed_data().ok()).unwrap_or_default())
+    })
+    .ok()
+}
+
+/// The package as gimli reads it.
+pub(crate) fn borrowed_package<'a, 'data>(
+    sections: &'a DwarfPackageSections<Cow<'data, [u8]>>,
+    object: &impl Object<'data>,
+) -> Option<DwarfPackage<Reader<'a>>> {
+    let endian = endian(object);
+    sections.borrow(|data| EndianSlice::new(data, endian), EndianSlice::new(&[], endian)).ok()
+}
+
+fn endian<'data>(object: &impl Object<'data>) -> RunTimeEndian {
+    if object.is_little_endian() { RunTimeEndian::Little } else { RunTimeEndian::Big }
 }
 
 /// Whether a unit has code at one of the sorted `addresses`.

@@ -1,30 +1,53 @@
-//! Why a command gave up: one line that names the file, what was expected and what was found.
+//! Why a command did not end with status 0: one line that names the file, what was expected and what was found.
 
 use std::path::{Path, PathBuf};
 use std::{error, fmt, io};
 
-/// What ends a command with status 2.
+use heapdrift::dump::{MAX_UNPACKED_BYTES, ReadError};
+
+/// What ends a command with status 1 or 2.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// A dump could not be read.
-    Dump(PathBuf, heapdrift::dump::ReadError),
+    Dump(PathBuf, ReadError),
     /// An output could not be written.
     Output(PathBuf, io::Error),
     /// The arguments make no sense together.
     Usage(String),
+    /// Growth beyond the bound that was given by `--fail-over`: what grew, how fast.
+    FailOver(String),
 }
 
 impl Error {
-    /// Reads a dump; the error names it.
+    /// Reads a dump, from standard input where `path` is `-`; the error names it.
     pub(crate) fn read_dump(path: &Path) -> Result<heapdrift::Snapshot, Self> {
-        heapdrift::dump::read(path).map_err(|error| Self::Dump(path.to_owned(), error))
+        let read = if path == Path::new("-") {
+            spooled(io::stdin().lock()).and_then(|file| heapdrift::dump::read(file.path()))
+        } else {
+            heapdrift::dump::read(path)
+        };
+        read.map_err(|error| Self::Dump(path.to_owned(), error))
+    }
+
+    /// The exit status: 1 when a bound was crossed, 2 when something is wrong.
+    pub(crate) fn exit_status(&self) -> u8 {
+        if matches!(self, Self::FailOver(_)) { 1 } else { 2 }
     }
 
     /// Whether the reader of our output went away, as in `heapdrift top … | head`. No fault.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Output(_, error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
+}
+
+/// What comes from a pipe as a file: a dump of another format is told by a second pass. Nothing that
+/// is longer than a dump unpacked can be a dump packed.
+fn spooled(from: impl io::Read) -> Result<tempfile::NamedTempFile, ReadError> {
+    let mut file = tempfile::NamedTempFile::new().map_err(ReadError::Io)?;
+    let limit = MAX_UNPACKED_BYTES;
+    let copied = io::copy(&mut from.take(limit + 1), &mut file).map_err(ReadError::Io)?;
+    if copied > limit { Err(ReadError::TooLarge) } else { Ok(file) }
 }
 
 impl fmt::Display for Error {
@@ -34,7 +57,7 @@ impl fmt::Display for Error {
             Self::Output(path, error) => {
                 write!(f, "{}: cannot be written: {error}", path.display())
             }
-            Self::Usage(what) => f.write_str(what),
+            Self::Usage(what) | Self::FailOver(what) => f.write_str(what),
         }
     }
 }
@@ -44,7 +67,7 @@ impl error::Error for Error {
         match self {
             Self::Dump(_, error) => Some(error),
             Self::Output(_, error) => Some(error),
-            Self::Usage(_) => None,
+            Self::Usage(_) | Self::FailOver(_) => None,
         }
     }
 }

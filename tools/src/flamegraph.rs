@@ -1,7 +1,10 @@
 //! The flamegraph: an SVG by inferno, in which every frame also has its standard error.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+
+use heapdrift::Estimate;
 
 use inferno::flamegraph::color::{MultiPalette, Palette};
 use inferno::flamegraph::{Options, TextTruncateDirection};
@@ -29,24 +32,97 @@ pub fn write(heap: &Symbolized, metric: Metric, path: &Path) -> io::Result<()> {
 pub fn svg(heap: &Symbolized, metric: Metric) -> io::Result<String> {
     let mut lines = fold::lines(heap, metric);
     lines.retain(|line| fold::rounded(line.estimate) > 0);
-    let title = title(heap, metric);
-    let subtitle = subtitle(heap, metric);
     if lines.is_empty() {
-        return Ok(empty(&title, &subtitle));
+        return Ok(empty(&title(heap, metric), &subtitle(heap, metric)));
     }
-    // By frames, not by text: `a-b` sorts before `a;b` and would tear the frame `a` apart.
-    lines.sort_by(|a, b| a.stack.split(';').cmp(b.stack.split(';')));
-    // inferno adds the widths up as integers; no real heap comes near, a damaged dump may.
-    let widest = (1_u64 << 53) / lines.len() as u64;
-    for line in &mut lines {
-        line.estimate.value = line.estimate.value.min(widest as f64);
-    }
+    by_frames(&mut lines);
     let texts: Vec<String> =
         lines.iter().map(|l| format!("{} {}", l.stack, fold::rounded(l.estimate))).collect();
-
     let mut options = Options::default();
-    options.title = title;
+    options.title = title(heap, metric);
+    options.subtitle = Some(subtitle(heap, metric));
+    drawn(options, &lines, &texts, metric)
+}
+
+/// Writes the flamegraph of one quantity, coloured by what it was in `base`, to `path`.
+///
+/// # Errors
+/// Those of the file system.
+pub fn write_diff(
+    base: &Symbolized,
+    heap: &Symbolized,
+    metric: Metric,
+    path: &Path,
+) -> io::Result<()> {
+    let svg = svg_diff(base, heap, metric)?;
+    output::write(path, |out| out.write_all(svg.as_bytes()))
+}
+
+/// The flamegraph of one quantity, coloured by what it was in `base`.
+///
+/// Widths are those of `heap`. A frame is red where it holds more itself than it did, its callees
+/// aside, and blue where it holds less, the more the darker: colours that the colour-blind can tell
+/// apart. What is gone has no width.
+///
+/// # Errors
+/// None that is known; inferno's are passed on.
+pub fn svg_diff(base: &Symbolized, heap: &Symbolized, metric: Metric) -> io::Result<String> {
+    let before = fold::lines(base, metric);
+    let now = fold::lines(heap, metric);
+    let mut values: BTreeMap<String, (Estimate, Estimate)> =
+        now.into_iter().map(|line| (line.stack, (Estimate::default(), line.estimate))).collect();
+    for line in before {
+        values.entry(line.stack).or_default().0 = line.estimate;
+    }
+    values.retain(|_, (before, now)| fold::rounded(*before) > 0 || fold::rounded(*now) > 0);
+    let mut lines: Vec<Line> = values.iter().map(|(stack, (_, now))| line(stack, *now)).collect();
+    let mut subtitle = subtitle(heap, metric);
+    subtitle.push_str(&format!(
+        "; was {}; red has grown, blue has shrunk",
+        units::estimate(metric.of(&base.totals), metric.is_bytes())
+    ));
+    if lines.iter().all(|line| fold::rounded(line.estimate) == 0) {
+        return Ok(empty(&title(heap, metric), &subtitle));
+    }
+    by_frames(&mut lines);
+    let widest = widest(lines.len());
+    let text = |now: &Line| {
+        let before = fold::rounded(values[&now.stack].0).min(widest);
+        format!("{} {before} {}", now.stack, fold::rounded(now.estimate))
+    };
+    let texts: Vec<String> = lines.iter().map(text).collect();
+    let mut options = Options::default();
+    options.title = title(heap, metric);
     options.subtitle = Some(subtitle);
+    drawn(options, &lines, &texts, metric)
+}
+
+fn line(stack: &str, estimate: Estimate) -> Line {
+    Line { stack: stack.to_owned(), estimate }
+}
+
+/// inferno adds the widths up as integers; no real heap comes near, a damaged dump may.
+fn widest(lines: usize) -> u64 {
+    (1_u64 << 53) / lines as u64
+}
+
+/// Puts the lines in order: by frames, not by text, because `a-b` sorts before `a;b` and would tear
+/// the frame `a` apart.
+fn by_frames(lines: &mut [Line]) {
+    lines.sort_by(|a, b| a.stack.split(';').cmp(b.stack.split(';')));
+    let widest = widest(lines.len()) as f64;
+    for line in lines {
+        line.estimate.value = line.estimate.value.min(widest);
+    }
+}
+
+/// The picture of `lines`, which are `texts` in inferno's own form.
+fn drawn(
+    mut options: Options<'_>,
+    lines: &[Line],
+    texts: &[String],
+    metric: Metric,
+) -> io::Result<String> {
     options.count_name = metric.unit().into();
     options.colors = Palette::Multi(MultiPalette::Rust);
     // The same function has the same colour in every picture.
@@ -61,7 +137,7 @@ pub fn svg(heap: &Symbolized, metric: Metric) -> io::Result<String> {
         &mut svg,
     )?;
     let svg = String::from_utf8(svg).map_err(io::Error::other)?;
-    Ok(with_errors(&svg, &lines, metric.unit()))
+    Ok(with_errors(&svg, lines, metric.unit()))
 }
 
 fn title(heap: &Symbolized, metric: Metric) -> String {
@@ -150,8 +226,6 @@ fn empty(title: &str, subtitle: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use heapdrift::Estimate;
-
     use super::*;
 
     #[test]

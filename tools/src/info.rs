@@ -70,6 +70,10 @@ pub struct Info {
     pub profiler_bytes: u64,
     /// The cap on them.
     pub max_profiler_bytes: u64,
+    /// Code addresses in stacks, and those of which the dump itself has names.
+    pub addresses: u64,
+    /// See `addresses`.
+    pub addresses_named: u64,
     /// The modules in which frames lie, and where on this machine they are.
     pub modules: Vec<ModuleFile>,
 }
@@ -126,6 +130,10 @@ impl Info {
             alloc_count,
             profiler_bytes: stats.profiler_bytes,
             max_profiler_bytes: stats.max_profiler_bytes,
+            addresses: snapshot.frames.address.len() as u64,
+            addresses_named: snapshot.frames.symbols.as_ref().map_or(0, |symbols| {
+                symbols.count.iter().filter(|&&count| count > 0).count() as u64
+            }),
             modules,
         }
     }
@@ -180,6 +188,16 @@ impl Info {
             ("at the peak", self.peak_bytes, self.peak_count),
             ("allocated", self.alloc_bytes, self.alloc_count),
         ]);
+        if self.addresses_named > 0 {
+            page.line(
+                "names",
+                format!(
+                    "in the dump, of {} of {} addresses",
+                    units::count(self.addresses_named as f64),
+                    units::count(self.addresses as f64)
+                ),
+            );
+        }
         let unmatched: Vec<&ModuleFile> =
             self.modules.iter().filter(|m| m.problem.is_some()).collect();
         let matched = self.modules.iter().filter(|m| m.file.is_some()).count();

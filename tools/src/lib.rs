@@ -5,9 +5,13 @@
 //! ```text
 //! dump ── heapdrift::dump::read ──> Snapshot        addresses and estimates
 //! Snapshot ── Symbolizer::symbolize ──> Symbolized  names and estimates
+//! Snapshot ── Symbolizer::locate ──> Located        addresses with names beside them
+//! Located ── pprof::write, dhat::write, jeprof::write ──> files for other programs
 //! Symbolized ── top::table ──> rows ── top::render ──> text
 //!            ── fold::lines ──> folded stacks
+//!            ── speedscope::write ──> speedscope
 //!            ── flamegraph::write ──> SVG
+//! Snapshot, Symbolized, twice ── diff::diff ──> rows
 //! ```
 //!
 //! Everything after [`Symbolizer`] is a pure function of a [`Symbolized`], so a program can also
@@ -34,25 +38,39 @@
 
 mod async_names;
 mod binary;
+pub mod cache;
 pub mod cli;
 mod commands;
 mod cpp;
+pub mod dhat;
+pub mod diff;
 mod dwarf;
 mod error;
 pub mod flamegraph;
 pub mod fold;
+mod head;
 pub mod info;
+pub mod jeprof;
+pub mod located;
+mod lookup;
+pub mod merge;
 pub mod metric;
 pub mod output;
 pub mod packages;
+pub mod pprof;
+mod progress;
+pub mod rate;
 pub mod series;
+pub mod speedscope;
 pub mod symbolized;
 pub mod symbolizer;
 pub mod top;
 pub mod units;
 
 pub use error::Error;
+pub use located::Located;
 pub use metric::Metric;
+pub use rate::Rate;
 pub use symbolized::Symbolized;
 pub use symbolizer::Symbolizer;
 pub use top::By;

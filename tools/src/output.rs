@@ -12,6 +12,27 @@ use std::path::Path;
 /// # Errors
 /// Those of the file system and of `fill`.
 pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    // What is drawn tells as much as the dump does, but is made to be shown around: as readable as
+    // the umask lets it be, where tempfile would say 0600.
+    write_with_mode(path, 0o666, fill)
+}
+
+/// As [`write()`], but for the eyes of the owner alone, as dumps are.
+///
+/// # Errors
+/// Those of the file system and of `fill`.
+pub fn write_private(
+    path: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    write_with_mode(path, 0o600, fill)
+}
+
+fn write_with_mode(
+    path: &Path,
+    mode: u32,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
     if is_stdout(path) {
         let mut out = BufWriter::new(io::stdout().lock());
         fill(&mut out)?;
@@ -39,10 +60,10 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -
     };
     let mut builder = tempfile::Builder::new();
     builder.prefix(".heapdrift-").suffix(".tmp");
-    // What is drawn tells as much as the dump does, but is made to be shown around: as readable as
-    // the umask lets it be, where tempfile would say 0600.
     #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+    #[cfg(not(unix))]
+    let _ = mode;
     let mut temporary = builder.tempfile_in(folder)?;
     let mut out = BufWriter::new(temporary.as_file_mut());
     fill(&mut out)?;

@@ -4,7 +4,13 @@
 //! the ones before held, so adding them would count everything again: the last one stands for all.
 //! Different sessions are different processes, and those add up.
 
+use std::collections::HashMap;
+use std::path::PathBuf;
+
 use heapdrift::Snapshot;
+use heapdrift::snapshot::{Process, Taken};
+
+use crate::head::Head;
 
 /// The last snapshot of each session, in the order in which sessions first occur.
 pub fn last_of_each(snapshots: impl IntoIterator<Item = Snapshot>) -> Vec<Snapshot> {
@@ -20,14 +26,47 @@ pub fn last_of_each(snapshots: impl IntoIterator<Item = Snapshot>) -> Vec<Snapsh
     last
 }
 
+/// The files of the last dump of each session, in the order in which sessions first occur; reads no
+/// more of them than that takes. A file that cannot be told is a session of its own.
+pub(crate) fn last_paths(paths: Vec<PathBuf>) -> Vec<PathBuf> {
+    let mut last: Vec<(PathBuf, Option<Head>)> = Vec::new();
+    let mut index: HashMap<Session, usize> = HashMap::new();
+    for path in paths {
+        let head = Head::read(&path);
+        let known = head.as_ref().map(|head| session_of(&head.process));
+        match known.and_then(|session| index.get(&session)).map(|&at| &mut last[at]) {
+            Some(other) => {
+                let age = |head: &Option<Head>| head.as_ref().map(|head| age_of(&head.taken));
+                if age(&other.1) <= age(&head) {
+                    *other = (path, head);
+                }
+            }
+            None => {
+                index.extend(known.map(|session| (session, last.len())));
+                last.push((path, head));
+            }
+        }
+    }
+    last.into_iter().map(|(path, _)| path).collect()
+}
+
 /// The number is random; the process id and the start tell apart what was recorded without one.
-fn session(snapshot: &Snapshot) -> (u64, u32, u64) {
-    let process = &snapshot.process;
+type Session = (u64, u32, u64);
+
+pub(crate) fn session(snapshot: &Snapshot) -> Session {
+    session_of(&snapshot.process)
+}
+
+fn session_of(process: &Process) -> Session {
     (process.session, process.id, process.started_unix_ms)
 }
 
 fn age(snapshot: &Snapshot) -> (u64, u64) {
-    (snapshot.taken.sequence, snapshot.taken.uptime_ms)
+    age_of(&snapshot.taken)
+}
+
+fn age_of(taken: &Taken) -> (u64, u64) {
+    (taken.sequence, taken.uptime_ms)
 }
 
 #[cfg(test)]

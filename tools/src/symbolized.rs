@@ -128,7 +128,7 @@ impl Origin {
             *self = other;
             return;
         }
-        if self.binary != other.binary {
+        if !self.binary.split(", ").any(|known| known == other.binary) {
             self.binary = format!("{}, {}", self.binary, other.binary);
         }
         self.interval_bytes = self.interval_bytes.max(other.interval_bytes);

@@ -4,24 +4,20 @@
 //! profits from the ones before. Inlined functions become frames of their own.
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use blazesym::symbolize::source::{Elf, Source};
-use blazesym::symbolize::{CodeInfo, Input, Sym};
 use heapdrift::Snapshot;
 use heapdrift::names::machinery::{self, Role};
-use heapdrift::names::{self, Closures, Kind, Roots, is_closure, short_file};
-use heapdrift::snapshot::Module;
+use heapdrift::snapshot::{Module, Symbols};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use crate::async_names;
-use crate::binary::{Binaries, recorded_path};
-use crate::cpp;
-use crate::symbolized::{Frame, Origin, Stack, Symbolized, file_name, intern};
-
-/// Addresses that are looked up at a time; between batches the progress bar moves.
-const BATCH: usize = 256;
+use crate::binary::{Binaries, Files, recorded_path};
+use crate::cache::{self, Cache};
+use crate::located::{Located, LocatedStack, Location, Mapping};
+use crate::lookup;
+use crate::progress;
+use crate::symbolized::{Frame, Origin, Symbolized, file_name, intern};
 
 /// Frames of a stack, outer ones beyond which count as missing. Twice what any recording has; a
 /// damaged dump could have millions.
@@ -36,6 +32,9 @@ pub struct Options {
     pub debug_dirs: Vec<PathBuf>,
     /// Keep the frames of allocator and profiler at the innermost end.
     pub full_stacks: bool,
+    /// Folder for names that were looked up, so that the next time is quicker; see
+    /// [`cache::default_folder`]. None: every time is the first.
+    pub cache: Option<PathBuf>,
     /// Show a progress bar on standard error, if that is a terminal.
     pub progress: bool,
 }
@@ -60,6 +59,37 @@ pub struct ModuleFile {
     pub file: Option<PathBuf>,
     /// Why there is none, or why it should not be trusted blindly.
     pub problem: Option<String>,
+}
+
+/// Of each frame of a snapshot, the names that the dump itself has.
+fn embedded(snapshot: &Snapshot) -> impl Iterator<Item = Option<Vec<Frame>>> {
+    let symbols = snapshot.frames.symbols.as_ref();
+    let mut of_frames = symbols.map(|symbols| (symbols, symbols.of_frames()));
+    (0..snapshot.frames.address.len()).map(move |_| {
+        let (symbols, of_frames) = of_frames.as_mut()?;
+        let functions = of_frames.next().filter(|functions| !functions.is_empty())?;
+        Some(functions.iter().map(|&f| Frame::from(&symbols.functions[f as usize])).collect())
+    })
+}
+
+/// The functions at one address of a snapshot.
+struct Expanded {
+    /// Innermost first.
+    frames: Vec<u32>,
+    named: bool,
+}
+
+/// Of each stack, the size that all sampled live objects have, if they have one size.
+fn object_sizes(snapshot: &Snapshot) -> Vec<Option<u64>> {
+    let mut sizes: Vec<Option<Option<u64>>> = vec![None; snapshot.stacks.len()];
+    for sample in snapshot.live.iter() {
+        let size = &mut sizes[sample.stack as usize];
+        *size = match *size {
+            None => Some(Some(sample.size)),
+            Some(known) => Some(known.filter(|&known| known == sample.size)),
+        };
+    }
+    sizes.into_iter().map(Option::flatten).collect()
 }
 
 /// What makes two modules of different dumps the same.
@@ -87,67 +117,165 @@ impl Symbolizer {
     /// options say otherwise, and never so that nothing is left. A stack that was recorded without
     /// any frame is `[no stack]`.
     pub fn symbolize(&mut self, snapshot: &Snapshot) -> Symbolized {
+        self.locate(snapshot).into_symbolized()
+    }
+
+    /// The stacks of a snapshot as addresses with names beside them, cut and named as in
+    /// [`symbolize`](Self::symbolize).
+    pub fn locate(&mut self, snapshot: &Snapshot) -> Located {
         for warning in self.binaries.unused(&snapshot.modules) {
             self.warn(warning);
         }
         self.look_up(snapshot);
-        let mut heap = Symbolized {
+        let mut heap = Located {
+            mappings: snapshot.modules.iter().map(|m| self.mapping(m, snapshot)).collect(),
             totals: snapshot.totals,
             origin: Origin::of(snapshot),
-            ..Symbolized::default()
+            ..Located::default()
         };
-        let mut index = HashMap::new();
-        // Only sets that a stack has: a damaged dump could have millions of others.
-        let mut label_index = HashMap::new();
-        // Of each frame of the snapshot: its frames with inlined ones, as indices into `heap`.
-        let expanded: Vec<Vec<u32>> = snapshot
-            .frames
-            .module
-            .iter()
-            .zip(&snapshot.frames.address)
-            .map(|(&module, address)| {
-                let module = &snapshot.modules[module as usize];
-                match self.known.get(&ModuleKey::of(module)).and_then(|known| known.get(address)) {
-                    Some(frames) => frames
-                        .iter()
-                        .map(|frame| intern(&mut index, &mut heap.frames, frame.clone()))
-                        .collect(),
-                    None => {
-                        vec![intern(&mut index, &mut heap.frames, nameless(module, *address))]
-                    }
-                }
-            })
-            .collect();
+        let mut frame_index = HashMap::new();
+        let expanded = self.expanded(snapshot, &mut heap.frames, &mut frame_index);
         let roles_of: Vec<Role> =
             heap.frames.iter().map(|f| machinery::role(&f.function)).collect();
-        for stack in &snapshot.stacks {
-            let all = stack.frames.iter().flat_map(|&f| expanded[f as usize].iter().copied());
-            let mut frames: Vec<u32> = all.take(MAX_FRAMES + 1).collect();
+        // Only sets that a stack has: a damaged dump could have millions of others.
+        let mut label_index = HashMap::new();
+        let mut location_index = HashMap::new();
+        let mut whole: Vec<Option<u32>> = vec![None; expanded.len()];
+        for (stack, object_bytes) in snapshot.stacks.iter().zip(object_sizes(snapshot)) {
+            // Frames with the position in the stack of the address that each belongs to.
+            let mut frames: Vec<(usize, u32)> = stack
+                .frames
+                .iter()
+                .enumerate()
+                .flat_map(|(at, &f)| expanded[f as usize].frames.iter().map(move |&f| (at, f)))
+                .take(MAX_FRAMES + 1)
+                .collect();
             let too_deep = frames.len() > MAX_FRAMES;
             frames.truncate(MAX_FRAMES);
             if !self.options.full_stacks {
-                let roles = frames.iter().map(|&frame| roles_of[frame as usize]);
+                let roles = frames.iter().map(|&(_, frame)| roles_of[frame as usize]);
                 let depth = machinery::depth(roles);
                 frames.drain(..depth);
-                frames.retain(|&frame| roles_of[frame as usize] != Role::Profiler);
+                frames.retain(|&(_, frame)| roles_of[frame as usize] != Role::Profiler);
             }
-            if frames.is_empty() {
+            let mut locations: Vec<u32> = frames
+                .chunk_by(|(a, _), (b, _)| a == b)
+                .map(|there| {
+                    let frame = stack.frames[there[0].0] as usize;
+                    // Most are not cut, and have been seen before.
+                    let uncut = there.len() == expanded[frame].frames.len();
+                    if let Some(at) = whole[frame].filter(|_| uncut) {
+                        return at;
+                    }
+                    let module = snapshot.frames.module[frame];
+                    let bias = snapshot.modules[module as usize].load_bias;
+                    let location = Location {
+                        mapping: Some(module),
+                        address: snapshot.frames.address[frame].wrapping_add(bias),
+                        frames: there.iter().map(|&(_, frame)| frame).collect(),
+                        named: expanded[frame].named,
+                    };
+                    let at = intern(&mut location_index, &mut heap.locations, location);
+                    if uncut {
+                        whole[frame] = Some(at);
+                    }
+                    at
+                })
+                .collect();
+            if locations.is_empty() {
                 let none = Frame {
                     function: "[no stack]".into(),
                     krate: "[no stack]".into(),
                     ..Frame::default()
                 };
-                frames.push(intern(&mut index, &mut heap.frames, none));
+                let frames = vec![intern(&mut frame_index, &mut heap.frames, none)];
+                let none = Location { mapping: None, address: 0, frames, named: true };
+                locations.push(intern(&mut location_index, &mut heap.locations, none));
             }
             let labels = snapshot.label_sets[stack.labels as usize].clone();
-            heap.stacks.push(Stack {
-                frames,
+            heap.stacks.push(LocatedStack {
+                locations,
                 labels: intern(&mut label_index, &mut heap.label_sets, labels),
                 truncated: stack.truncated || too_deep,
                 metrics: stack.metrics,
+                object_bytes,
             });
         }
         heap
+    }
+
+    /// The frames at each address of the snapshot, which join `frames`.
+    fn expanded(
+        &self,
+        snapshot: &Snapshot,
+        frames: &mut Vec<Frame>,
+        index: &mut HashMap<Frame, u32>,
+    ) -> Vec<Expanded> {
+        let addresses = snapshot.frames.module.iter().zip(&snapshot.frames.address);
+        addresses
+            .zip(embedded(snapshot))
+            .map(|((&module, address), embedded)| {
+                let module = &snapshot.modules[module as usize];
+                let known = || self.known.get(&ModuleKey::of(module))?.get(address).cloned();
+                match embedded.or_else(known).filter(|frames| !frames.is_empty()) {
+                    Some(there) => Expanded {
+                        frames: there
+                            .into_iter()
+                            .map(|frame| intern(index, frames, frame))
+                            .collect(),
+                        named: true,
+                    },
+                    None => Expanded {
+                        frames: vec![intern(index, frames, nameless(module, *address))],
+                        named: false,
+                    },
+                }
+            })
+            .collect()
+    }
+
+    /// Where the code of a module was mapped.
+    ///
+    /// A dump has the module's whole range and the file offset of its code, not the address of its
+    /// code in the file, which the file itself tells. Without the file, the whole range is
+    /// taken to be one mapping of the file from its start: true of what GNU ld links, not of lld.
+    fn mapping(&mut self, module: &Module, snapshot: &Snapshot) -> Mapping {
+        const PAGE: u64 = 4096;
+        let found = self.binaries.find(module, snapshot.process.started_unix_ms);
+        let code = found.files.and_then(|files| self.binaries.code(files.main()));
+        let (start, end, offset) = match code {
+            Some(code) => {
+                let into_page = code.start % PAGE;
+                (
+                    module.load_bias.wrapping_add(code.start - into_page),
+                    module
+                        .load_bias
+                        .wrapping_add(code.end.checked_next_multiple_of(PAGE).unwrap_or(code.end)),
+                    module.file_offset.saturating_sub(into_page),
+                )
+            }
+            None => (module.start, module.end, 0),
+        };
+        let (path, build_id) = (module.path.clone(), module.build_id.clone());
+        Mapping { path, build_id, start, end, offset }
+    }
+
+    /// The names of all addresses that a stack of the snapshot has, to be put into its frames.
+    pub fn symbols(&mut self, snapshot: &Snapshot) -> Symbols {
+        for warning in self.binaries.unused(&snapshot.modules) {
+            self.warn(warning);
+        }
+        self.look_up(snapshot);
+        let addresses = snapshot.frames.module.iter().zip(&snapshot.frames.address);
+        let frames: Vec<Vec<Frame>> = addresses
+            .zip(embedded(snapshot))
+            .map(|((&module, address), embedded)| {
+                let module = &snapshot.modules[module as usize];
+                let known = || self.known.get(&ModuleKey::of(module))?.get(address).cloned();
+                embedded.or_else(known).unwrap_or_default()
+            })
+            .collect();
+        cache::symbols(frames.iter().map(Vec::as_slice))
     }
 
     /// The files of the modules of a snapshot, without reading names from them. What has no file,
@@ -156,15 +284,21 @@ impl Symbolizer {
         for warning in self.binaries.unused(&snapshot.modules) {
             self.warn(warning);
         }
-        let files = snapshot.modules.iter().filter(|module| crate::binary::has_file(module));
-        files
-            .map(|module| {
+        // What has names in the dump needs no file.
+        let mut needed = vec![false; snapshot.modules.len()];
+        for (&module, names) in snapshot.frames.module.iter().zip(embedded(snapshot)) {
+            needed[module as usize] |= names.is_none();
+        }
+        let modules = snapshot.modules.iter().zip(needed);
+        modules
+            .filter(|(module, _)| crate::binary::has_file(module))
+            .map(|(module, needed)| {
                 let found = self.binaries.find(module, snapshot.process.started_unix_ms);
                 ModuleFile {
                     path: module.path.clone(),
                     build_id: module.build_id.clone(),
-                    file: found.file,
-                    problem: found.warning,
+                    file: found.files.map(|files| files.main().to_owned()),
+                    problem: found.warning.filter(|_| needed),
                 }
             })
             .collect()
@@ -188,7 +322,11 @@ impl Symbolizer {
         let mut wanted: Vec<Vec<u64>> = vec![Vec::new(); snapshot.modules.len()];
         let used: HashSet<u32> =
             snapshot.stacks.iter().flat_map(|stack| stack.frames.iter().copied()).collect();
+        let named: Vec<bool> = embedded(snapshot).map(|frames| frames.is_some()).collect();
         for frame in used {
+            if named[frame as usize] {
+                continue;
+            }
             let module = snapshot.frames.module[frame as usize] as usize;
             let address = snapshot.frames.address[frame as usize];
             let known = self.known.get(&ModuleKey::of(&snapshot.modules[module]));
@@ -206,29 +344,51 @@ impl Symbolizer {
             bar.set_message(file_name(&module.path).to_owned());
             let found = self.binaries.find(module, snapshot.process.started_unix_ms);
             found.warning.into_iter().for_each(|warning| self.warn(warning));
-            let frames = found.file.map(|file| symbols_of(&file, module, &addresses, &bar));
-            let frames = match frames {
-                Some(Ok(frames)) => frames,
-                Some(Err(warning)) => {
-                    self.warn(warning);
-                    HashMap::new()
-                }
-                None => HashMap::new(),
-            };
-            self.known.entry(ModuleKey::of(module)).or_default().extend(frames);
+            let frames = found.files.map(|files| self.names(&files, module, &addresses, &bar));
+            self.known.entry(ModuleKey::of(module)).or_default().extend(frames.unwrap_or_default());
         }
         bar.finish_and_clear();
+    }
+
+    /// The names of the sorted addresses of a module, from the cache as far as they are there.
+    fn names(
+        &mut self,
+        files: &Files,
+        module: &Module,
+        addresses: &[u64],
+        bar: &ProgressBar,
+    ) -> HashMap<u64, Vec<Frame>> {
+        let cache = self.options.cache.clone().map(Cache::new);
+        let source = cache::Source::of(&files.all());
+        let mut known = match (&cache, &source) {
+            (Some(cache), Some(source)) => cache.read(&module.build_id, source),
+            _ => HashMap::new(),
+        };
+        let missing: Vec<u64> =
+            addresses.iter().copied().filter(|address| !known.contains_key(address)).collect();
+        bar.inc((addresses.len() - missing.len()) as u64);
+        if missing.is_empty() {
+            return known;
+        }
+        match lookup::names(files, module, &missing, bar) {
+            Ok(found) => {
+                // That there is no name is worth knowing, too.
+                known.extend(missing.iter().map(|&address| (address, Vec::new())));
+                known.extend(found);
+                if let (Some(cache), Some(source)) = (cache, source) {
+                    cache.write(&module.build_id, source, &known);
+                }
+            }
+            Err(warning) => self.warn(warning),
+        }
+        known
     }
 
     fn progress_bar(&self, length: usize) -> ProgressBar {
         if !self.options.progress {
             return ProgressBar::hidden();
         }
-        // Draws to standard error, and only to a terminal.
-        let template = "{msg} {wide_bar} {pos}/{len} addresses {elapsed}";
-        let style = indicatif::ProgressStyle::with_template(template)
-            .unwrap_or_else(|_| indicatif::ProgressStyle::default_bar());
-        ProgressBar::new(length as u64).with_style(style)
+        progress::bar(length, "addresses")
     }
 }
 
@@ -242,149 +402,4 @@ impl ModuleKey {
 fn nameless(module: &Module, address: u64) -> Frame {
     let name = file_name(recorded_path(module));
     Frame { function: format!("{name}+{address:#x}"), krate: name.to_owned(), ..Frame::default() }
-}
-
-/// What one address is, before its names are made readable.
-struct Place {
-    /// The symbol of the function that the linker sees, if it has one.
-    symbol: Option<String>,
-    /// From debug information, outermost first: names and where in each.
-    functions: Vec<(String, Option<String>, Option<u32>)>,
-}
-
-fn symbols_of(
-    file: &Path,
-    module: &Module,
-    addresses: &[u64],
-    bar: &ProgressBar,
-) -> Result<HashMap<u64, Vec<Frame>>, String> {
-    let places = places_of(file, addresses, bar)
-        .map_err(|error| format!("{}: cannot be read for symbols: {error}", file.display()))?;
-    let closures: HashSet<String> = places
-        .values()
-        .flat_map(|place| place.functions.iter().map(|f| &f.0).chain(&place.symbol))
-        .filter(|name| is_closure(name))
-        .cloned()
-        .collect();
-    let closures = if closures.is_empty() {
-        Closures::default()
-    } else {
-        async_names::closures(file, closures, addresses)
-    };
-    let names = Names::new(&places, closures, module);
-    Ok(places.iter().map(|(&address, place)| (address, names.frames(place))).collect())
-}
-
-fn places_of(
-    file: &Path,
-    addresses: &[u64],
-    bar: &ProgressBar,
-) -> Result<HashMap<u64, Place>, blazesym::Error> {
-    let blaze = blazesym::symbolize::Symbolizer::builder().enable_demangling(false).build();
-    let source = |debug_syms| {
-        let mut elf = Elf::new(file);
-        elf.debug_syms = debug_syms;
-        Source::Elf(elf)
-    };
-    // Debug information knows lines and inlined functions, the symbol table knows whole names:
-    // with line tables only, debug information has bare ones.
-    let (debug, table) = (source(true), source(false));
-    let mut places = HashMap::with_capacity(addresses.len());
-    for batch in addresses.chunks(BATCH) {
-        let by_debug = blaze.symbolize(&debug, Input::VirtOffset(batch))?;
-        let by_table = blaze.symbolize(&table, Input::VirtOffset(batch)).unwrap_or_default();
-        for (at, (address, found)) in batch.iter().zip(by_debug).enumerate() {
-            let symbol = by_table.get(at).and_then(|s| s.as_sym()).map(|s| s.name.to_string());
-            let functions = found.as_sym().map(functions_of).unwrap_or_default();
-            if symbol.is_some() || !functions.is_empty() {
-                places.insert(*address, Place { symbol, functions });
-            }
-        }
-        bar.inc(batch.len() as u64);
-    }
-    Ok(places)
-}
-
-fn functions_of(sym: &Sym<'_>) -> Vec<(String, Option<String>, Option<u32>)> {
-    let place = |info: Option<&CodeInfo<'_>>| {
-        (info.map(|i| i.to_path().to_string_lossy().into_owned()), info.and_then(|i| i.line))
-    };
-    let (file, line) = place(sym.code_info.as_deref());
-    let mut functions = vec![(sym.name.to_string(), file, line)];
-    for inlined in &sym.inlined {
-        let (file, line) = place(inlined.code_info.as_ref());
-        functions.push((inlined.name.to_string(), file, line));
-    }
-    functions
-}
-
-/// What is known about a module as a whole, to name its functions by.
-struct Names<'a> {
-    module: &'a str,
-    closures: Closures,
-    roots: Roots,
-}
-
-impl<'a> Names<'a> {
-    fn new(places: &HashMap<u64, Place>, closures: Closures, module: &'a Module) -> Self {
-        let mut names = Self { module: recorded_path(module), closures, roots: Roots::default() };
-        let mut roots = Roots::default();
-        for place in places.values() {
-            for (depth, (name, file, _)) in place.functions.iter().enumerate() {
-                if let Some(function) = names.whole(place, depth, name)
-                    && let Some(file) = file
-                {
-                    roots.learn(&function, &names::crate_of(&function, names.module), file);
-                }
-            }
-        }
-        names.roots = roots;
-        names
-    }
-
-    /// The name of a function of `place` that is not just a bare one.
-    fn whole(&self, place: &Place, depth: usize, name: &str) -> Option<String> {
-        self.demangled(name, None).or_else(|| {
-            // The outermost is the one that the linker sees.
-            let symbol = place.symbol.as_ref().filter(|_| depth == 0)?;
-            Some(self.readable(symbol, Kind::of_debug_name(name)))
-        })
-    }
-
-    fn readable(&self, symbol: &str, kind: Option<Kind>) -> String {
-        self.demangled(symbol, kind).unwrap_or_else(|| names::shortened(symbol.to_owned()))
-    }
-
-    /// The readable form of a mangled name.
-    fn demangled(&self, symbol: &str, kind: Option<Kind>) -> Option<String> {
-        match names::demangled(symbol) {
-            Some(_) => Some(names::readable(symbol, kind, &self.closures)),
-            None => cpp::readable(symbol),
-        }
-    }
-
-    /// The frames of an address, innermost first.
-    fn frames(&self, place: &Place) -> Vec<Frame> {
-        let mut frames: Vec<Frame> = Vec::with_capacity(place.functions.len().max(1));
-        for (depth, (name, file, line)) in place.functions.iter().enumerate() {
-            let function = match self.whole(place, depth, name) {
-                Some(function) => function,
-                None if name.is_empty() => continue,
-                None => self.roots.qualified(name, file.as_deref()),
-            };
-            let file = file.as_deref().map(|file| short_file(file).to_owned());
-            frames.push(self.frame(function, file, *line));
-        }
-        if frames.is_empty()
-            && let Some(symbol) = &place.symbol
-        {
-            frames.push(self.frame(self.readable(symbol, None), None, None));
-        }
-        frames.reverse();
-        frames
-    }
-
-    fn frame(&self, function: String, file: Option<String>, line: Option<u32>) -> Frame {
-        Frame { krate: names::crate_of(&function, self.module), function, file, line }
-    }
 }

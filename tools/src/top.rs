@@ -13,7 +13,7 @@ use anstyle::{AnsiColor, Style};
 use heapdrift::Estimate;
 use serde::Serialize;
 
-use crate::symbolized::Symbolized;
+use crate::symbolized::{Frame, Stack, Symbolized};
 use crate::{Metric, fold, units};
 
 /// What a row of the table is.
@@ -49,6 +49,19 @@ impl FromStr for By {
     }
 }
 
+impl By {
+    /// The heading of the names.
+    pub(crate) fn title(&self) -> &str {
+        match self {
+            Self::Function => "function",
+            Self::Crate => "crate",
+            Self::Line => "line",
+            Self::Stack => "stack",
+            Self::Label(key) => key,
+        }
+    }
+}
+
 /// A row of the table.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
@@ -66,23 +79,44 @@ pub struct Row {
 pub fn table(heap: &Symbolized, by: &By, metric: Metric) -> Vec<Row> {
     let mut groups = Groups::default();
     match by {
-        By::Function => by_frame(&mut groups, heap, metric, |f| f.function.as_str().into()),
-        By::Crate => by_frame(&mut groups, heap, metric, |f| f.krate.as_str().into()),
-        By::Line => by_frame(&mut groups, heap, metric, |f| f.place().into()),
+        By::Function | By::Crate | By::Line => by_frame(&mut groups, heap, by, metric),
+        By::Stack | By::Label(_) => whole_stacks(&mut groups, heap, by, metric),
+    }
+    groups.rows()
+}
+
+/// Of each stack, the name of the row that it is the self of.
+pub(crate) fn sites<'a>(heap: &'a Symbolized, by: &By) -> Vec<Cow<'a, str>> {
+    match by {
+        By::Function | By::Crate | By::Line => {
+            let names: Vec<Cow<'a, str>> = heap.frames.iter().map(|f| of_frame(f, by)).collect();
+            let leaf = |stack: &Stack| stack.frames.first().copied();
+            let stacks = heap.stacks.iter();
+            stacks.map(|s| leaf(s).map_or("".into(), |f| names[f as usize].clone())).collect()
+        }
         By::Stack => {
             let names: Vec<Cow<'_, str>> =
                 heap.frames.iter().map(|f| fold::escape(&f.function)).collect();
             let labels: Vec<String> = heap.label_sets.iter().map(fold::label_frames).collect();
-            whole_stacks(&mut groups, heap, metric, |stack| fold::fold(stack, &names, &labels));
+            heap.stacks.iter().map(|stack| fold::fold(stack, &names, &labels).into()).collect()
         }
-        By::Label(key) => whole_stacks(&mut groups, heap, metric, |stack| {
-            heap.label_sets[stack.labels as usize]
-                .get(key)
-                .cloned()
-                .unwrap_or_else(|| format!("(no {key})"))
-        }),
+        By::Label(key) => {
+            let value = |stack: &Stack| heap.label_sets[stack.labels as usize].get(key);
+            let stacks = heap.stacks.iter();
+            stacks
+                .map(|s| value(s).map_or_else(|| format!("(no {key})").into(), |v| v.into()))
+                .collect()
+        }
     }
-    groups.rows()
+}
+
+/// The name of the row that a frame counts for.
+fn of_frame<'a>(frame: &'a Frame, by: &By) -> Cow<'a, str> {
+    match by {
+        By::Crate => frame.krate.as_str().into(),
+        By::Line => frame.place().into(),
+        _ => frame.function.as_str().into(),
+    }
 }
 
 /// Sums of one name. Standard errors are kept squared: stacks are independent, variances add.
@@ -136,13 +170,9 @@ fn accumulate(sum: &mut Estimate, estimate: Estimate) {
     sum.std_error += estimate.std_error * estimate.std_error;
 }
 
-fn by_frame<'a>(
-    groups: &mut Groups,
-    heap: &'a Symbolized,
-    metric: Metric,
-    name: impl Fn(&'a crate::symbolized::Frame) -> Cow<'a, str>,
-) {
-    let group_of: Vec<usize> = heap.frames.iter().map(|frame| groups.id(name(frame))).collect();
+fn by_frame(groups: &mut Groups, heap: &Symbolized, by: &By, metric: Metric) {
+    let group_of: Vec<usize> =
+        heap.frames.iter().map(|frame| groups.id(of_frame(frame, by))).collect();
     for (number, stack) in (1..).zip(&heap.stacks) {
         let estimate = metric.of(&stack.metrics);
         if let Some(&leaf) = stack.frames.first() {
@@ -158,14 +188,9 @@ fn by_frame<'a>(
     }
 }
 
-fn whole_stacks(
-    groups: &mut Groups,
-    heap: &Symbolized,
-    metric: Metric,
-    name: impl Fn(&crate::symbolized::Stack) -> String,
-) {
-    for stack in &heap.stacks {
-        let id = groups.id(name(stack).into());
+fn whole_stacks(groups: &mut Groups, heap: &Symbolized, by: &By, metric: Metric) {
+    for (stack, name) in heap.stacks.iter().zip(sites(heap, by)) {
+        let id = groups.id(name);
         let estimate = metric.of(&stack.metrics);
         accumulate(&mut groups.sums[id].own, estimate);
         accumulate(&mut groups.sums[id].total, estimate);
@@ -212,11 +237,8 @@ pub fn render_styled(
         format!("{title:>value$}   {:error$}  {:>share$}", "", "%")
     };
     let first = match by {
-        By::Function => "function",
-        By::Crate => "crate",
-        By::Line => "line",
         By::Stack => "stack, innermost first",
-        By::Label(key) => key,
+        _ => by.title(),
     };
     let _ =
         writeln!(text, "{bold}{}  {}  {first}{bold:#}", heading(0, "self"), heading(1, "total"));

@@ -32,14 +32,22 @@ fn good(folder: &Path) -> (PathBuf, Value) {
 /// Every command on `path`.
 fn each_command(path: &Path) -> Vec<Ran> {
     let path = path.to_str().unwrap();
-    let svg = ["flamegraph", path, "-o", "-"];
-    let folded = ["export", "--format", "folded", path, "-o", "-"];
+    let export = |format, to| heapdrift(["export", "--format", format, path, "-o", to]);
     vec![
         heapdrift(["info", path]),
         heapdrift(["top", path]),
         heapdrift(["top", "--json", "--by", "stack", path]),
-        heapdrift(svg),
-        heapdrift(folded),
+        heapdrift(["flamegraph", path, "-o", "-"]),
+        heapdrift(["flamegraph", path, "--diff", path, "-o", "-"]),
+        heapdrift(["diff", path, path]),
+        export("folded", "-"),
+        export("dhat", "-"),
+        export("speedscope", "-"),
+        export("jeprof", "-"),
+        // What is packed is no text.
+        export("pprof", "/dev/null"),
+        heapdrift(["symbolize", path, "-o", "/dev/null"]),
+        heapdrift(["merge", path, "-o", "/dev/null"]),
     ]
 }
 
@@ -90,8 +98,26 @@ fn what_is_no_dump_is_refused_by_every_command() {
     refused(&with("labels", "/stacks/0/labels", json!(9)), "expected stacks.labels");
     refused(&with("negative", "/stacks/0/labels", json!(-1)), "expected the JSON");
     refused(&with("columns", "/frames/address", json!([1])), "of equal length");
+    refused(&with("functions", "/frames/function", json!([1])), "of equal length");
     refused(&with("error", "/totals/live_bytes/std_error", json!(-1)), "damaged dump");
     refused(&with("type", "/stacks", json!("none")), "expected the JSON");
+    let frames = json["frames"]["address"].as_array().unwrap().len();
+    let symbols = |count: u32, function: u32| {
+        let mut frames = json["frames"].clone();
+        let counts = vec![count; frames["address"].as_array().unwrap().len()];
+        frames["symbols"] = json!({
+            "count": counts,
+            "function": vec![function; frames["address"].as_array().unwrap().len()],
+            "functions": [{"name": "f", "crate_name": "c"}],
+        });
+        frames
+    };
+    refused(&with("sum", "/frames", symbols(2, 0)), "expected symbols.function of length");
+    refused(&with("sums", "/frames", symbols(u32::MAX, 0)), "expected symbols.function of length");
+    refused(&with("function", "/frames", symbols(1, 1)), "expected symbols.function below 1");
+    let mut short = symbols(1, 0);
+    short["symbols"]["count"] = json!([frames]);
+    refused(&with("short", "/frames", short), "of equal length");
 }
 
 #[test]

@@ -5,8 +5,13 @@
 
 mod bad_input;
 mod binaries;
+mod diffs;
+mod exports;
+mod merges;
+mod mutations;
 mod names;
 mod numbers;
 mod output;
 mod recorded;
 mod scale;
+mod symbols;

@@ -1,10 +1,10 @@
 //! What the commands print and write.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use crate::names::recursive;
-use crate::recorded::{Recording, heapdrift, output_of, ran};
+use crate::recorded::{Recording, command, heapdrift, output_of, ran};
 
 fn recording() -> Recording {
     let mut recording = Recording::new();
@@ -148,7 +148,7 @@ fn a_reader_that_goes_away_is_no_fault() {
     for args in
         [["top", "--by", "stack"], ["info", "--json", "--full-stacks"], ["top", "-n0", "--json"]]
     {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_heapdrift"))
+        let mut child = command()
             .args(args)
             .arg(&dump)
             .stdout(Stdio::piped())
@@ -162,6 +162,40 @@ fn a_reader_that_goes_away_is_no_fault() {
 }
 
 #[test]
+fn completions_know_every_command() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = output_of(&["completions", shell]);
+        for command in
+            ["info", "top", "flamegraph", "diff", "export", "merge", "symbolize", "completions"]
+        {
+            assert!(script.contains(command), "{command} in {shell}");
+        }
+    }
+    let ran = heapdrift(["completions", "cmd.exe"]);
+    assert_eq!((ran.status, ran.err.lines().count()), (2, 1));
+    if let Ok(bash) = std::process::Command::new("bash")
+        .args(["-n", "-c"])
+        .arg(output_of(&["completions", "bash"]))
+        .output()
+    {
+        assert!(bash.status.success(), "{bash:?}");
+    }
+}
+
+#[test]
+fn standard_input_twice_is_refused() {
+    for args in [
+        &["diff", "-", "-"][..],
+        &["merge", "-", "-", "-o", "x"],
+        &["flamegraph", "-", "--diff", "-", "-o", "x"],
+    ] {
+        let ran = heapdrift(args);
+        assert_eq!((ran.status, ran.out.as_str()), (2, ""), "{args:?}");
+        assert!(ran.err.contains("standard input"), "{}", ran.err);
+    }
+}
+
+#[test]
 fn bad_usage_is_one_line_and_status_2() {
     for args in [
         &["top"][..],
@@ -171,7 +205,9 @@ fn bad_usage_is_one_line_and_status_2() {
         &["flamegraph", "-o", "x.svg"],
         &["flamegraph", "x"],
         &["export", "x", "--format", "xml", "-o", "y"],
-        &["diff", "a", "b"],
+        &["diff", "a"],
+        &["diff", "a", "b", "--fail-over", "10MiB"],
+        &["diff", "a", "b", "--fail-over", "1MiB/h", "--metric", "live-count"],
     ] {
         let ran = heapdrift(args);
         assert_eq!((ran.status, ran.out.as_str()), (2, ""), "{args:?}");

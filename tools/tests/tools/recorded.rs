@@ -111,24 +111,41 @@ impl Recording {
         metrics.live_bytes = Estimate::new(live_bytes, error);
         metrics.live_count = Estimate::new(live_bytes / 100.0, error / 100.0);
         metrics.alloc_bytes = Estimate::new(live_bytes * 2.0, error);
+        metrics.alloc_count = Estimate::new(live_bytes / 50.0, error / 100.0);
         metrics.peak_bytes = Estimate::new(live_bytes * 1.5, error);
         let totals = &mut self.snapshot.totals;
         totals.live_bytes = totals.live_bytes + metrics.live_bytes;
         totals.live_count = totals.live_count + metrics.live_count;
         totals.alloc_bytes = totals.alloc_bytes + metrics.alloc_bytes;
+        totals.alloc_count = totals.alloc_count + metrics.alloc_count;
         totals.peak_bytes = totals.peak_bytes + metrics.peak_bytes;
         let mut stack = Stack::default();
         stack.frames = frames;
+        stack.site = self.snapshot.stacks.len() as u32;
         stack.labels = labels as u32;
         stack.metrics = metrics;
         self.snapshot.stacks.push(stack);
         self.snapshot.stats.samples_taken += 1;
     }
 
+    /// Adds a live sample of a stack.
+    pub(crate) fn live(&mut self, stack: u32, size: u64, interval: f32, birth_ms: u64) {
+        let live = &mut self.snapshot.live;
+        live.id.push(live.id.len() as u64 + 1);
+        live.stack.push(stack);
+        live.size.push(size);
+        live.interval.push(interval);
+        live.birth_ms.push(birth_ms);
+        live.birth_tick.push(1);
+        live.reallocs.push(0);
+        self.snapshot.stats.samples_live += 1;
+    }
+
     /// A frame of the snapshot; each call is a new one.
     pub(crate) fn frame(&mut self, module: u32, address: u64) -> u32 {
         self.snapshot.frames.module.push(module);
         self.snapshot.frames.address.push(address);
+        self.snapshot.frames.function.push(address);
         self.snapshot.frames.address.len() as u32 - 1
     }
 
@@ -152,7 +169,14 @@ where
     I: IntoIterator,
     I::Item: AsRef<OsStr>,
 {
-    ran(Command::new(env!("CARGO_BIN_EXE_heapdrift")).args(args).output().unwrap())
+    ran(command().args(args).output().unwrap())
+}
+
+/// The command, with a cache of these tests.
+pub(crate) fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_heapdrift"));
+    command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
+    command
 }
 
 pub(crate) fn ran(output: Output) -> Ran {
