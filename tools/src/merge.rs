@@ -20,6 +20,7 @@ use heapdrift::snapshot::{Function, LiveSample, Module, Stack, Symbols};
 use heapdrift::{Snapshot, Stats};
 
 use crate::symbolized::{self, intern};
+use crate::weight::probability;
 
 /// The most live samples that a merged dump has: about 30 MB of the 112 that a dump may unpack to.
 pub const MAX_LIVE_SAMPLES: usize = 500_000;
@@ -276,11 +277,6 @@ impl Names {
         symbols.functions = self.functions;
         Some(symbols)
     }
-}
-
-/// The probability with which an allocation is sampled.
-fn probability(size: u64, interval: f64) -> f64 {
-    if interval <= 1.0 { 1.0 } else { -(-(size.max(1) as f64) / interval).exp_m1() }
 }
 
 /// A number for two, spread evenly (the finalizer of splitmix64): the same on every machine and in
