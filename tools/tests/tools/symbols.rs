@@ -161,6 +161,20 @@ fn a_debug_file_of_another_build_is_not_believed() {
 }
 
 #[test]
+fn debuglinks_in_a_circle_have_an_end() {
+    let program = compiled(false);
+    let pieces = Pieces::new(&program);
+    let program = program.to_str().unwrap();
+    let (one, two) = (pieces.path("bin/app"), pieces.path("bin/other"));
+    fs::write(&one, "what a link is made to must exist").unwrap();
+    pieces.objcopy(&["--strip-all", &format!("--add-gnu-debuglink={one}")], program, &two);
+    pieces.objcopy(&["--strip-all", &format!("--add-gnu-debuglink={two}")], program, &one);
+    let ran = pieces.top(&[]);
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    assert!(!ran.out.contains("outer"), "{}", ran.out);
+}
+
+#[test]
 fn a_debug_directory_may_hold_build_ids_or_a_whole_file_system() {
     let program = compiled(false);
     let pieces = Pieces::new(&program);
