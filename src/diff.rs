@@ -45,6 +45,16 @@ pub(crate) struct Change {
 }
 
 impl Cohorts {
+    /// With room for so many samples.
+    pub(crate) fn with_capacity(samples: usize) -> Self {
+        Self { keys: Vec::with_capacity(samples) }
+    }
+
+    /// How many samples there are.
+    pub(crate) fn samples(&self) -> usize {
+        self.keys.len()
+    }
+
     /// Adds a sample. [`sort`](Self::sort) comes before all questions.
     pub(crate) fn push(&mut self, site: u32, birth: u32, interval: f32) {
         let birth = u64::from(birth.min(LAST_TICK));
@@ -54,7 +64,6 @@ impl Cohorts {
 
     pub(crate) fn sort(&mut self) {
         self.keys.sort_unstable();
-        self.keys.shrink_to_fit();
     }
 
     /// The cohorts, by site and then by birth.

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::container::{Blocks, Containers, Growth, Owner};
+use super::naming::{self, Names};
 use super::observation::{Observation, Observed};
 use super::survival;
 use super::survival::Deaths;
@@ -11,7 +12,9 @@ use super::tally::Tally;
 use super::track::{Tracks, Verdict};
 use super::tree::{self, Item, Judge, Node};
 use crate::Estimate;
+use crate::blame::Frame;
 use crate::diff::{self, Cohorts};
+use crate::names::machinery::{self, Role};
 use crate::snapshot::inclusion_probability;
 
 /// The first tick with an opinion: before, there is no age to speak of.
@@ -33,6 +36,18 @@ const GOING: f64 = 0.1;
 const FEWEST_OBJECTS: u32 = 5;
 const FEWEST_CERTAIN: u32 = 12;
 const LARGE_SHARE: f64 = 0.1;
+
+/// Sites whose places in the call tree are searched: those in which there is most to see.
+const MAX_SEARCHED: usize = 2048;
+
+/// How many functions may be between one that a leak is named by and those that allocate.
+const NEAR: usize = 4;
+
+/// Sites that are looked at to see that.
+const MAX_NAMED: usize = 16;
+
+/// What holds less than this share of all live bytes is below the floor.
+const FLOOR: f64 = 0.001;
 
 /// Addresses whose function is remembered.
 const MAX_FUNCTIONS: usize = 1 << 16;
@@ -113,9 +128,10 @@ pub(crate) struct Findings {
 impl Detector {
     /// Looks at the live set at the end of a tick. Ticks must come in order; a gap costs evidence,
     /// not soundness.
-    pub(crate) fn tick(&mut self, live: &dyn Observation) -> Findings {
+    pub(crate) fn tick(&mut self, live: &dyn Observation, names: &mut dyn Names) -> Findings {
         let tick = live.tick();
-        let mut cohorts = Cohorts::default();
+        // Some more than last time: a live set that doubles its room by itself would take twice that.
+        let mut cohorts = Cohorts::with_capacity(self.cohorts.samples() * 9 / 8 + 1024);
         let mut bytes = vec![0.0_f32; live.sites() as usize];
         let mut blocks: HashMap<Owner, Blocks> = HashMap::new();
         live.for_each(&mut |sample: Observed| {
@@ -139,7 +155,7 @@ impl Detector {
         let mut findings = Findings { tick, uptime_ms: live.uptime_ms(), ..Findings::default() };
         if tick >= FIRST_TICK {
             let mut tracks = std::mem::take(&mut self.tracks);
-            let scene = Scene::new(self, live, &bytes);
+            let scene = Scene::new(self, live, names, &bytes);
             findings.tested = scene.items.len();
             tracks.update(tick, scene.nodes(), scene.growing(), &scene);
             findings.findings = tracks.findings(&scene);
@@ -175,30 +191,46 @@ impl Detector {
 pub(super) struct Scene<'a> {
     detector: &'a Detector,
     live: &'a dyn Observation,
+    names: RefCell<&'a mut dyn Names>,
     bytes: &'a [f32],
     all_bytes: f64,
     uptime: u32,
     /// Sites that have mature objects, or had.
     items: Vec<u32>,
+    /// Samples alive at each site.
+    alive: Vec<u32>,
 }
 
 impl<'a> Scene<'a> {
-    fn new(detector: &'a Detector, live: &'a dyn Observation, bytes: &'a [f32]) -> Self {
+    fn new(
+        detector: &'a Detector,
+        live: &'a dyn Observation,
+        names: &'a mut dyn Names,
+        bytes: &'a [f32],
+    ) -> Self {
         let uptime = live.tick();
         let mut items: Vec<u32> = (0..bytes.len() as u32)
             .filter(|site| detector.deaths[*site as usize].mature(uptime) > 0.0)
             .collect();
-        let old = |birth: u32| birth + uptime / 16 <= uptime;
-        items.extend(detector.cohorts.iter().filter(|c| old(c.birth)).map(|cohort| cohort.site));
+        let mut alive = vec![0; bytes.len()];
+        for cohort in detector.cohorts.iter() {
+            alive[cohort.site as usize] += cohort.alive;
+            let is_old = cohort.birth + uptime / 16 <= uptime;
+            if is_old && items.last() != Some(&cohort.site) {
+                items.push(cohort.site);
+            }
+        }
         items.sort_unstable();
         items.dedup();
         Self {
             detector,
             live,
+            names: RefCell::new(names),
             bytes,
             all_bytes: bytes.iter().map(|bytes| f64::from(*bytes)).sum::<f64>().max(1.0),
             uptime,
             items,
+            alive,
         }
     }
 
@@ -248,7 +280,9 @@ impl<'a> Scene<'a> {
 
     fn exceeds(&self, tally: &Tally, level: f64) -> bool {
         let evidence = tally.evidence(self.uptime);
-        if evidence.log_e < self.threshold(tally, level) {
+        if evidence.log_e < self.threshold(tally, level)
+            || tally.live_bytes < FLOOR * self.all_bytes
+        {
             return false;
         }
         let spread = tally.births.spread(self.uptime, evidence.mature_age);
@@ -263,6 +297,39 @@ impl<'a> Scene<'a> {
         let threshold = self.threshold(tally, SUSPECT_LEVEL);
         let spread = tally.births.spread(self.uptime, evidence.mature_age.max(1));
         evidence.log_e < threshold / 2.0 || spread.stopped
+    }
+
+    /// Whether functions are such that a leak can be in them. Without a name they are.
+    fn are_places(&self, functions: &[u64]) -> Vec<bool> {
+        let named = naming::resolve(self.live, &mut **self.names.borrow_mut(), functions);
+        let is_place = |frames: Vec<Frame>| {
+            // The function itself is the outermost of those inlined into it.
+            let role = frames.last().map(|frame| machinery::role(&frame.function));
+            role.is_none_or(|role| role == Role::Other)
+        };
+        named.into_iter().map(is_place).collect()
+    }
+
+    /// The functions that allocate at these sites: the innermost of each that is one a leak can be
+    /// in, by name.
+    fn allocating_functions(&self, sites: &[u32]) -> Vec<Option<String>> {
+        let stacks: Vec<Vec<u64>> = sites
+            .iter()
+            .map(|site| {
+                let mut frames = Vec::new();
+                self.live.frames(*site, &mut frames);
+                frames
+            })
+            .collect();
+        let addresses: Vec<u64> = stacks.iter().flatten().copied().collect();
+        let named = naming::resolve(self.live, &mut **self.names.borrow_mut(), &addresses);
+        let mut named = named.into_iter();
+        let function = |stack: &Vec<u64>| {
+            let frames: Vec<Frame> = named.by_ref().take(stack.len()).flatten().collect();
+            let roles = frames.iter().map(|frame| machinery::role(&frame.function));
+            frames.get(machinery::depth(roles)).map(|frame| frame.function.clone())
+        };
+        stacks.iter().map(function).collect()
     }
 
     fn has_stopped(&self, site: u32) -> bool {
@@ -323,58 +390,126 @@ impl<'a> Scene<'a> {
         shared
     }
 
-    /// The functions of a site from the innermost outward, each once; then labels and site.
-    fn path(&self, site: u32) -> Vec<u64> {
+    /// The functions of a site, each once, from the innermost outward or from the outermost inward;
+    /// then labels and site. Each is shown to `go_on` as it comes, which may end it.
+    fn walk(&self, site: u32, is_inward: bool, mut go_on: impl FnMut(u64) -> bool) {
+        let mut frames = Vec::new();
+        self.live.frames(site, &mut frames);
+        if is_inward {
+            frames.reverse();
+        }
+        let mut seen: Vec<u64> = Vec::with_capacity(frames.len());
+        for address in frames {
+            let function = self.function(address);
+            if !seen.contains(&function) {
+                seen.push(function);
+                if !go_on(function) {
+                    return;
+                }
+            }
+        }
+        let _ =
+            go_on(LABELS | u64::from(self.live.label_set(site))) && go_on(SITE | u64::from(site));
+    }
+
+    fn path(&self, site: u32, is_inward: bool) -> Vec<u64> {
         let mut path = Vec::new();
-        self.live.frames(site, &mut path);
-        path.iter_mut().for_each(|address| *address = self.function(*address));
-        once_each(&mut path);
-        path.push(LABELS | u64::from(self.live.label_set(site)));
-        path.push(SITE | u64::from(site));
+        self.walk(site, is_inward, |step| {
+            path.push(step);
+            true
+        });
         path
     }
 
-    /// The same from the outermost inward.
-    fn inward_path(&self, site: u32) -> Vec<u64> {
-        let mut path = Vec::new();
-        self.live.frames(site, &mut path);
-        path.reverse();
-        path.iter_mut().for_each(|address| *address = self.function(*address));
-        once_each(&mut path);
-        path.push(LABELS | u64::from(self.live.label_set(site)));
-        path.push(SITE | u64::from(site));
-        path
+    fn is_below(&self, site: u32, is_inward: bool, prefix: &[u64]) -> bool {
+        let mut left = prefix;
+        self.walk(site, is_inward, |step| match left.split_first() {
+            Some((first, rest)) if *first == step => {
+                left = rest;
+                !left.is_empty()
+            }
+            _ => false,
+        });
+        left.is_empty()
+    }
+
+    /// The sites in which there is most to see, of those whose births go on: those that have stopped
+    /// explain nothing, whatever they hold.
+    fn searched(&self) -> Vec<u32> {
+        let mut sites: Vec<(u64, u32)> = self
+            .items
+            .iter()
+            .filter(|site| !self.has_stopped(**site))
+            .map(|site| {
+                let deaths = self.detector.deaths[*site as usize].mature(self.uptime) as u64;
+                (u64::from(self.alive[*site as usize]) + deaths, *site)
+            })
+            .collect();
+        if sites.len() > MAX_SEARCHED {
+            sites.select_nth_unstable_by_key(MAX_SEARCHED, |(seen, _)| std::cmp::Reverse(*seen));
+            sites.truncate(MAX_SEARCHED);
+        }
+        sites.into_iter().map(|(_, site)| site).collect()
     }
 
     /// The nodes that leak by the survival of their objects.
     fn nodes(&self) -> Vec<Found> {
-        let item = |site: &u32, path: fn(&Self, u32) -> Vec<u64>| Item {
+        let item = |site: &u32, is_inward: bool| Item {
             site: *site,
-            path: path(self, *site),
+            path: self.path(*site, is_inward),
             tally: self.tally(*site),
         };
-        // Sites whose births have stopped explain nothing, whatever they hold.
-        let candidates: Vec<u32> =
-            self.items.iter().copied().filter(|site| !self.has_stopped(*site)).collect();
-        let items: Vec<Item> = candidates.iter().map(|site| item(site, Self::path)).collect();
-        if items.is_empty() {
-            return Vec::new();
-        }
-        let outward = Direction { scene: self, path: Self::path, is_inward: false, others: None };
-        let nodes = tree::explain(items, &outward);
+        let searched = self.searched();
+        let items: Vec<Item> = searched.iter().map(|site| item(site, false)).collect();
+        let outward = Direction { scene: self, is_inward: false, others: None };
+        let nodes = self.of_one_function(tree::explain(items, &outward));
         // What is left, by where it is called from.
         let explained: HashSet<u32> = nodes.iter().flat_map(|node| node.sites.clone()).collect();
-        let rest: Vec<Item> = candidates
+        let rest: Vec<Item> = searched
             .iter()
             .filter(|site| !explained.contains(site))
-            .map(|site| item(site, Self::inward_path))
+            .map(|site| item(site, true))
             .collect();
-        let inward =
-            Direction { scene: self, path: Self::inward_path, is_inward: true, others: None };
-        let below = if rest.is_empty() { Vec::new() } else { tree::explain(rest, &inward) };
+        let inward = Direction { scene: self, is_inward: true, others: None };
+        let mut below = tree::explain(rest, &inward);
+        // What is enough by itself may still be a part of what is not.
+        let mut nodes = nodes;
+        for node in &mut below {
+            let is_part = |other: &mut Node| {
+                other.sites.iter().all(|site| self.is_below(*site, true, &node.prefix))
+            };
+            for part in nodes.extract_if(.., is_part).collect::<Vec<_>>() {
+                node.sites.extend(part.sites);
+                node.tally.add(&part.tally);
+            }
+        }
         let mut found: Vec<Found> = self.together(nodes, &explained);
         found.extend(below.into_iter().map(|node| Found::inward(node, self)));
         found
+    }
+
+    /// Nodes of one function, with the same labels, become one: it leaks several things at a time.
+    fn of_one_function(&self, nodes: Vec<Node>) -> Vec<Node> {
+        let main: Vec<u32> = nodes.iter().map(|node| main_site(&node.sites, self)).collect();
+        let functions = self.allocating_functions(&main);
+        let mut merged: Vec<(Option<String>, u32, Node)> = Vec::new();
+        for ((node, main), function) in nodes.into_iter().zip(main).zip(functions) {
+            let labels = self.live.label_set(main);
+            let same = |(other, set, _): &&mut (Option<String>, u32, Node)| {
+                function.is_some() && *other == function && *set == labels
+            };
+            match merged.iter_mut().find(same) {
+                None => merged.push((function, labels, node)),
+                Some((.., together)) => {
+                    together.sites.extend(node.sites);
+                    together.tally.add(&node.tally);
+                    // What they share from the innermost function on does not end in that function.
+                    // They are named by the site with most of it.
+                    together.prefix = self.path(main_site(&together.sites, self), false);
+                }
+            }
+        }
+        merged.into_iter().map(|(.., node)| node).collect()
     }
 
     /// Nodes that are all that happens below a common function become one.
@@ -386,9 +521,9 @@ impl<'a> Scene<'a> {
             .iter()
             .enumerate()
             .map(|(number, node)| {
-                let mut path = self.inward_path(node.sites[0]);
+                let mut path = self.path(node.sites[0], true);
                 for site in &node.sites[1..] {
-                    let other = self.inward_path(*site);
+                    let other = self.path(*site, true);
                     let shared = path.iter().zip(&other).take_while(|(a, b)| a == b).count();
                     path.truncate(shared);
                 }
@@ -396,12 +531,7 @@ impl<'a> Scene<'a> {
                 Item { site: number as u32, path, tally: node.tally }
             })
             .collect();
-        let inward = Direction {
-            scene: self,
-            path: Self::inward_path,
-            is_inward: true,
-            others: Some(explained),
-        };
+        let inward = Direction { scene: self, is_inward: true, others: Some(explained) };
         tree::explain(items, &inward)
             .into_iter()
             .map(|group| match group.sites[..] {
@@ -522,7 +652,6 @@ fn main_site(sites: &[u32], scene: &Scene<'_>) -> u32 {
 /// One of the two ways to look at stacks.
 struct Direction<'s, 'a> {
     scene: &'s Scene<'a>,
-    path: fn(&Scene<'a>, u32) -> Vec<u64>,
     is_inward: bool,
     /// Sites that leak, when all others count as clean.
     others: Option<&'s HashSet<u32>>,
@@ -535,19 +664,18 @@ impl Judge for Direction<'_, '_> {
 
     fn clean_deaths(&self, prefix: &[u64]) -> f64 {
         let scene = self.scene;
-        (0..scene.bytes.len() as u32)
-            .filter(|site| scene.detector.born[*site as usize] > 0)
-            .filter(|site| !self.others.is_some_and(|leaking| leaking.contains(site)))
+        // What is alive may leak yet.
+        let dead = |site: usize| scene.detector.born[site].saturating_sub(scene.alive[site]);
+        (0..scene.bytes.len())
+            .filter(|site| dead(*site) > 0)
+            .filter(|site| !self.others.is_some_and(|leaking| leaking.contains(&(*site as u32))))
+            .filter(|site| scene.is_below(*site as u32, self.is_inward, prefix))
             // One that leaks too, but of which there is too little to tell, is not clean.
             .filter(|site| {
-                scene.tally(*site).evidence(scene.uptime).best <= 0.0 || scene.has_stopped(*site)
+                let evidence = scene.tally(*site as u32).evidence(scene.uptime);
+                evidence.best <= 0.0 || scene.has_stopped(*site as u32)
             })
-            .filter(|site| (self.path)(scene, *site).starts_with(prefix))
-            // What is alive may leak yet.
-            .map(|site| {
-                let alive: u32 = scene.detector.cohorts.of_site(site).map(|c| c.alive).sum();
-                f64::from(scene.detector.born[site as usize].saturating_sub(alive))
-            })
+            .map(|site| f64::from(dead(site)))
             .sum()
     }
 
@@ -556,19 +684,34 @@ impl Judge for Direction<'_, '_> {
         if self.is_inward { 3 } else { 2 }
     }
 
+    fn all(&self, items: &[Item]) -> usize {
+        if self.others.is_some() { usize::MAX } else { items.len() }
+    }
+
+    fn is_place(&self, prefix: &[u64], items: &[Item]) -> bool {
+        let is_function = |key: &&u64| *key & (LABELS | SITE) == 0;
+        let Some(function) = prefix.iter().rev().find(is_function) else { return false };
+        if !self.is_inward {
+            return self.scene.are_places(&[*function])[0];
+        }
+        // From far outside one sees too much: what runs all requests, not what one of them does.
+        let inside = |item: &Item| -> Vec<u64> {
+            item.path[prefix.len()..].iter().filter(is_function).copied().collect()
+        };
+        let inside: Vec<Vec<u64>> = items.iter().take(MAX_NAMED).map(inside).collect();
+        let mut all = inside.concat();
+        all.push(*function);
+        let are_places = self.scene.are_places(&all);
+        let mut rest = are_places.as_slice();
+        let is_near = |functions: &Vec<u64>| {
+            let these;
+            (these, rest) = rest.split_at(functions.len());
+            these.iter().filter(|is_place| **is_place).count() <= NEAR
+        };
+        are_places[all.len() - 1] && inside.iter().all(is_near)
+    }
+
     fn mass(&self, tally: &Tally) -> f64 {
         tally.births.old(self.scene.uptime).into()
-    }
-}
-
-/// Leaves out repetitions.
-fn once_each(path: &mut Vec<u64>) {
-    let mut at = 0;
-    while at < path.len() {
-        if path[..at].contains(&path[at]) {
-            path.remove(at);
-        } else {
-            at += 1;
-        }
     }
 }

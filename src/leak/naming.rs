@@ -20,6 +20,41 @@ pub trait Names {
     fn packages(&self) -> &Packages;
 }
 
+/// The functions at each address, innermost first: at least one, if only `module+0xaddress`.
+pub(super) fn resolve(
+    live: &dyn Observation,
+    names: &mut dyn Names,
+    addresses: &[u64],
+) -> Vec<Vec<Frame>> {
+    let mut modules: Vec<Module> = Vec::new();
+    let places: Vec<(usize, u64)> = addresses
+        .iter()
+        .map(|address| {
+            let module = live.module(*address).unwrap_or_else(|| Module::named("[unknown]"));
+            let relative = address.wrapping_sub(module.load_bias);
+            let at = modules.iter().position(|other| *other == module).unwrap_or_else(|| {
+                modules.push(module);
+                modules.len() - 1
+            });
+            (at, relative)
+        })
+        .collect();
+    let frames = if places.is_empty() { Vec::new() } else { names.resolve(&modules, &places) };
+    let packages = names.packages();
+    places
+        .iter()
+        .zip(frames.into_iter().chain(std::iter::repeat(Vec::new())))
+        .map(|((module, relative), frames)| {
+            if !frames.is_empty() {
+                return frames;
+            }
+            let path = &modules[*module].path;
+            let function = format!("{}+{relative:#x}", crate::names::file_name(path));
+            vec![packages.frame(function, None, None, path, *relative)]
+        })
+        .collect()
+}
+
 /// The names of all addresses of some findings.
 pub(super) struct Named<'a> {
     frames: HashMap<u64, Vec<Frame>>,
@@ -39,35 +74,8 @@ impl<'a> Named<'a> {
             .collect();
         addresses.sort_unstable();
         addresses.dedup();
-        let mut modules: Vec<Module> = Vec::new();
-        let places: Vec<(usize, u64)> = addresses
-            .iter()
-            .map(|address| {
-                let module = live.module(*address).unwrap_or_else(|| Module::named("[unknown]"));
-                let relative = address.wrapping_sub(module.load_bias);
-                let at = modules.iter().position(|other| *other == module).unwrap_or_else(|| {
-                    modules.push(module);
-                    modules.len() - 1
-                });
-                (at, relative)
-            })
-            .collect();
-        let frames = if places.is_empty() { Vec::new() } else { names.resolve(&modules, &places) };
-        let packages = names.packages();
-        let frames = addresses.iter().zip(frames.into_iter().chain(std::iter::repeat(Vec::new())));
-        let frames = frames
-            .zip(&places)
-            .map(|((address, frames), (module, relative))| {
-                let path = &modules[*module].path;
-                let unnamed = || {
-                    let file = crate::names::file_name(path);
-                    let function = format!("{file}+{relative:#x}");
-                    vec![packages.frame(function, None, None, path, *relative)]
-                };
-                (*address, if frames.is_empty() { unnamed() } else { frames })
-            })
-            .collect();
-        Self { frames, packages }
+        let frames = resolve(live, names, &addresses);
+        Self { frames: addresses.into_iter().zip(frames).collect(), packages: names.packages() }
     }
 
     /// The functions at an address, innermost first: at least one.

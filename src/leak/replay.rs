@@ -25,6 +25,6 @@ impl Replay {
     /// than the one before, and of the same session.
     pub fn tick(&mut self, snapshot: &Snapshot, names: &mut dyn Names) -> LeakReport {
         let live = SnapshotObservation::new(snapshot);
-        LeakReport::new(self.detector.tick(&live), &live, names)
+        LeakReport::new(self.detector.tick(&live, names), &live, names)
     }
 }

@@ -141,7 +141,7 @@ impl Tracks {
                 track.retract(tick);
             }
         }
-        self.merge(scene);
+        self.merge();
     }
 
     fn follow(&mut self, mut track: Track, certain: bool) {
@@ -165,7 +165,7 @@ impl Tracks {
     }
 
     /// Two tracks that have come to mean the same become the older one.
-    fn merge(&mut self, _scene: &Scene<'_>) {
+    fn merge(&mut self) {
         let mut at = 0;
         while at < self.tracks.len() {
             let main = match &self.tracks[at].found {

@@ -33,6 +33,11 @@ pub(super) trait Judge {
     fn leaks(&self, tally: &Tally) -> bool;
     /// Deaths seen at sites below this prefix that do not leak.
     fn clean_deaths(&self, prefix: &[u64]) -> f64;
+    /// How many items there are in the program.
+    fn all(&self, items: &[Item]) -> usize;
+    /// Whether the end of a prefix is a place that what leaks at these items can be named by: not the
+    /// allocator, nor what runs everything.
+    fn is_place(&self, prefix: &[u64], items: &[Item]) -> bool;
     /// How many nodes or sites must leak alike to be taken for one leak.
     fn fewest(&self) -> usize;
     /// Old objects of a tally: what is to be explained.
@@ -50,7 +55,8 @@ const MOST: f64 = 0.8;
 /// sort.
 pub(super) fn explain(mut items: Vec<Item>, judge: &impl Judge) -> Vec<Node> {
     items.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-    if items.is_empty() { Vec::new() } else { below(&items, items.len(), 0, judge).1 }
+    let all = judge.all(&items);
+    if items.is_empty() { Vec::new() } else { below(&items, all, 0, judge).1 }
 }
 
 /// All evidence of items that share a prefix of this length, and the nodes among them that leak.
@@ -79,7 +85,7 @@ fn below(items: &[Item], all: usize, length: usize, judge: &impl Judge) -> (Tall
         found.extend(nodes);
     }
     // What everything has in common explains nothing.
-    if items.len() == all || !judge.leaks(&tally) {
+    if items.len() >= all || !judge.leaks(&tally) {
         return (tally, found);
     }
     let explained: f64 = found.iter().map(|node| judge.mass(&node.tally)).sum();
@@ -87,6 +93,9 @@ fn below(items: &[Item], all: usize, length: usize, judge: &impl Judge) -> (Tall
     let parts = if found.is_empty() { items.len() } else { found.len() };
     let are_enough = parts >= judge.fewest();
     if is_explained || !are_enough {
+        return (tally, found);
+    }
+    if !judge.is_place(prefix, items) {
         return (tally, found);
     }
     let clean = judge.clean_deaths(prefix);

@@ -123,7 +123,7 @@ impl Leaks {
     }
 
     fn look(&self, state: &mut State, live: &dyn Observation) -> LeakReport {
-        let findings = state.detector.tick(live);
+        let findings = state.detector.tick(live, &mut state.names);
         let mut report = LeakReport::new(findings, live, &mut state.names);
         match &self.baseline {
             None => {}
