@@ -39,9 +39,13 @@ fn compiled(split: bool) -> PathBuf {
     static FOLDERS: [OnceLock<PathBuf>; 2] = [OnceLock::new(), OnceLock::new()];
     let folder = FOLDERS[usize::from(split)].get_or_init(|| {
         let name = if split { "symbols-split" } else { "symbols-whole" };
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(&folder).unwrap();
+        let shared = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let done = || fs::read_to_string(shared.join("app.rs")).is_ok_and(|text| text == SOURCE);
+        if done() {
+            return shared;
+        }
+        // Other processes may be about to do the same: the first to be done is the one.
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap().keep();
         let (source, out) = (folder.join("app.rs"), folder.join("app"));
         fs::write(&source, SOURCE).unwrap();
         let split = format!("-Csplit-debuginfo={}", if split { "packed" } else { "off" });
@@ -58,7 +62,10 @@ fn compiled(split: bool) -> PathBuf {
                 out.to_str().unwrap(),
             ],
         );
-        folder
+        if !done() {
+            let _ = fs::remove_dir_all(&shared);
+        }
+        if fs::rename(&folder, &shared).is_ok() { shared } else { folder }
     });
     folder.join("app")
 }
