@@ -265,14 +265,14 @@ pub struct LiveSample {
 
 impl LiveSample {
     /// The probability with which an object of this size is sampled: `1 − exp(−size/interval)`, or
-    /// 1 where the interval is 1.
+    /// 1 where the interval is 1. An object of no bytes counts as one of 1.
     pub fn probability(&self) -> f64 {
         inclusion_probability(self.size, self.interval)
     }
 }
 
 pub(crate) fn inclusion_probability(size: u64, interval: f32) -> f64 {
-    if interval <= 1.0 { 1.0 } else { -(-(size as f64) / f64::from(interval)).exp_m1() }
+    if interval <= 1.0 { 1.0 } else { -(-(size.max(1) as f64) / f64::from(interval)).exp_m1() }
 }
 
 impl LiveSamples {

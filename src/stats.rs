@@ -52,10 +52,11 @@ pub struct Stats {
 impl Stats {
     /// All samples of which something was lost: the sum of the `dropped_*` counters but for dumps.
     pub fn samples_dropped(&self) -> u64 {
+        // A damaged dump may have any numbers.
         self.dropped_records
-            + self.dropped_slots
-            + self.dropped_stacks
-            + self.dropped_unwinds
-            + self.dropped_labels
+            .saturating_add(self.dropped_slots)
+            .saturating_add(self.dropped_stacks)
+            .saturating_add(self.dropped_unwinds)
+            .saturating_add(self.dropped_labels)
     }
 }

@@ -16,7 +16,7 @@
 //! has the same file name, has no build-id either, and was last changed before recording started;
 //! and a warning says how to do better.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -99,7 +99,12 @@ impl Binaries {
         }
         let (mut first, mut debug, mut table) = (None, None, None);
         let mut candidates: VecDeque<PathBuf> = self.candidates(module).into();
+        // Debuglinks may lead in a circle.
+        let mut seen = HashSet::new();
         while let Some(candidate) = candidates.pop_front() {
+            if !seen.insert(candidate.clone()) {
+                continue;
+            }
             let elf = match self.elf(&candidate) {
                 Ok(elf) if elf.build_id == module.build_id => elf.clone(),
                 _ => continue,
@@ -109,7 +114,7 @@ impl Binaries {
                 table = Some(candidate.clone());
             }
             if elf.debug_info {
-                debug = Some(candidate);
+                debug = debug.or(Some(candidate));
             } else if let Some(link) = elf.debug_link {
                 for linked in self.linked(&candidate, &link).into_iter().rev() {
                     candidates.push_front(linked);

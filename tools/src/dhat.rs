@@ -14,12 +14,12 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use heapdrift::snapshot::{LiveSample, Metrics};
+use heapdrift::snapshot::Metrics;
 use heapdrift::{Estimate, Snapshot};
 use serde::Serialize;
 
 use crate::located::{Located, Location};
-use crate::{fold, symbolized};
+use crate::{fold, symbolized, weight};
 
 /// The document. The names are DHAT's.
 #[derive(Serialize)]
@@ -141,17 +141,9 @@ fn lifetimes(snapshot: &Snapshot) -> Vec<f64> {
     let mut sums = vec![0.0; snapshot.stacks.len()];
     for sample in snapshot.live.iter() {
         let age = snapshot.taken.uptime_ms.saturating_sub(sample.birth_ms);
-        sums[sample.stack as usize] += objects(&sample) * age as f64 * 1000.0;
+        sums[sample.stack as usize] += weight::objects(&sample) * age as f64 * 1000.0;
     }
     sums
-}
-
-/// How many objects a sample stands for.
-fn objects(sample: &LiveSample) -> f64 {
-    if sample.interval <= 1.0 {
-        return 1.0;
-    }
-    -1.0 / (-(sample.size.max(1) as f64) / f64::from(sample.interval)).exp_m1()
 }
 
 /// The table of frames.
@@ -185,23 +177,5 @@ impl Table<'_> {
                 self.id(format!("{:#x}: {} ({place})", location.address, frame.function))
             })
             .collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_sample_stands_for_the_inverse_of_its_probability() {
-        let mut live = heapdrift::snapshot::LiveSamples::default();
-        live.size = vec![1000, 1000, 0];
-        live.interval = vec![1.0, 1000.0, 1e9];
-        (live.id, live.stack) = (vec![0; 3], vec![0; 3]);
-        (live.birth_ms, live.birth_tick, live.reallocs) = (vec![0; 3], vec![0; 3], vec![0; 3]);
-        let objects: Vec<f64> = live.iter().map(|sample| objects(&sample)).collect();
-        assert_eq!(objects[0], 1.0);
-        assert!((objects[1] - 1.0 / (1.0 - (-1.0_f64).exp())).abs() < 1e-12);
-        assert!(objects[2].is_finite(), "an object of no bytes counts as one of 1");
     }
 }

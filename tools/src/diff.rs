@@ -33,7 +33,7 @@ use serde::Serialize;
 
 use crate::symbolized::Symbolized;
 use crate::top::{self, By};
-use crate::{Metric, Rate, series, units};
+use crate::{Metric, Rate, series, units, weight};
 
 /// The share of false ones among the changes that are called significant.
 pub const FALSE_DISCOVERY_RATE: f64 = 0.05;
@@ -242,15 +242,10 @@ impl Unshared {
     }
 }
 
-/// What a sample adds to the variance of a sum: `(1 − p)/p²` objects, times the size squared in bytes.
+/// What a sample adds to the variance of a sum.
 fn variance(sample: &LiveSample, metric: Metric) -> f64 {
-    if sample.interval <= 1.0 {
-        return 0.0;
-    }
-    let size = sample.size.max(1) as f64;
-    let sampled = -(-size / f64::from(sample.interval)).exp_m1();
-    let objects = (1.0 - sampled) / (sampled * sampled);
-    if metric.is_bytes() { objects * size * size } else { objects }
+    let size = if metric.is_bytes() { sample.size as f64 } else { 1.0 };
+    weight::variance(sample) * size * size
 }
 
 fn elapsed_hours(base: &Snapshot, new: &Snapshot, of_one_recording: bool) -> f64 {

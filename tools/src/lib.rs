@@ -66,6 +66,7 @@ pub mod symbolized;
 pub mod symbolizer;
 pub mod top;
 pub mod units;
+mod weight;
 
 pub use error::Error;
 pub use located::Located;

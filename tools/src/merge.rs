@@ -79,7 +79,8 @@ impl Merge {
             self.live.push(Drawn { sample, born_unix_ms, draw });
         }
         self.thin(first);
-        while self.live.len() > MAX_LIVE_SAMPLES {
+        // Intervals beyond all measure, as a damaged dump may have, would have no end.
+        while self.live.len() > MAX_LIVE_SAMPLES && self.interval < 1e30 {
             self.interval = self.interval.max(512.0) * 2.0;
             self.thin(0);
         }
@@ -365,6 +366,22 @@ mod tests {
         let mut absurd = [module("a", 0, u64::MAX), module("b", 0, u64::MAX)];
         set_apart(&mut absurd);
         assert_eq!(absurd[1].end, u64::MAX, "what cannot be moved stays");
+    }
+
+    #[test]
+    fn absurd_intervals_end_in_a_dump_that_can_be_read() {
+        let mut dump = Snapshot::default();
+        dump.label_sets.push(BTreeMap::new());
+        dump.stacks.push(Stack::default());
+        let many = MAX_LIVE_SAMPLES + 1;
+        dump.live.id = (0..many as u64).collect();
+        (dump.live.stack, dump.live.reallocs) = (vec![0; many], vec![0; many]);
+        (dump.live.size, dump.live.birth_ms) = (vec![u64::MAX; many], vec![u64::MAX; many]);
+        dump.live.birth_tick = vec![u32::MAX; many];
+        dump.live.interval = vec![f32::MAX; many];
+        let mut merge = Merge::default();
+        merge.add(&dump, None);
+        assert_eq!(merge.finish().validate(), Ok(()));
     }
 
     /// 200,000 objects of 100 bytes and as many of 10,000, all sampled with an interval of 64: 79%

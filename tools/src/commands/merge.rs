@@ -27,19 +27,7 @@ pub(crate) fn run(args: cli::Merge) -> Result<(), Error> {
     bar.finish_and_clear();
     read?;
     let merged = merge.finish();
-    let size = unpacked_bytes(&merged).map_err(|e| Error::Output(args.output.clone(), e))?;
-    if size > MAX_UNPACKED_BYTES {
-        return Err(Error::Output(
-            args.output,
-            io::Error::other(format!(
-                "expected at most {} MiB unpacked, found {}: {} different stacks; merge fewer \
-                 dumps, or without --origin-label",
-                MAX_UNPACKED_BYTES >> 20,
-                size >> 20,
-                merged.stacks.len()
-            )),
-        ));
-    }
+    check_size(&merged, MAX_UNPACKED_BYTES).map_err(|e| Error::Output(args.output.clone(), e))?;
     write(&args.output, |path| {
         output::write_private(path, |out| heapdrift::dump::to_writer(&merged, out))
     })
@@ -70,7 +58,22 @@ fn each_dump(paths: &[PathBuf], mut each: impl FnMut(&Path, Snapshot)) -> Result
     })
 }
 
-/// The length of the document: what cannot be read again is not written.
+/// What cannot be read again is not written.
+fn check_size(dump: &Snapshot, limit: u64) -> io::Result<()> {
+    let size = unpacked_bytes(dump)?;
+    if size <= limit {
+        return Ok(());
+    }
+    Err(io::Error::other(format!(
+        "expected at most {} MiB unpacked, found {}: {} different stacks; merge fewer dumps, or \
+         without --origin-label",
+        limit >> 20,
+        size >> 20,
+        dump.stacks.len()
+    )))
+}
+
+/// The length of the document.
 fn unpacked_bytes(dump: &Snapshot) -> io::Result<u64> {
     struct Count(u64);
 
@@ -89,4 +92,23 @@ fn unpacked_bytes(dump: &Snapshot) -> io::Result<u64> {
     let mut count = Count(64);
     serde_json::to_writer(&mut count, dump)?;
     Ok(count.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_read_again_is_not_written() {
+        let mut dump = Snapshot::default();
+        dump.process.executable = "x".repeat(3 << 20);
+        let mut packed = Vec::new();
+        heapdrift::dump::to_writer(&dump, &mut packed).unwrap();
+        let document = io::copy(&mut flate2::read::GzDecoder::new(&*packed), &mut io::sink());
+        let size = unpacked_bytes(&dump).unwrap();
+        assert!((document.unwrap()..).contains(&size), "never less than it is");
+        assert!(check_size(&dump, size).is_ok());
+        let refused = check_size(&dump, size - 1).unwrap_err().to_string();
+        assert!(refused.contains("expected at most 3 MiB unpacked, found 3"), "{refused}");
+    }
 }

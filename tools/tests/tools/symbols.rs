@@ -39,9 +39,13 @@ fn compiled(split: bool) -> PathBuf {
     static FOLDERS: [OnceLock<PathBuf>; 2] = [OnceLock::new(), OnceLock::new()];
     let folder = FOLDERS[usize::from(split)].get_or_init(|| {
         let name = if split { "symbols-split" } else { "symbols-whole" };
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(&folder).unwrap();
+        let shared = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let done = || fs::read_to_string(shared.join("app.rs")).is_ok_and(|text| text == SOURCE);
+        if done() {
+            return shared;
+        }
+        // Other processes may be about to do the same: the first to be done is the one.
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap().keep();
         let (source, out) = (folder.join("app.rs"), folder.join("app"));
         fs::write(&source, SOURCE).unwrap();
         let split = format!("-Csplit-debuginfo={}", if split { "packed" } else { "off" });
@@ -58,7 +62,10 @@ fn compiled(split: bool) -> PathBuf {
                 out.to_str().unwrap(),
             ],
         );
-        folder
+        if !done() {
+            let _ = fs::remove_dir_all(&shared);
+        }
+        if fs::rename(&folder, &shared).is_ok() { shared } else { folder }
     });
     folder.join("app")
 }
@@ -158,6 +165,20 @@ fn a_debug_file_of_another_build_is_not_believed() {
     let ran = pieces.top(&[]);
     assert_eq!(ran.status, 0);
     assert!(!ran.out.contains("app.rs") && !ran.out.contains("outer"), "{}", ran.out);
+}
+
+#[test]
+fn debuglinks_in_a_circle_have_an_end() {
+    let program = compiled(false);
+    let pieces = Pieces::new(&program);
+    let program = program.to_str().unwrap();
+    let (one, two) = (pieces.path("bin/app"), pieces.path("bin/other"));
+    fs::write(&one, "what a link is made to must exist").unwrap();
+    pieces.objcopy(&["--strip-all", &format!("--add-gnu-debuglink={one}")], program, &two);
+    pieces.objcopy(&["--strip-all", &format!("--add-gnu-debuglink={two}")], program, &one);
+    let ran = pieces.top(&[]);
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    assert!(!ran.out.contains("outer"), "{}", ran.out);
 }
 
 #[test]
