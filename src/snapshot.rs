@@ -318,6 +318,10 @@ impl Snapshot {
     /// # Errors
     /// The first violation found, in words: what was expected and what was found.
     pub fn validate(&self) -> Result<(), String> {
+        // An age is a difference of ticks, and sums of them must fit. At one a second it is 68 years.
+        if self.taken.tick > i32::MAX as u32 {
+            return Err(format!("expected taken.tick below 2³¹, found {}", self.taken.tick));
+        }
         let frames = &self.frames;
         same_length("frames", &[frames.module.len(), frames.address.len(), frames.function.len()])?;
         let live = &self.live;

@@ -9,7 +9,7 @@ use super::naming::{Named, Names};
 use super::observation::Observation;
 use super::track::Verdict;
 use crate::Estimate;
-use crate::blame::{self, Blame, Frame};
+use crate::blame::{self, Blame, Frame, Packages};
 use crate::names::machinery::{self, Role};
 
 /// The most candidates of a report; what comes after them is counted.
@@ -20,7 +20,7 @@ pub const MAX_CANDIDATES: usize = 20;
 ///
 /// [`to_json`](Self::to_json) writes the fields under their names here, as version
 /// [`VERSION`](Self::VERSION) of the format; the [`Display`](std::fmt::Display) form is a text that
-/// fits on a screen.
+/// fits on a screen, with three candidates in full, or with as many as its precision: `{report:.10}`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct LeakReport {
@@ -77,6 +77,8 @@ pub struct LeakCandidate {
     /// allocator.
     #[serde(rename = "frames")]
     pub stack: Vec<Frame>,
+    /// How many of these frames, from the innermost, all of its call sites share.
+    pub shared_frames: usize,
     /// What the verdict rests on.
     pub evidence: Evidence,
 }
@@ -232,23 +234,14 @@ impl LeakCandidate {
                 shared = stack.len();
             }
         }
-        let roles: Vec<Role> = stack.iter().map(|frame| machinery::role(&frame.function)).collect();
-        // Not beyond what all call sites have in common: it is named by something they share.
-        let depth = machinery::depth(roles.iter().copied()).min(shared.saturating_sub(1));
-        let mut at = 0;
-        stack.retain(|_| {
-            at += 1;
-            at > depth && (at == depth + 1 || roles[at - 1] != Role::Profiler)
-        });
         let rate = finding.bytes_per_tick;
         let facts = finding.facts;
         let is_container = !facts.steps.is_empty();
-        let first = stack.first().cloned().unwrap_or_default();
-        Self {
+        let mut candidate = Self {
             verdict: finding.verdict,
-            function: first.function,
-            crate_name: first.crate_name,
-            own: first.own,
+            function: String::new(),
+            crate_name: None,
+            own: false,
             leaked_bytes_per_hour: Estimate::new(
                 rate.value * ticks_per_hour,
                 rate.std_error * ticks_per_hour,
@@ -257,9 +250,10 @@ impl LeakCandidate {
             live_count: finding.live_count,
             first_seen_tick: finding.first_seen_tick.into(),
             labels: finding.labels,
-            blame: blame::blame(&stack, named.packages),
+            blame: Blame::default(),
             baseline: None,
-            stack,
+            stack: Vec::new(),
+            shared_frames: 0,
             evidence: Evidence {
                 kind: if is_container { EvidenceKind::Container } else { EvidenceKind::Survival },
                 sites: finding.sites.len() as u64,
@@ -284,7 +278,29 @@ impl LeakCandidate {
                 curve: facts.curve.iter().map(|(tick, b)| (u64::from(*tick), b.round())).collect(),
                 steps: facts.steps.iter().map(|(tick, b)| (u64::from(*tick), *b)).collect(),
             },
-        }
+        };
+        candidate.set_stack(stack, shared, named.packages);
+        candidate
+    }
+
+    /// Takes over a stack, of which all call sites share so many frames from the innermost, and names
+    /// and blames the candidate by it. The allocator's frames are cut off, but not all that are
+    /// shared. For who finds names that the service did not have.
+    pub fn set_stack(&mut self, mut stack: Vec<Frame>, shared: usize, packages: &Packages) {
+        let roles: Vec<Role> = stack.iter().map(|frame| machinery::role(&frame.function)).collect();
+        // Not beyond what all call sites have in common: it is named by something they share.
+        let depth = machinery::depth(roles.iter().copied()).min(shared.saturating_sub(1));
+        let is_kept = |at: usize| at == depth || (at > depth && roles[at] != Role::Profiler);
+        self.shared_frames = (0..shared.min(stack.len())).filter(|at| is_kept(*at)).count();
+        let mut at = 0;
+        stack.retain(|_| {
+            at += 1;
+            is_kept(at - 1)
+        });
+        let first = stack.first().cloned().unwrap_or_default();
+        (self.function, self.crate_name, self.own) = (first.function, first.crate_name, first.own);
+        self.blame = blame::blame(&stack, packages);
+        self.stack = stack;
     }
 }
 

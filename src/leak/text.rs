@@ -7,7 +7,7 @@ use super::track::Verdict;
 use crate::Estimate;
 use crate::blame::{Frame, Kind};
 
-/// Candidates that are printed; the rest are counted.
+/// Candidates that are printed unless a precision says how many; the rest are counted.
 const SHOWN: usize = 3;
 
 /// Frames of a candidate's stack that are printed.
@@ -39,11 +39,13 @@ impl fmt::Display for LeakReport {
         if let Some(problem) = &self.baseline_problem {
             writeln!(f, "no comparison with the baseline: {problem}")?;
         }
-        for candidate in self.candidates.iter().take(SHOWN) {
+        let shown = f.precision().unwrap_or(SHOWN);
+        for candidate in self.candidates.iter().take(shown) {
             writeln!(f)?;
             candidate.fmt(f)?;
         }
-        let more = self.candidates.len().saturating_sub(SHOWN) as u64 + self.omitted;
+        let more = self.candidates.len().saturating_sub(shown) as u64;
+        let more = more.saturating_add(self.omitted);
         if more > 0 {
             writeln!(f, "\n… and {more} more")?;
         }
@@ -177,7 +179,9 @@ impl fmt::Display for Bytes {
 fn sparkline(numbers: &[u64]) -> String {
     const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let highest = numbers.iter().copied().max().unwrap_or(0).max(1);
-    numbers.iter().map(|number| LEVELS[(number * 7).div_ceil(highest) as usize]).collect()
+    // In a damaged dump they may be of any size.
+    let level = |number: &u64| (u128::from(*number) * 7).div_ceil(highest.into());
+    numbers.iter().map(|number| LEVELS[level(number) as usize]).collect()
 }
 
 /// `2 d 3 h`, `3 h 20 min`, `45 s`.

@@ -67,6 +67,19 @@ enum Command {
         --fail-over: exit status 1 if the heap, or a row, grew significantly and its growth between\n\
         the times of the two dumps is above RATE at the lower end of its 95% interval.")]
     Diff(Diff),
+    /// The leak candidates: of one dump as the service saw them, or worked out from a series
+    #[command(after_help = "Examples:\n  \
+        heapdrift leaks app.heap.json.gz\n  \
+        heapdrift leaks app-*.heap.json.gz\n  \
+        heapdrift leaks app.heap.json.gz --baseline last-release.heap.json.gz\n  \
+        heapdrift leaks app.heap.json.gz --fail-over 10MiB/h\n  \
+        heapdrift leaks app.heap.json.gz --json | jq '.candidates[] | select(.verdict == \"confirmed\")'\n\n\
+        One dump: the report in it, with names looked up where the service had none. Several: the\n\
+        detector runs over them, in order of their ticks. They must be of one session. With a dump\n\
+        of every tick the verdicts are the service's own; where ticks are missing they come later.\n\n\
+        --fail-over: exit status 1 if a confirmed candidate leaks more than RATE at the lower end of its\n\
+        95% interval.")]
+    Leaks(Leaks),
     /// For other programs
     #[command(after_help = "Examples:\n  \
         heapdrift export --format folded app.heap.json.gz -o app.folded\n  \
@@ -176,6 +189,30 @@ pub(crate) struct Diff {
     /// Exit with status 1 if anything grew faster, for example 10MiB/h
     #[arg(long, value_name = "RATE")]
     pub(crate) fail_over: Option<Rate>,
+    #[command(flatten)]
+    pub(crate) names: Names,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Leaks {
+    /// A dump with a report, or a series of dumps of one session; - for standard input
+    #[arg(required = true, value_name = "DUMP")]
+    pub(crate) dumps: Vec<PathBuf>,
+    /// As one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Exit with status 1 if a confirmed candidate leaks faster, for example 10MiB/h
+    #[arg(long, value_name = "RATE")]
+    pub(crate) fail_over: Option<Rate>,
+    /// A dump of the release before: each candidate is new, worse or known
+    #[arg(long, value_name = "DUMP")]
+    pub(crate) baseline: Option<PathBuf>,
+    /// A crate that is the service's own, besides those of its workspace; may be repeated
+    #[arg(long = "own-crate", value_name = "NAME")]
+    pub(crate) own_crates: Vec<String>,
+    /// How many candidates, 0 for all [default: 3, with --json all]
+    #[arg(short = 'n', value_name = "N")]
+    pub(crate) limit: Option<usize>,
     #[command(flatten)]
     pub(crate) names: Names,
 }
@@ -292,6 +329,7 @@ pub fn run() -> ExitCode {
         Command::Top(args) => commands::top(args),
         Command::Flamegraph(args) => commands::flamegraph::run(args),
         Command::Diff(args) => commands::diff::run(args),
+        Command::Leaks(args) => commands::leaks::run(args),
         Command::Export(args) => commands::export::run(args),
         Command::Merge(args) => commands::merge::run(args),
         Command::Symbolize(args) => commands::symbolize::run(args),

@@ -12,6 +12,7 @@
 //!            ── speedscope::write ──> speedscope
 //!            ── flamegraph::write ──> SVG
 //! Snapshot, Symbolized, twice ── diff::diff ──> rows
+//! Snapshot, or a series ── leaks::embedded, heapdrift::leak::Replay with leaks::DumpNames ──> LeakReport
 //! ```
 //!
 //! Everything after [`Symbolizer`] is a pure function of a [`Symbolized`], so a program can also
@@ -51,6 +52,7 @@ pub mod fold;
 mod head;
 pub mod info;
 pub mod jeprof;
+pub mod leaks;
 pub mod located;
 mod lookup;
 pub mod merge;
@@ -64,6 +66,7 @@ pub mod series;
 pub mod speedscope;
 pub mod symbolized;
 pub mod symbolizer;
+mod ticks;
 pub mod top;
 pub mod units;
 mod weight;

@@ -57,7 +57,7 @@ pub(crate) fn session(snapshot: &Snapshot) -> Session {
     session_of(&snapshot.process)
 }
 
-fn session_of(process: &Process) -> Session {
+pub(crate) fn session_of(process: &Process) -> Session {
     (process.session, process.id, process.started_unix_ms)
 }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use heapdrift::Snapshot;
 use heapdrift::names::machinery::{self, Role};
-use heapdrift::snapshot::{Module, Symbols};
+use heapdrift::snapshot::{Module, Stack, Symbols};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
@@ -62,7 +62,7 @@ pub struct ModuleFile {
 }
 
 /// Of each frame of a snapshot, the names that the dump itself has.
-fn embedded(snapshot: &Snapshot) -> impl Iterator<Item = Option<Vec<Frame>>> {
+pub(crate) fn embedded(snapshot: &Snapshot) -> impl Iterator<Item = Option<Vec<Frame>>> {
     let symbols = snapshot.frames.symbols.as_ref();
     let mut of_frames = symbols.map(|symbols| (symbols, symbols.of_frames()));
     (0..snapshot.frames.address.len()).map(move |_| {
@@ -276,6 +276,24 @@ impl Symbolizer {
             })
             .collect();
         cache::symbols(frames.iter().map(Vec::as_slice))
+    }
+
+    /// The functions at some addresses, innermost first; none where there is no name. An address is
+    /// given with its module, an index into those of the snapshot, and relative to it.
+    pub fn functions(&mut self, snapshot: &Snapshot, addresses: &[(u32, u64)]) -> Vec<Vec<Frame>> {
+        let mut asked = Snapshot::default();
+        asked.process = snapshot.process.clone();
+        asked.modules = snapshot.modules.clone();
+        (asked.frames.module, asked.frames.address) = addresses.iter().copied().unzip();
+        let mut all = Stack::default();
+        all.frames = (0..addresses.len() as u32).collect();
+        asked.stacks.push(all);
+        self.look_up(&asked);
+        let known = |(module, address): &(u32, u64)| {
+            let module = &snapshot.modules[*module as usize];
+            self.known.get(&ModuleKey::of(module))?.get(address).cloned()
+        };
+        addresses.iter().map(|place| known(place).unwrap_or_default()).collect()
     }
 
     /// The files of the modules of a snapshot, without reading names from them. What has no file,

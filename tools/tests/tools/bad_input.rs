@@ -52,7 +52,9 @@ fn each_command(path: &Path) -> Vec<Ran> {
 }
 
 fn refused(path: &Path, expected: &str) {
-    for ran in each_command(path) {
+    let leaks = heapdrift(["leaks".as_ref(), path]);
+    let series = heapdrift(["leaks".as_ref(), path, path]);
+    for ran in each_command(path).into_iter().chain([leaks, series]) {
         assert_eq!(ran.status, 2, "{}", ran.err);
         assert_eq!(ran.out, "");
         assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);

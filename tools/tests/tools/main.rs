@@ -7,6 +7,7 @@ mod bad_input;
 mod binaries;
 mod diffs;
 mod exports;
+mod leaks;
 mod merges;
 mod mutations;
 mod names;
