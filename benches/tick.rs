@@ -1,9 +1,9 @@
 //! A tick of the leak detector over 200,000 live samples on 20,000 stacks: its time, its memory, and
 //! what an allocating thread notices of it.
 //!
-//! *churning*: every object has the same chance to go at a tick. *leaking*: half of the stacks keep
-//! what they allocate. *half leaking*: a tenth of what each stack allocates is kept, so that the
-//! search goes through the whole call tree.
+//! *churning*: every object has the same chance to go at a tick. *leaking*: half of the stacks, all
+//! below one function, keep what they allocate. *half leaking*: a tenth of what each stack allocates
+//! is kept.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
@@ -85,6 +85,13 @@ fn allocate(path: u32, depth: u32) -> Block {
     }
 }
 
+/// The function below which the leak is.
+#[inline(never)]
+fn remembered(path: u32) -> Block {
+    black_box("remembered");
+    black_box(allocate(path, 15))
+}
+
 #[derive(Clone, Copy, PartialEq)]
 enum Service {
     Churning,
@@ -135,8 +142,9 @@ impl Objects {
     }
 
     #[inline(never)]
-    fn allocate(&mut self, stacks: Range<u32>) -> Block {
-        allocate(self.rng.random_range(stacks), 15)
+    fn allocate(&mut self, stacks: Range<u32>, remember: bool) -> Block {
+        let path = self.rng.random_range(stacks);
+        if remember { remembered(path) } else { allocate(path, 15) }
     }
 
     /// One tick of the service: at the end of [`TICKS`] there are as many samples as wanted.
@@ -152,7 +160,8 @@ impl Objects {
         for number in 0..keep + wanted / 4 {
             // Opaque, or the compiler calls from two places, and there are twice as many stacks.
             let is_kept = black_box(number < keep);
-            let block = self.allocate(if is_kept { keepers.clone() } else { passing.clone() });
+            let stacks = if is_kept { keepers.clone() } else { passing.clone() };
+            let block = self.allocate(stacks, is_kept && self.service == Service::Leaking);
             if black_box(number) < keep {
                 self.kept.push(block);
             } else if self.passing.len() < wanted {
