@@ -113,7 +113,11 @@ impl Births {
 
     /// Whether births have stopped, beyond doubt.
     pub(super) fn have_stopped(&self, uptime: u32, mature_age: u32) -> bool {
-        self.has_faded(mature_end(uptime, mature_age)) || self.missing(uptime) > 8.0
+        let alive = &self.alive[..bins(uptime)];
+        let quiet = occupied(alive).map_or(0, |span| alive.len() - span.end);
+        // A service may pause: a few ticks without births say nothing, however many are missing.
+        let is_long = quiet >= (alive.len() / 8).max(4);
+        self.has_faded(mature_end(uptime, mature_age)) || is_long && self.missing(uptime) > 8.0
     }
 
     /// Objects that have lived through an eighth of the uptime and were not born in the warm-up.
@@ -250,6 +254,8 @@ mod tests {
             assert!(!births.spread(100, 8).lasts, "{what}");
         }
         assert!(births(|tick| u32::from(tick < 50) * 2, 100).spread(100, 8).stopped);
+        let pause = births(|tick| u32::from(tick < 96) * 99, 100).spread(100, 8);
+        assert!(!pause.lasts && !pause.stopped, "a pause is no end: {pause:?}");
         assert!(births(|_| 0, 100).spread(100, 8).stopped);
     }
 }

@@ -37,7 +37,7 @@ const FEWEST_OBJECTS: u32 = 5;
 const FEWEST_CERTAIN: u32 = 12;
 const LARGE_SHARE: f64 = 0.1;
 
-/// Sites whose places in the call tree are searched: those in which there is most to see.
+/// Sites whose places in the call tree are searched: those with most old objects.
 const MAX_SEARCHED: usize = 2048;
 
 /// How many functions may be between one that a leak is named by and those that allocate.
@@ -433,20 +433,19 @@ impl<'a> Scene<'a> {
         left.is_empty()
     }
 
-    /// The sites in which there is most to see, of those whose births go on: those that have stopped
-    /// explain nothing, whatever they hold.
+    /// The sites with most old objects, of those whose births go on: where they have stopped,
+    /// nothing is explained, whatever is held. That those without old objects may be left out does
+    /// not flatter the nodes above them: what died there is looked at before a node is believed.
     fn searched(&self) -> Vec<u32> {
-        let mut sites: Vec<(u64, u32)> = self
-            .items
-            .iter()
-            .filter(|site| !self.has_stopped(**site))
-            .map(|site| {
-                let deaths = self.detector.deaths[*site as usize].mature(self.uptime) as u64;
-                (u64::from(self.alive[*site as usize]) + deaths, *site)
-            })
-            .collect();
+        let old = |site: u32| {
+            let births = self.tally(site).births;
+            let old = births.old(self.uptime);
+            let stopped = old > 0 && births.have_stopped(self.uptime, (self.uptime / 8).max(1));
+            (!stopped).then_some((old, site))
+        };
+        let mut sites: Vec<(u32, u32)> = self.items.iter().filter_map(|site| old(*site)).collect();
         if sites.len() > MAX_SEARCHED {
-            sites.select_nth_unstable_by_key(MAX_SEARCHED, |(seen, _)| std::cmp::Reverse(*seen));
+            sites.select_nth_unstable_by_key(MAX_SEARCHED, |(old, _)| std::cmp::Reverse(*old));
             sites.truncate(MAX_SEARCHED);
         }
         sites.into_iter().map(|(_, site)| site).collect()
@@ -692,7 +691,10 @@ impl Judge for Direction<'_, '_> {
         let is_function = |key: &&u64| *key & (LABELS | SITE) == 0;
         let Some(function) = prefix.iter().rev().find(is_function) else { return false };
         if !self.is_inward {
-            return self.scene.are_places(&[*function])[0].unwrap_or(!is_root);
+            // Named by the innermost of them that is one.
+            let functions: Vec<u64> = prefix.iter().filter(is_function).copied().collect();
+            let are_places = self.scene.are_places(&functions);
+            return are_places.into_iter().any(|is_place| is_place.unwrap_or(!is_root));
         }
         // From far outside one sees too much: what runs all requests, not what one of them does.
         let inside = |item: &Item| -> Vec<u64> {

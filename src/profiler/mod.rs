@@ -124,8 +124,8 @@ impl Profiler {
     }
 
     /// Ends a tick of the leak detector by hand: compares the live set with that of the tick before,
-    /// and says what leaks. The first sixteen ticks have no candidates: before there is no age to
-    /// speak of. See [`crate::leak`].
+    /// and says what leaks. The first nineteen ticks have no candidates, and the first 25 none that
+    /// is confirmed: before there is no age to speak of. See [`crate::leak`].
     ///
     /// Allocating threads go on meanwhile and wait for nothing. Time and memory are linear in live
     /// samples and stacks; the names of new candidates are looked up in the debug information.
