@@ -67,6 +67,9 @@ struct Options {
     /// Leaves the baselines out: faster.
     #[arg(long)]
     no_baselines: bool,
+    /// Ends with status 1 if the detector misses a bar on the half for judgement.
+    #[arg(long)]
+    check: bool,
     /// Names the scenarios and ends.
     #[arg(long)]
     list: bool,
@@ -116,7 +119,8 @@ struct Run {
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::from(2)
@@ -124,7 +128,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: &Options) -> Result<()> {
+/// Whether all bars that were asked for are met.
+fn run(options: &Options) -> Result<bool> {
     let wanted = |scenario: &&Scenario| {
         options.set.has(scenario)
             && options.scenario.as_ref().is_none_or(|part| scenario.name.contains(part))
@@ -132,7 +137,7 @@ fn run(options: &Options) -> Result<()> {
     let chosen: Vec<_> = scenario::all().filter(wanted).collect();
     if options.list {
         chosen.iter().for_each(|scenario| println!("{}", scenario.name));
-        return Ok(());
+        return Ok(true);
     }
     if chosen.is_empty() {
         bail!(
@@ -159,7 +164,9 @@ fn run(options: &Options) -> Result<()> {
         eprintln!("warning: {warning}");
     }
     print!("{}", table::render(&runs));
-    Ok(())
+    let missed = if options.check { table::missed(&runs) } else { Vec::new() };
+    missed.iter().for_each(|bar| eprintln!("missed: {bar}"));
+    Ok(missed.is_empty())
 }
 
 fn create(path: &PathBuf) -> Result<BufWriter<File>> {

@@ -299,13 +299,13 @@ impl<'a> Scene<'a> {
         evidence.log_e < threshold / 2.0 || spread.stopped
     }
 
-    /// Whether functions are such that a leak can be in them. Without a name they are.
-    fn are_places(&self, functions: &[u64]) -> Vec<bool> {
+    /// Whether functions are such that a leak can be in them; `None` of one without a name.
+    fn are_places(&self, functions: &[u64]) -> Vec<Option<bool>> {
         let named = naming::resolve(self.live, &mut **self.names.borrow_mut(), functions);
         let is_place = |frames: Vec<Frame>| {
             // The function itself is the outermost of those inlined into it.
-            let role = frames.last().map(|frame| machinery::role(&frame.function));
-            role.is_none_or(|role| role == Role::Other)
+            let frame = frames.last().filter(|frame| frame.crate_name.is_some())?;
+            Some(machinery::role(&frame.function) == Role::Other)
         };
         named.into_iter().map(is_place).collect()
     }
@@ -688,11 +688,11 @@ impl Judge for Direction<'_, '_> {
         if self.others.is_some() { usize::MAX } else { items.len() }
     }
 
-    fn is_place(&self, prefix: &[u64], items: &[Item]) -> bool {
+    fn is_place(&self, prefix: &[u64], items: &[Item], is_root: bool) -> bool {
         let is_function = |key: &&u64| *key & (LABELS | SITE) == 0;
         let Some(function) = prefix.iter().rev().find(is_function) else { return false };
         if !self.is_inward {
-            return self.scene.are_places(&[*function])[0];
+            return self.scene.are_places(&[*function])[0].unwrap_or(!is_root);
         }
         // From far outside one sees too much: what runs all requests, not what one of them does.
         let inside = |item: &Item| -> Vec<u64> {
@@ -706,9 +706,9 @@ impl Judge for Direction<'_, '_> {
         let is_near = |functions: &Vec<u64>| {
             let these;
             (these, rest) = rest.split_at(functions.len());
-            these.iter().filter(|is_place| **is_place).count() <= NEAR
+            these.iter().filter(|is_place| is_place.unwrap_or(true)).count() <= NEAR
         };
-        are_places[all.len() - 1] && inside.iter().all(is_near)
+        are_places[all.len() - 1].unwrap_or(!is_root) && inside.iter().all(is_near)
     }
 
     fn mass(&self, tally: &Tally) -> f64 {

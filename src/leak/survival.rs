@@ -144,3 +144,87 @@ impl Deaths {
         best
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
+    use super::*;
+
+    /// A site whose objects die with a hazard of `HEALTHY / age` from an age of one tick on.
+    struct Site {
+        /// Tick of birth, and time of death.
+        objects: Vec<(u32, f64)>,
+        deaths: Deaths,
+    }
+
+    impl Site {
+        fn tick(&mut self, tick: u32, births: u32, rng: &mut StdRng) {
+            let deaths = &mut self.deaths;
+            deaths.age(1, tick);
+            self.objects.retain(|(birth, death)| {
+                let lives = *death > f64::from(tick);
+                if !lives {
+                    // As the detector counts: last seen at the tick before.
+                    deaths.add((tick - 1 - birth) as f32 + 0.5, 1);
+                }
+                lives
+            });
+            for _ in 0..births {
+                let born = f64::from(tick) - rng.random::<f64>();
+                // Of those that reach an age of one, age^(−HEALTHY) reach an age.
+                let lifetime = (1.0 - rng.random::<f64>()).powf(-1.0 / HEALTHY);
+                if born + lifetime > f64::from(tick) {
+                    self.objects.push((tick, born + lifetime));
+                }
+            }
+        }
+
+        fn evidence(&self, uptime: u32) -> Evidence {
+            let mut alive = Births::default();
+            self.objects.iter().for_each(|(birth, _)| alive.add(*birth, uptime, 1));
+            self.deaths.evidence(&alive, uptime)
+        }
+    }
+
+    /// Ville's inequality, over all looks together: this is what a threshold of 1/δ rests on. The
+    /// standard error of the share is 0.5%.
+    #[test]
+    fn of_healthy_sites_at_most_the_level_ever_exceed_its_inverse() {
+        const SITES: usize = 2000;
+        const LEVEL: f64 = 0.05;
+        let mut rng = StdRng::seed_from_u64(17);
+        let mut share = |births_per_tick: u32, ticks: u32| {
+            let exceeds = |_: &usize| {
+                let mut site = Site { objects: Vec::new(), deaths: Deaths::default() };
+                let mut exceeded = false;
+                for tick in 1..=ticks {
+                    site.tick(tick, births_per_tick, &mut rng);
+                    exceeded |= site.evidence(tick).log_e > -LEVEL.ln();
+                }
+                exceeded
+            };
+            (0..SITES).filter(exceeds).count() as f64 / SITES as f64
+        };
+        for (births_per_tick, ticks) in [(1, 150), (6, 70)] {
+            let share = share(births_per_tick, ticks);
+            println!(
+                "{share} of {SITES} sites with {births_per_tick} births a tick exceed 1/{LEVEL}"
+            );
+            assert!(share <= LEVEL * 1.3);
+        }
+    }
+
+    #[test]
+    fn objects_that_never_die_exceed_every_bound() {
+        let mut alive = Births::default();
+        (1..=100).for_each(|tick| alive.add(tick, 100, 1));
+        let leaking = Deaths::default().evidence(&alive, 100);
+        assert!(leaking.log_e > 20.0, "{leaking:?}");
+        // A death weighs as much as the survival of an object to 2,900 times the age.
+        let mut deaths = Deaths::default();
+        deaths.add(40.0, 10);
+        assert!(deaths.evidence(&alive, 100).log_e < leaking.log_e - 10.0);
+    }
+}

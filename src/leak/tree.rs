@@ -37,7 +37,8 @@ pub(super) trait Judge {
     fn all(&self, items: &[Item]) -> usize;
     /// Whether the end of a prefix is a place that what leaks at these items can be named by: not the
     /// allocator, nor what runs everything.
-    fn is_place(&self, prefix: &[u64], items: &[Item]) -> bool;
+    /// `is_root`: everything has this prefix.
+    fn is_place(&self, prefix: &[u64], items: &[Item], is_root: bool) -> bool;
     /// How many nodes or sites must leak alike to be taken for one leak.
     fn fewest(&self) -> usize;
     /// Old objects of a tally: what is to be explained.
@@ -84,8 +85,7 @@ fn below(items: &[Item], all: usize, length: usize, judge: &impl Judge) -> (Tall
         tally.add(&sum);
         found.extend(nodes);
     }
-    // What everything has in common explains nothing.
-    if items.len() >= all || !judge.leaks(&tally) {
+    if length == 0 || !judge.leaks(&tally) {
         return (tally, found);
     }
     let explained: f64 = found.iter().map(|node| judge.mass(&node.tally)).sum();
@@ -95,7 +95,7 @@ fn below(items: &[Item], all: usize, length: usize, judge: &impl Judge) -> (Tall
     if is_explained || !are_enough {
         return (tally, found);
     }
-    if !judge.is_place(prefix, items) {
+    if !judge.is_place(prefix, items, items.len() >= all) {
         return (tally, found);
     }
     let clean = judge.clean_deaths(prefix);

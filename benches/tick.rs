@@ -1,0 +1,318 @@
+//! A tick of the leak detector over 200,000 live samples on 20,000 stacks: its time, its memory, and
+//! what an allocating thread notices of it.
+//!
+//! *churning*: every object has the same chance to go at a tick. *leaking*: half of the stacks, all
+//! below one function, keep what they allocate. *half leaking*: a tenth of what each stack allocates
+//! is kept.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::hint::black_box;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, SamplingMode, criterion_group, criterion_main};
+use heapdrift::{Alloc, Profiler, Verdict};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+#[global_allocator]
+static ALLOC: Alloc<Counting> = Alloc::new(Counting);
+
+const SAMPLES: usize = 200_000;
+const STACKS: u32 = 20_000;
+
+/// Ticks before the first that is measured: the detector has a state, and an opinion, by then.
+const TICKS: usize = 40;
+
+/// What the inner allocator serves: at an interval of 1 all small blocks of the program come from
+/// the profiler's slots, so this is the memory of the tick, and the few tables made here.
+struct Counting;
+
+static HELD: AtomicI64 = AtomicI64::new(0);
+static PEAK: AtomicI64 = AtomicI64::new(0);
+
+impl Counting {
+    fn add(bytes: i64) {
+        let held = HELD.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        PEAK.fetch_max(held, Ordering::Relaxed);
+    }
+}
+
+// SAFETY: every call is handed on as it came.
+#[allow(unsafe_code)]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        Self::add(layout.size() as i64);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        Self::add(-(layout.size() as i64));
+        // SAFETY: as above.
+        unsafe { System.dealloc(block, layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        Self::add(new_size as i64 - layout.size() as i64);
+        // SAFETY: as above.
+        unsafe { System.realloc(block, layout, new_size) }
+    }
+}
+
+type Block = Box<[u8; 48]>;
+
+/// Allocates under a stack of some thirty frames that the bits of `path` choose.
+fn allocate(path: u32, depth: u32) -> Block {
+    #[inline(never)]
+    fn left(path: u32, depth: u32) -> Block {
+        // Different code, or the linker makes one function of the two.
+        black_box("left");
+        black_box(allocate(path, depth))
+    }
+    #[inline(never)]
+    fn right(path: u32, depth: u32) -> Block {
+        black_box("right");
+        black_box(allocate(path, depth))
+    }
+    match (depth, path & 1) {
+        (0, _) => Box::new([0; 48]),
+        (_, 0) => left(path >> 1, depth - 1),
+        _ => right(path >> 1, depth - 1),
+    }
+}
+
+/// The function below which the leak is.
+#[inline(never)]
+fn remembered(path: u32) -> Block {
+    black_box("remembered");
+    black_box(allocate(path, 15))
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Service {
+    Churning,
+    Leaking,
+    HalfLeaking,
+}
+
+/// What lives, and how it comes and goes: on a thread of its own, so that a stack is the same
+/// whoever asks for a tick.
+struct Heap {
+    begin: mpsc::SyncSender<()>,
+    done: mpsc::Receiver<()>,
+}
+
+impl Heap {
+    fn new(service: Service) -> Self {
+        let (begin, ticks) = mpsc::sync_channel(0);
+        let (finish, done) = mpsc::sync_channel(0);
+        thread::spawn(move || {
+            let mut objects = Objects::new(service);
+            while ticks.recv().is_ok() {
+                objects.run();
+                finish.send(()).expect("a heap that waits");
+            }
+        });
+        Self { begin, done }
+    }
+
+    fn run(&self) {
+        self.begin.send(()).expect("a service");
+        self.done.recv().expect("a service");
+    }
+}
+
+/// What is alive.
+struct Objects {
+    service: Service,
+    rng: StdRng,
+    kept: Vec<Block>,
+    passing: Vec<Block>,
+}
+
+impl Objects {
+    fn new(service: Service) -> Self {
+        let rng = StdRng::seed_from_u64(1);
+        let vec = || Vec::with_capacity(2 * SAMPLES);
+        Self { service, rng, kept: vec(), passing: vec() }
+    }
+
+    #[inline(never)]
+    fn allocate(&mut self, stacks: Range<u32>, remember: bool) -> Block {
+        let path = self.rng.random_range(stacks);
+        if remember { remembered(path) } else { allocate(path, 15) }
+    }
+
+    /// One tick of the service: at the end of [`TICKS`] there are as many samples as wanted.
+    fn run(&mut self) {
+        let (keep, keepers) = match self.service {
+            Service::Churning => (0, 0..STACKS),
+            Service::Leaking => (SAMPLES / 2 / TICKS, 0..STACKS / 2),
+            Service::HalfLeaking => (SAMPLES / 2 / TICKS, 0..STACKS),
+        };
+        // A quarter goes at each tick, and at each tick as many come.
+        let wanted = if keep == 0 { SAMPLES } else { SAMPLES / 2 };
+        let passing = if self.service == Service::Leaking { STACKS / 2..STACKS } else { 0..STACKS };
+        for number in 0..keep + wanted / 4 {
+            // Opaque, or the compiler calls from two places, and there are twice as many stacks.
+            let is_kept = black_box(number < keep);
+            let stacks = if is_kept { keepers.clone() } else { passing.clone() };
+            let block = self.allocate(stacks, is_kept && self.service == Service::Leaking);
+            if black_box(number) < keep {
+                self.kept.push(block);
+            } else if self.passing.len() < wanted {
+                self.passing.push(block);
+            } else {
+                let at = self.rng.random_range(0..wanted);
+                self.passing[at] = block;
+            }
+        }
+    }
+}
+
+/// The costs of ticks.
+#[derive(Default)]
+struct Costs {
+    /// On the processor: what others run meanwhile does not count.
+    times_ns: Vec<u64>,
+    /// Bytes at most, beyond those held before the tick.
+    peak: i64,
+    /// Bytes held after the last tick, beyond those before the first.
+    state: i64,
+}
+
+impl Costs {
+    /// Makes a tick; how long it took by the clock.
+    fn tick(&mut self, profiler: &Profiler) -> Duration {
+        let (before, cpu) = (HELD.load(Ordering::Relaxed), cpu_ns());
+        PEAK.store(before, Ordering::Relaxed);
+        let begin = Instant::now();
+        drop(black_box(profiler.diff_now()));
+        let elapsed = begin.elapsed();
+        self.peak = self.peak.max(PEAK.load(Ordering::Relaxed) - before);
+        self.state += HELD.load(Ordering::Relaxed) - before;
+        self.times_ns.push(cpu_ns() - cpu);
+        elapsed
+    }
+
+    fn median_and_longest(&mut self) -> (Duration, Duration) {
+        self.times_ns.sort_unstable();
+        let at = |index: usize| Duration::from_nanos(self.times_ns[index]);
+        (at(self.times_ns.len() / 2), at(self.times_ns.len() - 1))
+    }
+}
+
+/// What this thread has had of the processor, to within a few milliseconds.
+fn cpu_ns() -> u64 {
+    let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    schedstat.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0)
+}
+
+const MIB: f64 = (1 << 20) as f64;
+
+fn tick(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("tick over 200,000 samples, 20,000 stacks");
+    group.sample_size(10).sampling_mode(SamplingMode::Flat);
+    group.warm_up_time(Duration::from_millis(1)).measurement_time(Duration::from_secs(1));
+    for (name, service) in [
+        ("churning", Service::Churning),
+        ("leaking", Service::Leaking),
+        ("half leaking", Service::HalfLeaking),
+    ] {
+        let profiler = Profiler::builder().sample_interval_bytes(1).start().expect("a session");
+        let heap = Heap::new(service);
+        // The first has nothing to compare with.
+        heap.run();
+        drop(profiler.diff_now());
+        let mut costs = Costs::default();
+        for _ in 1..TICKS {
+            heap.run();
+            costs.tick(&profiler);
+        }
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|ticks| {
+                let tick = |_| {
+                    heap.run();
+                    costs.tick(&profiler)
+                };
+                (0..ticks).map(tick).sum()
+            });
+        });
+        let report = profiler.diff_now();
+        let stats = profiler.stats();
+        let (median, longest) = costs.median_and_longest();
+        println!(
+            "{name}: {} samples over {} stacks; {median:.1?} of processor time in the median, {longest:.1?} at most; \
+             {:.1} MiB at most, and {:.1} MiB more kept since tick 1; \
+             at tick {} {} confirmed, {} suspect",
+            stats.samples_live,
+            stats.stacks,
+            costs.peak as f64 / MIB,
+            costs.state as f64 / MIB,
+            report.tick,
+            report.with(Verdict::Confirmed).count(),
+            report.with(Verdict::Suspect).count(),
+        );
+        assert_eq!((stats.samples_thinned, stats.samples_dropped()), (0, 0), "all are looked at");
+    }
+    group.finish();
+}
+
+/// The times of many pairs of allocation and free, sorted, while something else is at work.
+fn delays(meanwhile: impl Fn() + Sync) -> Vec<u32> {
+    let working = AtomicBool::new(true);
+    let mut delays = Vec::with_capacity(20_000_000);
+    thread::scope(|scope| {
+        let (working, meanwhile) = (&working, &meanwhile);
+        scope.spawn(move || {
+            (0..20).for_each(|_| meanwhile());
+            working.store(false, Ordering::Relaxed);
+        });
+        while working.load(Ordering::Relaxed) && delays.len() < delays.capacity() {
+            let begin = Instant::now();
+            black_box(Box::new(black_box([0_u8; 48])));
+            delays.push(begin.elapsed().as_nanos().min(u128::from(u32::MAX)) as u32);
+        }
+    });
+    delays.sort_unstable();
+    delays
+}
+
+/// What a thread notices that allocates while another ticks; beside it, what it notices of one
+/// that only computes: the scheduler's part.
+fn wait(_: &mut Criterion) {
+    let profiler = Profiler::builder().sample_interval_bytes(1).start().expect("a session");
+    let heap = Heap::new(Service::Leaking);
+    for _ in 0..TICKS {
+        heap.run();
+        drop(profiler.diff_now());
+    }
+    let compute = || {
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_millis(40) {
+            black_box((0..1000_u64).sum::<u64>());
+        }
+    };
+    for (what, delays) in [
+        ("while another thread computes", delays(compute)),
+        ("while another thread ticks", delays(|| drop(profiler.diff_now()))),
+    ] {
+        let at = |share: f64| f64::from(delays[(delays.len() as f64 * share) as usize]) / 1e3;
+        println!(
+            "allocation and free, both sampled, {what}: {:.2} µs median, {:.1} µs at 99.9%, {:.1} µs at 99.99%, \
+             {:.1} µs at 99.999%, of {}",
+            at(0.5),
+            at(0.999),
+            at(0.9999),
+            at(0.99999),
+            delays.len()
+        );
+    }
+}
+
+criterion_group!(benches, tick, wait);
+criterion_main!(benches);
