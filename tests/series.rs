@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use heapdrift::leak::{LeakReport, Replay, Verdict};
+use heapdrift::leak::{LeakCandidate, LeakReport, Replay, Verdict};
 use heapdrift::{Alloc, Profiler, Snapshot, dump, with_labels};
 use heapdrift_tools::leaks::{DumpNames, embedded};
 use heapdrift_tools::{Symbolizer, symbolizer};
@@ -46,7 +46,7 @@ fn work(ticks: &AtomicU64) {
 
 /// The dumps of the ticks, in order.
 fn dumps(folder: &Path) -> Vec<Snapshot> {
-    let read = |entry: std::io::Result<fs::DirEntry>| dump::read(entry.unwrap().path()).unwrap();
+    let read = |entry: std::io::Result<fs::DirEntry>| dump::read(&entry.unwrap().path()).unwrap();
     let mut dumps: Vec<Snapshot> = fs::read_dir(folder).unwrap().map(read).collect();
     dumps.retain(|dump| dump.taken.reason == "periodic");
     dumps.sort_by_key(|dump| dump.taken.tick);
@@ -96,10 +96,11 @@ fn the_verdicts_over_dumps_of_all_ticks_are_those_of_the_service() {
         assert_eq!(offline.labels, own.labels);
         assert_eq!(offline.blame.crate_name, own.blame.crate_name);
         assert_eq!((offline.blame.kind, offline.own), (own.blame.kind, own.own));
-        let lines = |of: &heapdrift::LeakCandidate| -> Vec<_> {
-            of.stack.iter().map(|frame| (frame.address, frame.line)).collect()
+        // Of system libraries the tools may know more: they look for debug files.
+        let own_frames = |of: &LeakCandidate| {
+            of.stack.iter().filter(|frame| frame.own).cloned().collect::<Vec<_>>()
         };
-        assert_eq!(lines(offline), lines(own));
+        assert_eq!(own_frames(offline), own_frames(own));
     }
     // The report in the dump has its names already.
     assert_eq!(embedded(&mut symbolizer, last, &[]).as_ref(), Some(own));

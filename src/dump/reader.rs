@@ -46,6 +46,8 @@ impl fmt::Display for ReadError {
                 )
             }
             Self::NotJson(error) => {
+                // It may quote text of the file.
+                let error = error.to_string().replace(char::is_control, "\u{fffd}");
                 write!(f, "expected the JSON of a heapdrift dump, found something else: {error}")
             }
             Self::OtherFormat(Some(found)) => {

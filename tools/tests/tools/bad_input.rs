@@ -103,6 +103,7 @@ fn what_is_no_dump_is_refused_by_every_command() {
     refused(&with("functions", "/frames/function", json!([1])), "of equal length");
     refused(&with("error", "/totals/live_bytes/std_error", json!(-1)), "damaged dump");
     refused(&with("type", "/stacks", json!("none")), "expected the JSON");
+    refused(&with("lines", "/stacks", json!("\u{1b}two\nlines")), "expected the JSON");
     let frames = json["frames"]["address"].as_array().unwrap().len();
     let symbols = |count: u32, function: u32| {
         let mut frames = json["frames"].clone();

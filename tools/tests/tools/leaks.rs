@@ -58,10 +58,9 @@ fn series(
     paths
 }
 
-fn leaks(args: &[&str], dumps: &[String]) -> Ran {
-    heapdrift(
-        ["leaks"].iter().copied().chain(args.iter().copied()).chain(dumps.iter().map(|d| &**d)),
-    )
+fn leaks(args: &[&str], dumps: &[impl AsRef<str>]) -> Ran {
+    let dumps = dumps.iter().map(AsRef::as_ref);
+    heapdrift(["leaks"].into_iter().chain(args.iter().copied()).chain(dumps))
 }
 
 fn report(ran: &Ran) -> LeakReport {
@@ -123,10 +122,10 @@ fn a_series_is_judged_in_the_order_of_its_ticks() {
 fn fail_over_is_status_1_if_a_confirmed_leak_is_faster_for_certain() {
     let folder = tempfile::tempdir().unwrap();
     let dump = with_report(folder.path(), "one.heap.json.gz", |_| ());
-    let leaked = report(&leaks(&["--json"], &[dump.clone()])).candidates[0].leaked_bytes_per_hour;
+    let leaked = report(&leaks(&["--json"], &[&dump])).candidates[0].leaked_bytes_per_hour;
     let low = leaked.ci95().0;
     assert!(low > 1e6 && low < leaked.value);
-    let crossed = leaks(&["--fail-over", &format!("{}/h", low * 0.99)], &[dump.clone()]);
+    let crossed = leaks(&["--fail-over", &format!("{}/h", low * 0.99)], &[&dump]);
     assert_eq!(crossed.status, 1);
     assert!(crossed.out.starts_with("leaks at tick"), "the report comes all the same");
     assert!(
@@ -135,14 +134,14 @@ fn fail_over_is_status_1_if_a_confirmed_leak_is_faster_for_certain() {
         crossed.err
     );
     assert_eq!(crossed.err.lines().count(), 1, "{}", crossed.err);
-    let hidden = leaks(&["-n", "1", "--json", "--fail-over", "1B/h"], &[dump.clone()]);
+    let hidden = leaks(&["-n", "1", "--json", "--fail-over", "1B/h"], &[&dump]);
     assert_eq!(hidden.status, 1);
-    assert_eq!(leaks(&["--fail-over", &format!("{}/h", low * 1.01)], &[dump.clone()]).status, 0);
+    assert_eq!(leaks(&["--fail-over", &format!("{}/h", low * 1.01)], &[&dump]).status, 0);
     // A suspicion is no ground for it.
     let mut suspected = heapdrift::dump::read(dump.as_ref()).unwrap();
     suspected.leaks.as_mut().unwrap().candidates[0].verdict = heapdrift::Verdict::Suspect;
     let suspected = write(folder.path(), "suspected.heap.json.gz", &suspected);
-    assert_eq!(leaks(&["--fail-over", "1B/h"], &[suspected]).status, 0);
+    assert_eq!(leaks(&["--fail-over", "1B/h"], &[&suspected]).status, 0);
 }
 
 #[test]
@@ -154,12 +153,12 @@ fn the_report_in_a_dump_gets_the_names_that_the_service_lacked() {
         snapshot.process.executable = "/gone/app".into();
     };
     let dump = with_report(folder.path(), "gone.heap.json.gz", gone);
-    let nameless = leaks(&["--json"], &[dump.clone()]);
+    let nameless = leaks(&["--json"], &[&dump]);
     assert!(nameless.err.contains("/gone/app"), "{}", nameless.err);
     let nameless = report(&nameless);
     assert!(nameless.candidates[0].function.starts_with("app+0x"), "{nameless}");
     let program = program.to_str().unwrap();
-    let named = leaks(&["--json", "--binary", program], &[dump.clone()]);
+    let named = leaks(&["--json", "--binary", program], &[&dump]);
     assert_eq!(named.err, "");
     let candidate = &report(&named).candidates[0];
     assert_eq!(candidate.function, "tools::names::recursive");
@@ -191,8 +190,8 @@ fn own_crates_can_be_named() {
         candidate.stack.iter_mut().for_each(|frame| frame.own = false);
     }
     let foreign = write(folder.path(), "foreign.heap.json.gz", &foreign);
-    assert!(!report(&leaks(&["--json"], &[foreign.clone()])).candidates[0].own);
-    let own = report(&leaks(&["--json", "--own-crate", "tools"], &[foreign]));
+    assert!(!report(&leaks(&["--json"], &[&foreign])).candidates[0].own);
+    let own = report(&leaks(&["--json", "--own-crate", "tools"], &[&foreign]));
     let candidate = &own.candidates[0];
     assert!(candidate.own);
     assert!(candidate.blame.own_frame.is_some());
@@ -202,12 +201,12 @@ fn own_crates_can_be_named() {
 fn a_baseline_tells_what_is_new() {
     let folder = tempfile::tempdir().unwrap();
     let dump = with_report(folder.path(), "one.heap.json.gz", |_| ());
-    let known = leaks(&["--baseline", &dump], &[dump.clone()]);
+    let known = leaks(&["--baseline", &dump], &[&dump]);
     assert!(known.out.contains("in the baseline too: not new"), "{}", known.out);
     let mut clean = heapdrift::dump::read(dump.as_ref()).unwrap();
     clean.leaks.as_mut().unwrap().candidates.clear();
     let before = write(folder.path(), "before.heap.json.gz", &clean);
-    let new = leaks(&["--json", "--baseline", &before], &[dump.clone()]);
+    let new = leaks(&["--json", "--baseline", &before], &[&dump]);
     let json: Value = serde_json::from_str(&new.out).unwrap();
     assert_eq!(json["candidates"][0]["baseline"], "new");
     clean.process.executable = "/usr/bin/other".into();
@@ -215,21 +214,21 @@ fn a_baseline_tells_what_is_new() {
     let program = crate::recorded::executable();
     let program = program.file_name().unwrap().to_str().unwrap();
     refused(
-        &leaks(&["--baseline", &other], &[dump.clone()]),
+        &leaks(&["--baseline", &other], &[&dump]),
         &[&other, &format!("expected a dump of {program}"), "found one of other"],
     );
     clean.leaks = None;
     let silent = write(folder.path(), "silent.heap.json.gz", &clean);
-    refused(&leaks(&["--baseline", &silent], &[dump]), &[&silent]);
+    refused(&leaks(&["--baseline", &silent], &[&dump]), &[&silent]);
 }
 
 #[test]
 fn a_dump_without_a_report_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let dump = write(folder.path(), "none.heap.json.gz", &at_tick(3));
-    refused(&leaks(&[], &[dump.clone()]), &[&dump, "expected a dump with a leak report"]);
+    refused(&leaks(&[], &[&dump]), &[&dump, "expected a dump with a leak report"]);
     let early = write(folder.path(), "early.heap.json.gz", &at_tick(0));
-    refused(&leaks(&[], &[early.clone(), early.clone()]), &[&early, "ticks of the leak detector"]);
+    refused(&leaks(&[], &[&early, &early]), &[&early, "ticks of the leak detector"]);
 }
 
 #[test]
@@ -240,7 +239,7 @@ fn dumps_that_are_no_series_are_refused_by_name() {
         let mut other = at_tick(5);
         edit(&mut other);
         let other = write(folder.path(), name, &other);
-        (leaks(&[], &[dumps[0].clone(), dumps[1].clone(), other.clone()]), other)
+        (leaks(&[], &[&dumps[0], &dumps[1], &other]), other)
     };
     let (ran, other) = with("session.heap.json.gz", |dump| dump.process.session = 0xabc);
     refused(&ran, &[&dumps[0], &other, "expected dumps of one session", "abc (process 4711"]);
@@ -285,10 +284,10 @@ fn what_is_missing_or_left_out_is_said() {
     assert!(lines[1].ends_with("0-later.heap.json.gz"), "{}", lines[1]);
     // Where the last one has a report, it says more.
     let own = with_report(folder.path(), "own.heap.json.gz", |_| ());
-    let hint = leaks(&[], &[dumps[2].clone(), own.clone()]).err;
+    let hint = leaks(&[], &[&dumps[2], &own]).err;
     assert!(hint.contains(&format!("the service's own report: heapdrift leaks {own}")), "{hint}");
     fs::remove_file(&own).unwrap();
-    refused(&leaks(&[], &[dumps[2].clone(), own.clone()]), &[&own, "No such file"]);
+    refused(&leaks(&[], &[&dumps[2], &own]), &[&own, "No such file"]);
 }
 
 #[test]
@@ -311,29 +310,26 @@ fn a_damaged_report_cannot_steer_a_terminal_or_stop_it() {
     report.candidates.extend(twins);
     let evil = write(folder.path(), "evil.heap.json.gz", &evil);
     for args in [&["-n", "0"][..], &["-n", "70000"], &["--json"], &["--own-crate", "x"]] {
-        let ran = leaks(args, &[evil.clone()]);
+        let ran = leaks(args, &[&evil]);
         assert_eq!(ran.status, 0, "{}", ran.err);
         assert!(!ran.out.contains(['\u{1b}', '\u{7}']), "{:?}", ran.out);
     }
-    let shown = |args: &[&str]| leaks(args, &[evil.clone()]).out.matches("  stack ").count();
+    let shown = |args: &[&str]| leaks(args, &[&evil]).out.matches("  stack ").count();
     assert_eq!((shown(&[]), shown(&["-n", "2"]), shown(&["-n", "0"])), (3, 2, 10));
-    let two = leaks(&["-n", "2", "--json"], &[evil.clone()]).out;
+    let two = leaks(&["-n", "2", "--json"], &[&evil]).out;
     let two: Value = serde_json::from_str(&two).unwrap();
     assert_eq!(two["candidates"].as_array().unwrap().len(), 2);
     // Ticks that would not fit.
     let mut late = at_tick(2);
     late.taken.tick = u32::MAX;
     let late = write(folder.path(), "late.heap.json.gz", &late);
-    refused(&leaks(&[], &[late.clone(), late.clone()]), &[&late, "expected taken.tick below"]);
+    refused(&leaks(&[], &[&late, &late]), &[&late, "expected taken.tick below"]);
 }
 
 #[test]
 fn bad_rates_and_options_are_named() {
-    let ran = leaks(&["--fail-over", "fast"], &["x".into()]);
+    let ran = leaks(&["--fail-over", "fast"], &["x"]);
     refused(&ran, &["fast", "expected a rate like 10MiB/h"]);
-    refused(&leaks(&[], &[]), &["required"]);
-    refused(
-        &leaks(&["--baseline", "-"], &["-".into()]),
-        &["expected one dump from standard input"],
-    );
+    refused(&leaks(&[], &[""; 0]), &["required"]);
+    refused(&leaks(&["--baseline", "-"], &["-"]), &["expected one dump from standard input"]);
 }

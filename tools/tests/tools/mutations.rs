@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use heapdrift::Snapshot;
+use heapdrift::leak::Replay;
+use heapdrift::{LeakReport, Snapshot};
 use heapdrift_tools::diff::{Side, diff};
 use heapdrift_tools::merge::Merge;
 use heapdrift_tools::symbolizer::Options;
 use heapdrift_tools::{
-    By, Metric, Symbolizer, dhat, flamegraph, fold, info, jeprof, pprof, speedscope, top,
+    By, Metric, Symbolizer, dhat, flamegraph, fold, info, jeprof, leaks, pprof, speedscope, top,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::recorded::Recording;
 
@@ -52,6 +53,8 @@ fn corpus() -> Vec<Snapshot> {
         recording.live(stack as u32, 64 << stack, 65_536.0, stack * 1000);
     }
     recording.snapshot.stacks[3].truncated = true;
+    // Ticks at which the detector has an opinion.
+    (recording.snapshot.taken.tick, recording.snapshot.taken.uptime_ms) = (30, 30_000);
     let plain = recording.snapshot.clone();
     let mut symbols = heapdrift::snapshot::Symbols::default();
     for at in 0..recording.snapshot.frames.address.len() as u32 {
@@ -65,7 +68,35 @@ fn corpus() -> Vec<Snapshot> {
         symbols.functions.push(function);
     }
     recording.snapshot.frames.symbols = Some(symbols);
+    recording.snapshot.leaks = Some(report());
     vec![plain, recording.snapshot]
+}
+
+/// What a service may have said.
+fn report() -> LeakReport {
+    let frame = |function: &str, crate_name: Option<&str>| {
+        json!({
+            "function": function, "file": "src/my.rs", "line": 7, "crate": crate_name, "own": false,
+            "module": "/gone/app", "address": 0x1000,
+        })
+    };
+    let estimate = json!({"value": 1e6, "std_error": 1e3});
+    let report = json!({
+        "version": 1, "tick": 40, "uptime_ms": 40_000, "tested_sites": 3, "candidates": [{
+            "verdict": "confirmed", "function": "app+0x1000", "crate": null, "own": false,
+            "leaked_bytes_per_hour": estimate, "live_bytes": estimate, "live_count": estimate,
+            "first_seen_tick": 21, "labels": {"route": "/a"}, "shared_frames": 1,
+            "blame": {"crate": null, "version": null, "kind": "unknown", "own_frame": null},
+            "frames": [frame("app+0x1000", None), frame("my::f", Some("my"))],
+            "evidence": {
+                "kind": "survival", "sites": 1, "log10_e": 9.5, "log10_threshold": 3.5,
+                "mature_age": 4, "mature_alive": 40, "mature_deaths": 1, "births": 60,
+                "ticks": [3, 30], "quarters": [1.0, 2.0, 3.0, 4.0], "cohorts": [1, 2, 3],
+                "ages": [{"from": 1, "alive": 2, "died": 3}], "curve": [[21, 5e5]], "steps": [],
+            },
+        }],
+    });
+    serde_json::from_value(report).expect("it has all fields")
 }
 
 fn packed(json: &[u8]) -> Vec<u8> {
@@ -197,6 +228,16 @@ fn everything(bytes: &[u8], other: &Snapshot) -> Result<(), String> {
     let modules = symbolizer.match_modules(&snapshot);
     symbolizer.take_warnings().iter().for_each(|warning| drop(one_line(warning)));
     info::Info::new(&snapshot, modules).render_styled();
+    if let Some(report) = leaks::embedded(&mut symbolizer, &snapshot, &["my".to_owned()]) {
+        let _ = (report.to_string(), report.to_json());
+    }
+    let mut names = leaks::DumpNames::new(&mut symbolizer, &snapshot, &[]);
+    let mut replay = Replay::new();
+    let mut series = [&snapshot, other];
+    series.sort_by_key(|dump| dump.taken.tick);
+    for dump in series {
+        let _ = replay.tick(dump, &mut names).to_string();
+    }
     let out = &mut Vec::new();
     for metric in [Metric::LiveBytes, Metric::LiveCount, Metric::AllocBytes, Metric::PeakBytes] {
         for by in [By::Function, By::Line, By::Stack, By::Label("route".into())] {
