@@ -187,7 +187,7 @@ impl Births {
             && quarters[3] >= 1.0
             && quarters.iter().filter(|quarter| **quarter < 0.5).count() <= usize::from(n < 16.0);
         // A steady leak has half of them in the second half; what saturates, a fifth and less.
-        let going_on = wilson(late, n, -Z90) > 0.25 && quarters[3] > 0.08 * n;
+        let going_on = wilson(late, n, -Z90) > 0.3 && quarters[3] > 0.1 * n;
         Spread {
             ticks,
             objects,
