@@ -54,6 +54,9 @@ struct Options {
     /// Runs of each scenario.
     #[arg(long, default_value_t = 20, value_name = "N")]
     seeds: u64,
+    /// The first seed, instead of that of each half.
+    #[arg(long, value_name = "N")]
+    first_seed: Option<u64>,
     /// Only scenarios whose name contains this.
     #[arg(long, value_name = "NAME")]
     scenario: Option<String>,
@@ -148,7 +151,10 @@ fn run(options: &Options) -> Result<bool> {
     let mut symbolizer = Symbolizer::new(symbolizer::Options::default());
     let mut runs = Vec::new();
     for scenario in chosen {
-        let first = if scenario::is_for_tuning(scenario) { TUNING_SEEDS } else { JUDGEMENT_SEEDS };
+        let first = options.first_seed.unwrap_or_else(|| match scenario::is_for_tuning(scenario) {
+            true => TUNING_SEEDS,
+            false => JUDGEMENT_SEEDS,
+        });
         for seed in first..first + options.seeds {
             let run = run_one(scenario, seed, options, &mut symbolizer)?;
             if let Some(json) = &mut json {

@@ -21,7 +21,7 @@ use crate::snapshot::inclusion_probability;
 const FIRST_TICK: u32 = 20;
 
 /// The first tick that counts toward certainty. What fills up within a few ticks is full by then.
-const FIRST_CERTAIN_TICK: u32 = 24;
+const FIRST_CERTAIN_TICK: u32 = 22;
 
 /// The chance of a false certainty in a session in which nothing leaks, over all sites and ticks;
 /// and of a false suspicion.
@@ -30,6 +30,9 @@ const SUSPECT_LEVEL: f64 = 0.2;
 
 /// The share of old objects that may have gone lately, of as many as came.
 const GOING: f64 = 0.1;
+
+/// The same of the last few ticks, for a certainty: what is full has begun to let go.
+const GOING_NOW: f64 = 0.25;
 
 /// Old objects that a verdict needs; a certain one needs more, unless they hold a large share of all
 /// live bytes.
@@ -179,7 +182,7 @@ impl Detector {
             } else if !change.resampled && change.before > change.after {
                 // Born in the middle of its tick, on average.
                 let age = (self.last_tick - change.birth) as f32 + 0.5;
-                self.deaths[site].add(age, change.before - change.after);
+                self.deaths[site].add(age, change.before - change.after, tick);
             }
         }
         self.cohorts = cohorts;
@@ -199,6 +202,8 @@ pub(super) struct Scene<'a> {
     items: Vec<u32>,
     /// Samples alive at each site.
     alive: Vec<u32>,
+    /// Sites that have samples born in this tick.
+    fresh: Vec<u32>,
 }
 
 impl<'a> Scene<'a> {
@@ -213,8 +218,12 @@ impl<'a> Scene<'a> {
             .filter(|site| detector.deaths[*site as usize].mature(uptime) > 0.0)
             .collect();
         let mut alive = vec![0; bytes.len()];
+        let mut fresh = Vec::new();
         for cohort in detector.cohorts.iter() {
             alive[cohort.site as usize] += cohort.alive;
+            if cohort.birth == uptime {
+                fresh.push(cohort.site);
+            }
             let is_old = cohort.birth + uptime / 16 <= uptime;
             if is_old && items.last() != Some(&cohort.site) {
                 items.push(cohort.site);
@@ -231,6 +240,7 @@ impl<'a> Scene<'a> {
             uptime,
             items,
             alive,
+            fresh,
         }
     }
 
@@ -276,6 +286,20 @@ impl<'a> Scene<'a> {
         self.uptime >= FIRST_CERTAIN_TICK
             && (is_large || tally.births.old(self.uptime) >= FEWEST_CERTAIN)
             && self.exceeds(tally, CONFIRM_LEVEL)
+            && tally.deaths.old_lately()
+                < GOING_NOW * tally.births.rate(self.uptime) * survival::LATELY
+    }
+
+    /// Whether more of it came in this tick; of few large ones, whether the next is not overdue. New
+    /// callers of a node have no evidence yet, but they count here.
+    pub(super) fn goes_on(&self, found: &Found) -> bool {
+        let births = &found.tally.births;
+        let is_part = |site: &u32| {
+            found.sites.contains(site)
+                || found.sites.len() > 1 && self.is_below(*site, found.is_inward, &found.prefix)
+        };
+        self.fresh.iter().any(is_part)
+            || births.old(self.uptime) < FEWEST_CERTAIN && births.missing(self.uptime) < 1.0
     }
 
     fn exceeds(&self, tally: &Tally, level: f64) -> bool {
@@ -619,6 +643,9 @@ pub(super) struct Found {
     pub(super) main_site: u32,
     pub(super) below: Option<u64>,
     pub(super) shared: Option<Vec<u64>>,
+    /// The path that all of its sites share, from the innermost function or from the outermost.
+    prefix: Vec<u64>,
+    is_inward: bool,
     pub(super) tally: Tally,
 }
 
@@ -626,20 +653,32 @@ impl Found {
     /// A single site.
     pub(super) fn site(site: u32) -> Self {
         let tally = Tally::default();
-        Self { sites: vec![site], main_site: site, below: None, shared: None, tally }
+        let (prefix, is_inward) = (Vec::new(), false);
+        Self {
+            sites: vec![site],
+            main_site: site,
+            below: None,
+            shared: None,
+            prefix,
+            is_inward,
+            tally,
+        }
     }
 
     fn outward(node: Node, scene: &Scene<'_>) -> Self {
         let main_site = main_site(&node.sites, scene);
-        let functions = node.prefix.into_iter().filter(|key| key & (LABELS | SITE) == 0).collect();
+        let functions =
+            node.prefix.iter().copied().filter(|key| key & (LABELS | SITE) == 0).collect();
         let shared = (node.sites.len() > 1).then_some(functions);
-        Self { main_site, sites: node.sites, below: None, shared, tally: node.tally }
+        let Node { sites, prefix, tally } = node;
+        Self { main_site, sites, below: None, shared, prefix, is_inward: false, tally }
     }
 
     fn inward(node: Node, scene: &Scene<'_>) -> Self {
         let below = node.prefix.iter().rev().find(|key| *key & (LABELS | SITE) == 0).copied();
         let main_site = main_site(&node.sites, scene);
-        Self { main_site, sites: node.sites, below, shared: None, tally: node.tally }
+        let Node { sites, prefix, tally } = node;
+        Self { main_site, sites, below, shared: None, prefix, is_inward: true, tally }
     }
 }
 
