@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::container::Growth;
-use super::detector::{Facts, Finding, Found, Scene};
+use super::finding::{Facts, Finding};
+use super::nodes::Found;
+use super::scene::Scene;
 use crate::Estimate;
 
 /// How sure the detector is.
