@@ -16,6 +16,10 @@ const MAX_SEARCHED: usize = 2048;
 /// How many functions may be between one that a leak is named by and those that allocate.
 const NEAR: usize = 4;
 
+/// The part of a usual pause between two births, or two bursts, in which none is missed. More, and
+/// tables that are all built would be taken for bursts.
+const OVERDUE: f64 = 0.25;
+
 /// Sites that are looked at to see that.
 const MAX_NAMED: usize = 16;
 
@@ -101,7 +105,10 @@ impl Scene<'_> {
                 node.tally.add(&part.tally);
             }
         }
-        let mut found: Vec<Found> = self.together(nodes, &explained);
+        let taken: HashSet<u32> =
+            nodes.iter().chain(&below).flat_map(|node| node.sites.clone()).collect();
+        let others = searched.into_iter().filter(|site| !taken.contains(site)).collect();
+        let mut found: Vec<Found> = self.together(nodes, others, &explained);
         found.extend(below.into_iter().map(|node| Found::inward(node, self)));
         found
     }
@@ -146,11 +153,17 @@ impl Scene<'_> {
         merged.into_iter().map(|(.., node)| node).collect()
     }
 
-    /// Nodes that are all that happens below a common function become one.
-    fn together(&self, nodes: Vec<Node>, explained: &HashSet<u32>) -> Vec<Found> {
-        if nodes.len() < 2 {
-            return nodes.into_iter().map(|node| Found::outward(node, self)).collect();
-        }
+    /// Nodes that are all that happens below a common function become one, together with other sites
+    /// there of which too little is known yet, as long as it speaks for a leak.
+    fn together(&self, nodes: Vec<Node>, others: Vec<u32>, explained: &HashSet<u32>) -> Vec<Found> {
+        let known = nodes.len();
+        let other = |site: u32| {
+            let tally = self.tally(site);
+            let speaks_for_it = tally.evidence(self.uptime()).best > 0.0;
+            speaks_for_it.then(|| Node { sites: vec![site], prefix: Vec::new(), tally })
+        };
+        let nodes: Vec<Node> =
+            nodes.into_iter().chain(others.into_iter().filter_map(other)).collect();
         let items = nodes
             .iter()
             .enumerate()
@@ -168,6 +181,7 @@ impl Scene<'_> {
         let inward = Direction { scene: self, is_inward: true, others: Some(explained) };
         tree::explain(items, &inward)
             .into_iter()
+            .filter(|group| group.sites.iter().any(|number| (*number as usize) < known))
             .map(|group| match group.sites[..] {
                 [number] => Found::outward(nodes[number as usize].clone(), self),
                 _ => {
@@ -179,16 +193,16 @@ impl Scene<'_> {
             .collect()
     }
 
-    /// Whether more of it came in this tick; of few large ones, whether the next is not overdue. New
-    /// callers of a node have no evidence yet, but they count here.
+    /// Whether more of it came in this tick, or was not to be expected yet: between two bursts, or two
+    /// of a few large ones. New callers of a node have no evidence yet, but they count here.
     pub(super) fn goes_on(&self, found: &Found) -> bool {
         let births = &found.tally.births;
         let is_part = |site: &u32| {
             found.sites.contains(site)
                 || found.sites.len() > 1 && self.is_below(*site, found.is_inward, &found.prefix)
         };
-        self.fresh.iter().any(is_part)
-            || births.old(self.uptime()) < FEWEST_CERTAIN && births.missing(self.uptime()) < 1.0
+        let overdue = if births.old(self.uptime()) < FEWEST_CERTAIN { 1.0 } else { OVERDUE };
+        births.missing(self.uptime()) < overdue || self.fresh.iter().any(is_part)
     }
 
     /// The frames of a finding's main site, and how many of them all of its sites share.

@@ -22,8 +22,8 @@ pub enum Verdict {
     Confirmed,
 }
 
-/// Ticks with certainty, and with more of it than before, that make a suspicion a certainty. A tick
-/// without takes one away.
+/// Ticks with certainty, and with more of it than before, that make a suspicion a certainty. Where it
+/// is seen without certainty, one is taken away; a pause between two bursts says nothing.
 const REPEATS: u32 = 3;
 
 /// Findings that are followed at most.
@@ -74,18 +74,13 @@ impl Track {
     fn see(&mut self, tick: u32, certain: bool, more: bool) {
         self.last_seen = tick;
         if !certain {
-            self.doubt();
+            self.certainty = self.certainty.min(REPEATS).saturating_sub(1);
         } else if more {
             self.certainty += 1;
             if self.certainty >= REPEATS {
                 self.verdict = Verdict::Confirmed;
             }
         }
-    }
-
-    /// Not seen with certainty at this tick.
-    fn doubt(&mut self) {
-        self.certainty = self.certainty.min(REPEATS).saturating_sub(1);
     }
 
     fn retract(&mut self, tick: u32) {
@@ -151,7 +146,6 @@ impl Tracks {
             }
         }
         for track in self.tracks.iter_mut().filter(|track| track.last_seen < tick) {
-            track.doubt();
             if !track.is_retracted() && Self::is_refuted(track, tick, scene) {
                 track.retract(tick);
             }
