@@ -63,15 +63,20 @@ struct FrameColumns {
     krate: Vec<i64>,
     file: Vec<i64>,
     line: Vec<u32>,
-    kind: Vec<Kind>,
+    /// Index of the kind.
+    kind: Vec<u32>,
+    kinds: Vec<Kind>,
 }
 
-/// The call tree: nodes come after their parents.
+/// The call tree. Each stack adds a branch: the nodes that no stack before it had, every one the parent of
+/// the next.
 #[derive(Default, Serialize)]
 struct NodeColumns {
-    /// How many nodes before; of an outermost function, so many that there is none.
-    parent: Vec<u32>,
-    /// Index of the frame; beyond the last one where the outermost frames are missing.
+    /// Of each branch, the node that it grows from; -1 at the root.
+    branch: Vec<i64>,
+    /// How many nodes it has.
+    length: Vec<u32>,
+    /// Of each node the index of its frame; beyond the last one where the outermost frames are missing.
     frame: Vec<u32>,
 }
 
@@ -206,6 +211,7 @@ fn frames<'a>(report: &Report<'a>) -> (Vec<&'a str>, FrameColumns) {
     let mut texts = Vec::new();
     let mut index: HashMap<&str, u32> = HashMap::new();
     let mut text = |text: &'a str| i64::from(intern(&mut index, &mut texts, text));
+    let mut kinds = HashMap::new();
     let mut columns = FrameColumns::default();
     for frame in &report.heap.frames {
         columns.function.push(text(&frame.function));
@@ -213,7 +219,8 @@ fn frames<'a>(report: &Report<'a>) -> (Vec<&'a str>, FrameColumns) {
         columns.file.push(frame.file.as_deref().map_or(-1, &mut text));
         columns.line.push(frame.line.unwrap_or_default());
         let blamed = packages::frame(report.packages, frame);
-        columns.kind.push(report.packages.package_of(&blamed).kind);
+        let kind = report.packages.package_of(&blamed).kind;
+        columns.kind.push(intern(&mut kinds, &mut columns.kinds, kind));
     }
     (texts, columns)
 }
@@ -222,20 +229,25 @@ fn frames<'a>(report: &Report<'a>) -> (Vec<&'a str>, FrameColumns) {
 fn tree(heap: &Symbolized) -> (NodeColumns, Vec<u32>) {
     let missing = heap.frames.len() as u32;
     let mut nodes = NodeColumns::default();
-    let mut index: HashMap<(Option<u32>, u32), u32> = HashMap::new();
+    let mut index: HashMap<(i64, u32), i64> = HashMap::new();
     let mut leaves = Vec::with_capacity(heap.stacks.len());
     for stack in &heap.stacks {
-        let mut at = None;
+        let mut at = -1;
+        let before = nodes.frame.len();
         let outermost = stack.truncated.then_some(missing);
         for frame in outermost.into_iter().chain(stack.frames.iter().rev().copied()) {
-            at = Some(*index.entry((at, frame)).or_insert_with(|| {
-                let node = nodes.frame.len() as u32;
-                nodes.parent.push(at.map_or(node + 1, |parent| node - parent));
+            at = *index.entry((at, frame)).or_insert_with(|| {
+                if nodes.frame.len() == before {
+                    nodes.branch.push(at);
+                }
                 nodes.frame.push(frame);
-                node
-            }));
+                nodes.frame.len() as i64 - 1
+            });
         }
-        leaves.push(at.expect("no stack has no frame"));
+        if nodes.frame.len() > before {
+            nodes.length.push((nodes.frame.len() - before) as u32);
+        }
+        leaves.push(u32::try_from(at).expect("no stack has no frame"));
     }
     (nodes, leaves)
 }

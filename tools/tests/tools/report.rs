@@ -47,17 +47,23 @@ fn indices(column: &Value) -> Vec<usize> {
 
 /// Of each stack, its functions from the innermost: as the page's scripts read them.
 fn stacks(document: &Value) -> Vec<Vec<String>> {
-    let (parents, frames) =
-        (indices(&document["nodes"]["parent"]), indices(&document["nodes"]["frame"]));
+    let nodes = &document["nodes"];
+    let frames = indices(&nodes["frame"]);
+    let mut parents: Vec<Option<usize>> = Vec::new();
+    for (branch, length) in numbers(&nodes["branch"]).into_iter().zip(indices(&nodes["length"])) {
+        let first = (branch >= 0.0).then_some(branch as usize);
+        let start = parents.len();
+        parents.push(first);
+        parents.extend((start..start + length - 1).map(Some));
+    }
+    assert_eq!(parents.len(), frames.len());
     let functions = indices(&document["frames"]["function"]);
     let name = |node: usize| match functions.get(frames[node]) {
         Some(&text) => document["texts"][text].as_str().unwrap().to_owned(),
         None => "[truncated]".to_owned(),
     };
-    let path = |leaf: usize| {
-        let up = |&node: &usize| node.checked_sub(parents[node]);
-        std::iter::successors(Some(leaf), up).map(name).collect()
-    };
+    let path =
+        |leaf: usize| std::iter::successors(Some(leaf), |&node| parents[node]).map(name).collect();
     indices(&document["stacks"]["node"]).into_iter().map(path).collect()
 }
 

@@ -21,7 +21,12 @@ export class Heap {
         this.texts = page.texts;
         this.frames = frames;
         /** Of each node its parent, which is before it; -1 of the outermost. */
-        this.parent = Int32Array.from(nodes.parent, (before, node) => node - before);
+        this.parent = new Int32Array(nodes.frame.length);
+        let node = 0;
+        nodes.branch.forEach((start, branch) => {
+            const end = node + nodes.length[branch];
+            for (let parent = start; node < end; parent = node++) this.parent[node] = parent;
+        });
         this.frame = Int32Array.from(nodes.frame);
         /** The frame that stands for missing ones. */
         this.missing = frames.function.length;
@@ -49,7 +54,7 @@ export class Heap {
     }
 
     kindOf(frame) {
-        return frame === this.missing ? "unknown" : this.frames.kind[frame];
+        return frame === this.missing ? "unknown" : this.frames.kinds[this.frames.kind[frame]];
     }
 
     /** `file:line`, or as much of it as is known. */
