@@ -191,7 +191,7 @@ await check("the range is dragged across the curve", "series.html", async (page)
     await page.mouse.up();
     assert.notEqual(await text(page, "#range-told"), told);
     assert.equal(await page.$eval("#controls select", (select) => select.value), "difference");
-});
+}, { motion: "reduce" });
 
 await check("one dump is a page, too", "single.html", async (page) => {
     assert.match(await text(page, "#timeline"), /This is one dump/);

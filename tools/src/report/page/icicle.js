@@ -3,11 +3,13 @@
 
 import { css, ofChange, ofCrate, onScheme } from "./colors.js";
 import { element, printable } from "./dom.js";
-import { ROOT } from "./tree.js";
+import { ROOT, Tree } from "./tree.js";
 import { change, estimate, percent } from "./units.js";
 
 const ROW = 19;
 const NARROWEST = 0.7;
+/** Crates of folded frames that are named. */
+const CRATES = 6;
 const FONT = "12px system-ui, sans-serif";
 
 /** The parts of a path: `a::b<c::d>::e` has three. */
@@ -39,13 +41,10 @@ function shorter(name) {
 }
 
 export class Icicle {
-    constructor(container, tree, state) {
-        this.tree = tree;
+    constructor(container, state) {
         this.state = state;
         this.heap = state.heap;
-        this.zoomed = ROOT;
-        this.focused = ROOT;
-        this.names = tree.frame.map((frame) => (frame < 0 ? "all" : this.heap.functionOf(frame)));
+        this.plant();
         this.forms = new Map();
         this.widths = new Map();
         this.canvas = element("canvas", {
@@ -81,9 +80,22 @@ export class Icicle {
         onScheme(() => this.draw());
         this.state.listen((changes) => {
             const isSearch = Object.keys(changes).every((key) => key === "search" || key === "by");
+            if (changes.folded !== undefined) this.plant();
             if (isSearch) this.mark();
             else this.update();
             if (changes.shown !== undefined) this.zoom(this.tree.shared(changes.shown));
+        });
+    }
+
+    /** Makes the tree, folded or not. */
+    plant() {
+        this.tree = new Tree(this.heap, this.state.folded);
+        this.zoomed = ROOT;
+        this.focused = ROOT;
+        this.names = this.tree.frames.map(([first, ...others]) => {
+            if (first === undefined) return "all";
+            const name = this.heap.functionOf(first);
+            return others.length > 0 ? `${name} … ${others.length} more` : name;
         });
     }
 
@@ -100,7 +112,7 @@ export class Icicle {
 
     /** Finds what is searched for. */
     mark() {
-        this.found = this.state.search === "" ? null : this.names.map((name) => this.state.matches(name));
+        this.found = this.state.search === "" ? null : this.tree.frames.map((frames) => frames.some((frame) => this.state.matches(this.heap.functionOf(frame))));
         this.draw();
         this.show(this.focused);
     }
@@ -187,8 +199,8 @@ export class Icicle {
     color(node) {
         const { total, variance, width } = this.weights;
         if (this.state.view === "difference") return ofChange(total[node], Math.sqrt(variance[node]), width[node]);
-        const frame = this.tree.frame[node];
-        return frame < 0 ? ofCrate("unknown", "") : ofCrate(this.heap.kindOf(frame), this.heap.crateOf(frame));
+        const [frame] = this.tree.frames[node];
+        return frame === undefined ? ofCrate("unknown", "") : ofCrate(this.heap.kindOf(frame), this.heap.crateOf(frame));
     }
 
     /** As much of a name as fits, from its end: that tells more than where a path begins. */
@@ -225,13 +237,12 @@ export class Icicle {
             ? change(total[node], error, unit)
             : `${estimate(total[node], error, unit)}, ${percent(total[node], total[ROOT])}`;
         const suffix = unit === "objects" ? " objects" : "";
-        const frame = this.tree.frame[node];
-        const krate = frame < 0 ? "" : this.heap.crateOf(frame);
+        const crates = new Set(this.tree.frames[node].map((frame) => this.heap.crateOf(frame)));
         const self = own[node] !== 0 && !isChange ? `, itself ${percent(own[node], total[ROOT])}` : "";
         return [
             element("strong", {}, this.names[node]),
             element("span", { class: "number" }, `${numbers}${suffix}${self}`),
-            krate === "" ? "" : element("span", { class: "quiet" }, krate),
+            element("span", { class: "quiet" }, [...crates].slice(0, CRATES).join(", ") + (crates.size > CRATES ? ", …" : "")),
         ];
     }
 

@@ -8,7 +8,6 @@ import { commands, header, recording } from "./recording.js";
 import { State, VIEWS } from "./state.js";
 import { Table, kinds } from "./table.js";
 import { Timeline } from "./timeline.js";
-import { Tree } from "./tree.js";
 import { estimate, percent } from "./units.js";
 
 /** What is said below the controls. */
@@ -30,10 +29,12 @@ function controls(form, state) {
     const view = choice("Show", views, state.view, (value) => state.set({ view: value }));
     const unit = choice("in", [["bytes", "bytes"], ["objects", "objects"]], state.unit, (value) => state.set({ unit: value }));
     const label = choice("with", labels, "", (value) => state.set({ label: value === "" ? null : JSON.parse(value) }));
+    const folded = element("input", { type: "checkbox", checked: state.folded, onchange: () => state.set({ folded: folded.checked }) });
+    const fold = element("label", {}, folded, element("span", {}, "fold frames of others"));
     const search = element("input", { type: "search", id: "search", placeholder: "press / to search", "aria-label": "Search for a name", oninput: () => state.set({ search: search.value }) });
     const found = element("output", { for: "search" });
     const explained = element("p", { class: "quiet", id: "explained" });
-    form.append(view, unit, labels.length > 1 ? label : "", search, found, explained);
+    form.append(view, unit, labels.length > 1 ? label : "", fold, search, found, explained);
     form.addEventListener("submit", (event) => event.preventDefault());
     const update = () => {
         view.querySelector("select").value = state.view;
@@ -77,7 +78,7 @@ function main() {
     candidates(byId("candidates"), state);
     new Timeline(byId("timeline"), state);
     controls(byId("controls"), state);
-    new Icicle(byId("graph"), new Tree(heap), state);
+    new Icicle(byId("graph"), state);
     byId("table").append(choice("By", kinds(heap), state.by, (by) => state.set({ by })));
     new Table(byId("table"), state);
     recording(byId("recording"), heap);

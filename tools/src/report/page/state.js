@@ -18,6 +18,8 @@ export class State {
         this.label = null;
         this.search = "";
         this.by = "function";
+        /** Whether frames of others are one where they lead nowhere else. */
+        this.folded = true;
         this.listeners = [];
     }
 

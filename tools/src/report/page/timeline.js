@@ -104,8 +104,9 @@ export class Timeline {
         if (plot === undefined) return;
         const isAll = this.state.range[0] === 0 && this.state.range[1] === this.heap.last;
         const [left, right] = this.state.range.map((dump) => plot.valToPos(this.heap.profiles[dump].uptime_ms, "x"));
+        const height = isAll ? 0 : plot.over.clientHeight;
         this.isMarking = true;
-        plot.setSelect({ left, width: isAll ? 0 : right - left, top: 0, height: plot.over.clientHeight }, false);
+        plot.setSelect({ left, width: right - left, top: 0, height }, false);
         this.isMarking = false;
     }
 
