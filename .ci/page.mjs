@@ -193,6 +193,25 @@ await check("the range is dragged across the curve", "series.html", async (page)
     assert.equal(await page.$eval("#controls select", (select) => select.value), "difference");
 }, { motion: "reduce" });
 
+await check("what is live is that of the end of the range", "series.html", async (page) => {
+    await page.focus("#timeline input:last-of-type");
+    await page.$$eval("#timeline input", ([, end]) => {
+        end.value = 3;
+        end.dispatchEvent(new Event("input"));
+    });
+    await page.select("#controls label:nth-of-type(1) select", "live");
+    const moment = await page.$$eval("#timeline details tbody tr", (rows) => rows[3].cells[2].textContent);
+    const all = await text(page, "#graph-details .number");
+    // Once by the totals of the dump, once by its samples, which are read a moment later.
+    const [expected, found] = [moment, all].map((said) => parseFloat(said));
+    assert.ok(Math.abs(found / expected - 1) < 0.2, `expected ${moment}, found ${all}`);
+    assert.match(await text(page, "#explained"), / at .*tick 4/);
+});
+
+await check("the limit is told", "series.html", async (page) => {
+    assert.match(await text(page, "#timeline"), /The limit is 64\.0 MiB; .* What is confirmed leaks the rest in .* to .* \(95%\)/);
+});
+
 await check("one dump is a page, too", "single.html", async (page) => {
     assert.match(await text(page, "#timeline"), /This is one dump/);
     const views = await page.$$eval("#controls label:nth-of-type(1) option", (options) => options.map((option) => option.value));

@@ -105,6 +105,7 @@ fn show_newest(run: &Run, out: &Path, dumps: &[PathBuf]) -> Result<[PathBuf; 2]>
         packages: &packages,
         history: &history,
         leaks: leaks.as_ref(),
+        memory_limit: None,
         warnings: &warnings,
     };
     report::write(&report, &page).with_context(|| format!("cannot write {}", page.display()))?;

@@ -84,6 +84,7 @@ enum Command {
     #[command(after_help = "Examples:\n  \
         heapdrift report app.heap.json.gz -o report.html\n  \
         heapdrift report app-*.heap.json.gz -o report.html\n  \
+        heapdrift report app-*.heap.json.gz --memory-limit 2GiB -o report.html\n  \
         heapdrift report app-*.heap.json.gz --baseline last-release.heap.json.gz -o report.html\n\n\
         Several dumps must be of one session: they make the timeline, and differences between any two\n\
         of them can be looked at. The candidates are those in the last dump. The page is one file that\n\
@@ -237,11 +238,19 @@ pub(crate) struct Report {
     /// A dump of the release before: each candidate is new, worse or known
     #[arg(long, value_name = "DUMP")]
     pub(crate) baseline: Option<PathBuf>,
+    /// The memory that the service may use, for example 2GiB: a line in the timeline, and when it is reached
+    #[arg(long, value_name = "SIZE", value_parser = memory_limit)]
+    pub(crate) memory_limit: Option<f64>,
     /// A crate that is the service's own, besides those of its workspace; may be repeated
     #[arg(long = "own-crate", value_name = "NAME")]
     pub(crate) own_crates: Vec<String>,
     #[command(flatten)]
     pub(crate) names: Names,
+}
+
+fn memory_limit(text: &str) -> Result<f64, &'static str> {
+    let bytes = crate::units::parse_bytes(text).filter(|bytes| *bytes > 0.0);
+    bytes.ok_or("expected a size like 2GiB: a number, and B, KiB, MiB, GiB or nothing for bytes")
 }
 
 #[derive(Args, Debug)]

@@ -38,6 +38,9 @@ pub struct Report<'a> {
     pub history: &'a History,
     /// The candidates, from [`leaks::embedded`](crate::leaks::embedded).
     pub leaks: Option<&'a LeakReport>,
+    /// Bytes that the service may use, where the reader is to be told when they are reached: a dump does
+    /// not know.
+    pub memory_limit: Option<f64>,
     /// What was not as it should be, in lines for the reader.
     pub warnings: &'a [String],
 }

@@ -35,6 +35,7 @@ pub(crate) fn run(args: cli::Report) -> Result<(), Error> {
             packages: &packages,
             history: &history,
             leaks: leaks.as_ref(),
+            memory_limit: args.memory_limit,
             warnings: &warnings,
         };
         report::write(&report, output)

@@ -40,6 +40,7 @@ struct Document<'a> {
     label_sets: &'a [BTreeMap<String, String>],
     stacks: StackColumns,
     moments: Vec<MomentRow>,
+    memory_limit: Option<f64>,
     runs: RunColumns,
     leaks: Option<&'a LeakReport>,
     /// Of each candidate, the stacks that it is about.
@@ -183,6 +184,7 @@ impl<'a> Document<'a> {
             label_sets: &heap.label_sets,
             stacks: stacks(heap, leaves),
             moments: moments.collect(),
+            memory_limit: report.memory_limit,
             runs: if profiles.len() > 1 { columns(report, runs) } else { RunColumns::default() },
             leaks: report.leaks,
             candidate_stacks: candidate_stacks(report),

@@ -239,6 +239,19 @@ fn candidates_are_those_of_the_last_dump_with_their_stacks() {
 }
 
 #[test]
+fn the_memory_limit_is_what_the_reader_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let dump = write(folder.path(), "one.heap.json.gz", &at_tick(3));
+    assert_eq!(document(&page(&[&dump]))["memory_limit"], Value::Null);
+    let limited = output_of(&["report", &dump, "--memory-limit", "1.5GiB", "-o", "-"]);
+    assert_eq!(document(&limited)["memory_limit"], 1.5 * f64::from(1 << 30));
+    for bad in ["0", "much", "-1GiB"] {
+        let ran = heapdrift(["report", &dump, &format!("--memory-limit={bad}"), "-o", "-"]);
+        refused(&ran, &[bad, "expected a size like 2GiB"]);
+    }
+}
+
+#[test]
 fn what_was_lost_is_said() {
     let folder = tempfile::tempdir().unwrap();
     let mut recording = Recording::new();

@@ -4,13 +4,14 @@
 import { css, onScheme } from "./colors.js";
 import { bytes, duration } from "./units.js";
 
-/** Points are `{ x, value, error }`, x in milliseconds. Gives the plot. */
-export function curve(container, points, { height, label, plugins = [], cursor = {}, hooks = {} }) {
+/** Points are `{ x, value, error }`, x in milliseconds; a limit is a line across. Gives the plot. */
+export function curve(container, points, { height, label, limit = null, cursor = {}, hooks = {} }) {
     const columns = [
         points.map((point) => point.x),
         points.map((point) => point.value),
         points.map((point) => Math.max(point.value - point.error, 0)),
         points.map((point) => point.value + point.error),
+        points.map(() => limit),
     ];
     const grid = { stroke: () => css("line"), width: 1 };
     const axis = { stroke: () => css("quiet"), font: "12px system-ui, sans-serif", grid, ticks: { ...grid, size: 4 } };
@@ -20,7 +21,7 @@ export function curve(container, points, { height, label, plugins = [], cursor =
         height,
         legend: { show: false },
         cursor: { y: false, points: { show: true }, ...cursor },
-        scales: { x: { time: false }, y: { range: (_, low, high) => [0, Math.max(high, 1) * 1.08] } },
+        scales: { x: { time: false }, y: { range: (_, low, high) => [0, Math.max(high, limit ?? 1, 1) * 1.08] } },
         axes: [
             { ...axis, size: 28, values: (_, ticks) => ticks.map((tick) => duration(tick)), space: 90 },
             { ...axis, size: 72, values: (_, ticks) => ticks.map((tick) => bytes(tick)), incrs: binarySteps() },
@@ -30,9 +31,9 @@ export function curve(container, points, { height, label, plugins = [], cursor =
             { label, stroke: () => css("curve"), width: 2, points: { show: points.length < 60, size: 5 } },
             { ...quiet },
             { ...quiet },
+            { label: "limit", stroke: () => css("alarm"), width: 1.5, dash: [6, 4], points: { show: false } },
         ],
         bands: [{ series: [3, 2], fill: () => css("band") }],
-        plugins,
         hooks,
     };
     const plot = new uPlot(options, columns, container);

@@ -1,5 +1,7 @@
 // The document of the page, and what it says of each stack.
 
+import { duration } from "./units.js";
+
 /** Running sums over the samples of stacks. Standard errors are kept squared: variances add. */
 export class Sums {
     constructor(stacks) {
@@ -43,6 +45,12 @@ export class Heap {
     /** The last of the dumps. */
     get last() {
         return this.profiles.length - 1;
+    }
+
+    /** A dump by its time: `3 min 12 s (tick 4)`. */
+    named(dump) {
+        const { uptime_ms: uptime, tick } = this.profiles[dump];
+        return duration(uptime) + (tick > 0 ? ` (tick ${tick})` : "");
     }
 
     functionOf(frame) {

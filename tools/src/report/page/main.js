@@ -41,7 +41,7 @@ function controls(form, state) {
         label.querySelector("select").value = state.label === null ? "" : JSON.stringify(state.label);
         if (search.value !== state.search) search.value = state.search;
         found.textContent = state.search === "" ? "" : foundOf(state);
-        explained.textContent = EXPLAINED[state.view];
+        explained.textContent = EXPLAINED[state.view] + whenOf(state);
     };
     state.listen(update);
     update();
@@ -52,6 +52,12 @@ function controls(form, state) {
             search.focus();
         }
     });
+}
+
+/** Which dump or dumps are looked at, where that is not the last one. */
+function whenOf({ heap, view, range }) {
+    if (view === "live" && range[1] !== heap.last) return ` This is at ${heap.named(range[1])}.`;
+    return view === "difference" ? ` From ${heap.named(range[0])} to ${heap.named(range[1])}.` : "";
 }
 
 /** What the stacks hold in which the search finds something. */

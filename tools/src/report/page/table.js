@@ -131,6 +131,7 @@ export class Table {
         const table = element("table", { class: "numbers" }, this.caption, this.head, this.body);
         container.append(element("div", { class: "scroller", tabindex: 0, role: "region", "aria-label": "Table" }, table), this.more);
         state.listen((changes) => {
+            if (changes.folded !== undefined) return;
             if (changes.view !== undefined) this.sorting = null;
             this.shown = SHOWN;
             this.update();

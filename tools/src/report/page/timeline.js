@@ -2,7 +2,22 @@
 
 import { curve } from "./chart.js";
 import { element } from "./dom.js";
-import { duration, estimate } from "./units.js";
+import { bytes, duration, estimate, percent } from "./units.js";
+
+/** When the limit is reached, if what is confirmed goes on leaking. */
+function untilLimit({ memory_limit: limit, totals, leaks }) {
+    if (limit === null) return "";
+    const live = totals.live_bytes;
+    const said = `The limit is ${bytes(limit)}; ${estimate(live.value, live.std_error, "bytes")} are live, ${percent(live.value, limit)} of it.`;
+    const rates = (leaks?.candidates ?? []).filter(({ verdict }) => verdict === "confirmed").map((candidate) => candidate.leaked_bytes_per_hour);
+    const rate = rates.reduce((sum, { value }) => sum + value, 0);
+    const error = Math.sqrt(rates.reduce((sum, { std_error: each }) => sum + each ** 2, 0));
+    const [room, slowest] = [limit - live.value, rate - 1.96 * error];
+    if (room <= 0 || rate <= 0) return element("p", {}, said);
+    const within = (perHour) => duration((room / perHour) * 3.6e6);
+    const latest = slowest > 0 ? `${within(rate + 1.96 * error)} to ${within(slowest)}` : `${within(rate + 1.96 * error)} at the earliest`;
+    return element("p", {}, `${said} What is confirmed leaks the rest in ${latest} (95%), and sooner if the allocator or C libraries need more.`);
+}
 
 export class Timeline {
     constructor(container, state) {
@@ -10,7 +25,9 @@ export class Timeline {
         this.heap = state.heap;
         const { moments } = this.heap;
         if (!this.heap.hasSeries) {
-            container.append(element("p", { class: "quiet" }, "This is one dump. Of all dumps of a session, heapdrift report makes a timeline: name them all."));
+            container.append(
+                untilLimit(this.heap.page),
+                element("p", { class: "quiet" }, "This is one dump. Of all dumps of a session, heapdrift report makes a timeline: name them all."));
             return;
         }
         const points = moments.map((moment) => ({ x: moment.uptime_ms, value: moment.live_bytes.value, error: moment.live_bytes.std_error }));
@@ -21,6 +38,7 @@ export class Timeline {
         container.append(
             element("p", { class: "quiet" }, "Live bytes at each dump; the band is one standard error. Drag across the curve to choose a range, or move its ends."),
             this.figure,
+            untilLimit(this.heap.page),
             element("div", { class: "range" }, this.ends.map(({ label }) => label), jump),
             this.told,
             this.table(),
@@ -28,6 +46,7 @@ export class Timeline {
         this.plot = curve(this.figure, points, {
             height: 220,
             label: "live bytes",
+            limit: this.heap.page.memory_limit,
             cursor: { drag: { x: true, y: false, setScale: false } },
             hooks: { setSelect: [() => this.dragged()], ready: [(plot) => this.mark(plot)], setSize: [(plot) => this.mark(plot)] },
         });
@@ -85,18 +104,13 @@ export class Timeline {
         const { range, heap } = this.state;
         this.ends.forEach(({ input }, end) => {
             input.value = range[end];
-            input.setAttribute("aria-valuetext", this.named(range[end]));
+            input.setAttribute("aria-valuetext", this.heap.named(range[end]));
         });
         const [base, now] = range.map((dump) => heap.profiles[dump]);
         const between = duration(now.uptime_ms - base.uptime_ms);
         const live = (moment) => estimate(moment.live_bytes.value, moment.live_bytes.std_error, "bytes");
-        this.told.textContent = `From ${this.named(range[0])} to ${this.named(range[1])}, ${between}: ${live(base)} became ${live(now)}.`;
+        this.told.textContent = `From ${this.heap.named(range[0])} to ${this.heap.named(range[1])}, ${between}: ${live(base)} became ${live(now)}.`;
         this.mark(this.plot);
-    }
-
-    named(dump) {
-        const moment = this.heap.profiles[dump];
-        return `${duration(moment.uptime_ms)}${moment.tick > 0 ? ` (tick ${moment.tick})` : ""}`;
     }
 
     /** Shades the range. */
