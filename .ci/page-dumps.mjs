@@ -60,6 +60,9 @@ function hostile() {
         candidate.blame.crate = script;
         candidate.labels = { [script]: script };
         for (const frame of candidate.frames) frame.function = script;
+        candidate.leaked_bytes_per_hour = { value: 1e308, std_error: 1e308 };
+        candidate.evidence.curve = [[0, -1e308], [1e18, 1e308]];
+        candidate.evidence.cohorts = [1e18, 0, 1];
     }
     const process = { ...model.process, executable: `/srv/${script.replaceAll("/", "")}` };
     write("hostile", functions, stacks, noSamples(), { label_sets: [{}, { [script]: script }], leaks, process });

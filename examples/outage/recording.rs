@@ -106,6 +106,7 @@ fn show_newest(run: &Run, out: &Path, dumps: &[PathBuf]) -> Result<[PathBuf; 2]>
         history: &history,
         leaks: leaks.as_ref(),
         memory_limit: None,
+        name_options: "",
         warnings: &warnings,
     };
     report::write(&report, &page).with_context(|| format!("cannot write {}", page.display()))?;

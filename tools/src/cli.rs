@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::top::By;
-use crate::{Error, Metric, Rate, Symbolizer, cache, commands, symbolizer};
+use crate::{Error, Metric, Rate, Symbolizer, cache, commands, output, symbolizer};
 
 #[derive(Parser, Debug)]
 #[command(
@@ -343,6 +343,15 @@ pub(crate) struct Names {
 }
 
 impl Names {
+    /// The options again, for a command line that finds the same names.
+    pub(crate) fn in_shell(&self) -> String {
+        let binaries = self.binaries.iter().map(|path| ("--binary", path));
+        let folders = self.debug_dirs.iter().map(|path| ("--debug-dir", path));
+        let options = binaries.chain(folders);
+        let words = options.map(|(option, path)| format!("{option} {}", output::shell_word(path)));
+        words.collect::<Vec<_>>().join(" ")
+    }
+
     pub(crate) fn symbolizer(self) -> Symbolizer {
         Symbolizer::new(symbolizer::Options {
             binaries: self.binaries,

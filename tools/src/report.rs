@@ -41,6 +41,9 @@ pub struct Report<'a> {
     /// Bytes that the service may use, where the reader is to be told when they are reached: a dump does
     /// not know.
     pub memory_limit: Option<f64>,
+    /// The options by which the commands on the page find the names again, as in a shell:
+    /// `--binary target/release/web`.
+    pub name_options: &'a str,
     /// What was not as it should be, in lines for the reader.
     pub warnings: &'a [String],
 }

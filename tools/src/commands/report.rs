@@ -7,6 +7,7 @@ use crate::{Error, cli, leaks, packages, progress, ticks};
 /// Draws the page of a dump or a series.
 pub(crate) fn run(args: cli::Report) -> Result<(), Error> {
     stdin_once(args.dumps.iter().chain(&args.baseline))?;
+    let name_options = args.names.in_shell();
     let mut symbolizer = args.names.symbolizer();
     let mut dumps = ticks::in_order(args.dumps)?;
     let mut history = History::default();
@@ -36,6 +37,7 @@ pub(crate) fn run(args: cli::Report) -> Result<(), Error> {
             history: &history,
             leaks: leaks.as_ref(),
             memory_limit: args.memory_limit,
+            name_options: &name_options,
             warnings: &warnings,
         };
         report::write(&report, output)

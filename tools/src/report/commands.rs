@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::Report;
+use crate::output;
 
 /// A line for a shell, and what it shows.
 #[derive(Debug, Serialize)]
@@ -13,16 +14,9 @@ pub(super) struct Command {
     line: String,
 }
 
-/// A path as one word of a shell.
+/// A dump as one word of a shell. What came from a pipe has no name any more.
 pub(super) fn word(path: &Path) -> String {
-    if path == Path::new("-") {
-        // What came from a pipe has no name any more.
-        return "DUMP".to_owned();
-    }
-    let path = path.to_string_lossy();
-    // A file that begins with a dash would be taken for an option.
-    let path = if path.starts_with('-') { format!("./{path}") } else { path.into_owned() };
-    shlex::try_quote(&path).map_or_else(|_| "DUMP".to_owned(), |word| word.into_owned())
+    if output::is_stdout(path) { "DUMP".to_owned() } else { output::shell_word(path) }
 }
 
 /// What to try next with the dumps of a report.
@@ -32,37 +26,28 @@ pub(super) fn commands(report: &Report<'_>) -> Vec<Command> {
         return Vec::new();
     };
     let command = |shows, line: String| Command { shows, line: format!("heapdrift {line}") };
+    let names = match report.name_options {
+        "" => String::new(),
+        options => format!(" {options}"),
+    };
     let mut commands = vec![
-        command("What holds memory, by function", format!("top {last}")),
-        command("… by the lines of the source", format!("top {last} --by line -n 50")),
-        command("… when there was most", format!("top {last} --metric peak-bytes")),
-        command("The candidates as text", format!("leaks {last}")),
-        command("A flamegraph for a ticket", format!("flamegraph {last} -o heap.svg")),
-        command("For go tool pprof", format!("export --format pprof {last} -o heap.pb.gz")),
+        command("What holds memory, by function", format!("top {last}{names}")),
+        command("… by the lines of the source", format!("top {last} --by line -n 50{names}")),
+        command("… when there was most", format!("top {last} --metric peak-bytes{names}")),
+        command("The candidates as text", format!("leaks {last}{names}")),
+        command("A flamegraph for a ticket", format!("flamegraph {last} -o heap.svg{names}")),
+        command("For go tool pprof", format!("export --format pprof {last} -o heap.pb.gz{names}")),
         command(
             "Names for who lacks the binary",
-            format!("symbolize {last} -o named.heap.json.gz"),
+            format!("symbolize {last} -o named.heap.json.gz{names}"),
         ),
     ];
     if let [first, .., _] = &moments[..] {
         let first = word(&first.path);
-        commands.push(command("What changed since the first dump", format!("diff {first} {last}")));
+        commands.push(command(
+            "What changed since the first dump",
+            format!("diff {first} {last}{names}"),
+        ));
     }
     commands
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_is_one_word() {
-        let word = |path: &str| word(Path::new(path));
-        assert_eq!(word("a/b-1.heap.json.gz"), "a/b-1.heap.json.gz");
-        assert_eq!(word("-"), "DUMP");
-        assert_eq!(word("-rf"), "./-rf");
-        for evil in ["a b", "it's", "$(reboot)", "a\nb", "`x`", "*"] {
-            assert_eq!(shlex::split(&word(evil)), Some(vec![evil.to_owned()]), "{evil}");
-        }
-    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Texts and frames are there once, and tables are columns. Stacks are leaves of a tree whose
 //! root is the outermost function, so what they share is there once, too. Values are rounded to whole
-//! bytes and hundredths of objects, and errors to three digits: more of them would be noise.
+//! bytes, and to whole objects or hundredths of few, and errors to three digits: more would be noise.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -46,6 +46,7 @@ struct Document<'a> {
     /// Of each candidate, the stacks that it is about.
     candidate_stacks: Vec<Vec<u32>>,
     commands: Vec<Command>,
+    name_options: &'a str,
 }
 
 /// Samples of which something was lost, and what.
@@ -111,6 +112,7 @@ struct MomentRow {
 /// See [`history`](super::history).
 #[derive(Default, Serialize)]
 struct RunColumns {
+    /// How many stacks after that of the run before.
     stack: Vec<u32>,
     from: Vec<u32>,
     to: Vec<u32>,
@@ -124,6 +126,9 @@ struct EstimateColumns {
     error: Vec<Rounded>,
 }
 
+/// Below this many objects, hundredths are told.
+const FEW: f64 = 1000.0;
+
 impl EstimateColumns {
     fn push_bytes(&mut self, estimate: Estimate) {
         self.value.push(Rounded(estimate.value.round()));
@@ -131,7 +136,8 @@ impl EstimateColumns {
     }
 
     fn push_count(&mut self, estimate: Estimate) {
-        self.value.push(Rounded((estimate.value * 100.0).round() / 100.0));
+        let parts = if estimate.value < FEW { 100.0 } else { 1.0 };
+        self.value.push(Rounded((estimate.value * parts).round() / parts));
         self.error.push(Rounded(three_digits(estimate.std_error)));
     }
 }
@@ -189,6 +195,7 @@ impl<'a> Document<'a> {
             leaks: report.leaks,
             candidate_stacks: candidate_stacks(report),
             commands: commands::commands(report),
+            name_options: report.name_options,
         }
     }
 }
@@ -274,15 +281,19 @@ fn columns(report: &Report<'_>, runs: Vec<(Run, Sums)>) -> RunColumns {
     let sites = (0..).zip(&report.dump.stacks).map(|(at, stack)| (stack.site, at));
     let stack_of: HashMap<u32, u32> = sites.collect();
     let root = |e: Estimate| Estimate::new(e.value, e.std_error.sqrt());
+    let known =
+        runs.into_iter().filter_map(|(run, sums)| Some((*stack_of.get(&run.site)?, run, sums)));
+    let mut runs: Vec<(u32, Run, Sums)> = known.collect();
+    runs.sort_by_key(|(stack, run, _)| (*stack, *run));
     let mut columns = RunColumns::default();
-    for (run, sums) in runs {
-        if let Some(&stack) = stack_of.get(&run.site) {
-            columns.stack.push(stack);
-            columns.from.push(run.from);
-            columns.to.push(run.to);
-            columns.bytes.push_bytes(root(sums.bytes));
-            columns.count.push_count(root(sums.count));
-        }
+    let mut before = 0;
+    for (stack, run, sums) in runs {
+        columns.stack.push(stack - before);
+        before = stack;
+        columns.from.push(run.from);
+        columns.to.push(run.to);
+        columns.bytes.push_bytes(root(sums.bytes));
+        columns.count.push_count(root(sums.count));
     }
     columns
 }

@@ -17,8 +17,8 @@ use crate::weight;
 /// The most dumps between which differences can be shown.
 const MAX_PROFILES: usize = 120;
 
-/// The most runs before every second dump is given up: some 3 MB of the page.
-const MAX_RUNS: usize = 100_000;
+/// The most runs before every second profile is given up: less than 2 MB of the page.
+const MAX_RUNS: usize = 50_000;
 
 /// A dump of the series.
 #[derive(Clone, Debug)]
@@ -74,8 +74,8 @@ pub struct History {
     stride: usize,
     ended: HashMap<Run, Sums>,
     alive: HashMap<u64, Alive>,
-    /// Of the last moment, where it is none that has a profile in any case.
-    pending: Vec<(LiveSample, u32)>,
+    /// What is live at the last moment, and at which call site.
+    live: Vec<(LiveSample, u32)>,
 }
 
 impl Default for History {
@@ -86,7 +86,7 @@ impl Default for History {
             stride: 1,
             ended: HashMap::new(),
             alive: HashMap::new(),
-            pending: Vec::new(),
+            live: Vec::new(),
         }
     }
 }
@@ -105,25 +105,30 @@ impl History {
             totals: dump.totals,
         });
         let site = |sample: &LiveSample| dump.stacks[sample.stack as usize].site;
-        self.pending = dump.live.iter().map(|sample| (sample, site(&sample))).collect();
+        self.live = dump.live.iter().map(|sample| (sample, site(&sample))).collect();
         if number.is_multiple_of(self.stride) {
             self.take_profile();
         }
     }
 
-    /// The runs, the last moment being the end of those that still go on. It has a profile, and so has
-    /// the first.
+    /// The moments with a profile, the first and the last among them, and the runs.
     pub(super) fn runs(&self) -> (Vec<u32>, Vec<(Run, Sums)>) {
         let mut whole = self.clone();
-        if whole.profiles.last() != self.last().as_ref() {
-            whole.take_profile();
+        loop {
+            if whole.profiles.last() != self.last().as_ref() {
+                whole.take_profile();
+            }
+            let end = whole.profiles.len() as u32;
+            let mut ended = whole.ended.clone();
+            whole.alive.values().for_each(|alive| end_run(&mut ended, alive, end));
+            if ended.len() > MAX_RUNS && whole.profiles.len() > 2 {
+                whole.halve();
+                continue;
+            }
+            let mut runs: Vec<(Run, Sums)> = ended.into_iter().collect();
+            runs.sort_by_key(|(run, _)| *run);
+            return (whole.profiles, runs);
         }
-        let end = whole.profiles.len() as u32;
-        let mut ended = whole.ended;
-        whole.alive.into_values().for_each(|alive| end_run(&mut ended, &alive, end));
-        let mut runs: Vec<(Run, Sums)> = ended.into_iter().collect();
-        runs.sort_by_key(|(run, _)| *run);
-        (whole.profiles, runs)
     }
 
     fn last(&self) -> Option<u32> {
@@ -138,7 +143,7 @@ impl History {
         let now = self.profiles.len() as u32;
         self.profiles.extend(self.last());
         let mut before = std::mem::take(&mut self.alive);
-        for (sample, site) in std::mem::take(&mut self.pending) {
+        for &(sample, site) in &self.live {
             // What has changed counts as one that went and one that came.
             let from = match before.remove(&sample.id) {
                 Some(alive) if is_same(&alive.sample, &sample) => alive.from,

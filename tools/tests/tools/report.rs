@@ -157,6 +157,11 @@ fn the_numbers_of_the_page_are_those_of_top() {
     }
 }
 
+/// The first command on a page.
+fn document_line(page: &str) -> String {
+    document(page)["commands"][0]["line"].as_str().unwrap().to_owned()
+}
+
 #[test]
 fn names_stay_text_and_files_one_word() {
     let folder = tempfile::tempdir().unwrap();
@@ -174,6 +179,11 @@ fn names_stay_text_and_files_one_word() {
         assert_eq!(words[0], "heapdrift");
         assert!(words.contains(&dump), "{words:?}");
     }
+    let program = crate::recorded::executable();
+    let program = program.to_str().unwrap();
+    let piped = heapdrift(["report", &dump, "--binary", program, "-o", "-"]).out;
+    let command = document_line(&piped);
+    assert!(command.ends_with(&format!(" --binary {program}")), "{command}");
 }
 
 #[test]
@@ -196,7 +206,8 @@ fn a_series_is_in_order_and_its_differences_are_those_of_diff() {
     assert!(ticks.is_sorted() && ticks.len() == dumps.len(), "{ticks:?}");
     assert!(moments.iter().all(|moment| moment["has_profile"] == true));
     let runs = &document["runs"];
-    let columns = ["stack", "from", "to"].map(|name| indices(&runs[name]));
+    let mut columns = ["stack", "from", "to"].map(|name| indices(&runs[name]));
+    (1..columns[0].len()).for_each(|run| columns[0][run] += columns[0][run - 1]);
     let (values, errors) = (numbers(&runs["bytes"]["value"]), numbers(&runs["bytes"]["error"]));
     let stacks = stacks(&document);
     let rounding = 1.0 + values.len() as f64 / 2.0;

@@ -139,11 +139,13 @@ function stack(candidate) {
         );
     const shown = Math.max(FRAMES, Math.min(firstOwn + 2, 12));
     const rest = frames.slice(shown);
+    const hidden = firstOwn >= shown ? element("ol", { start: firstOwn + 1 }, line(frames[firstOwn], firstOwn)) : "";
     return element(
         "div",
         { class: "stack" },
         element("h4", {}, "Stack, innermost first"),
         element("ol", {}, frames.slice(0, shown).map(line)),
+        hidden,
         rest.length > 0
             ? element("details", {}, element("summary", {}, `${rest.length} more frames`), element("ol", { start: shown + 1 }, rest.map((frame, at) => line(frame, shown + at))))
             : "",
@@ -156,8 +158,8 @@ function drawn(candidate, stacks, heap) {
     const { leaks } = heap.page;
     const [points, what] = growth(candidate, stacks, heap);
     const plot = element("div", { class: "plot" });
-    const last = points[points.length - 1];
-    const told = points.length > 0 ? `${bytes(points[0].value)} at ${duration(points[0].x)}, ${bytes(last.value)} at ${duration(last.x)}` : "";
+    const at = ({ x, value, error }) => `${estimate(value, error, "bytes")} at ${duration(x)}`;
+    const told = points.filter((point) => point.error !== undefined).filter((point, number, known) => number === 0 || number === known.length - 1).map(at).join(", ");
     const figure = element("figure", {}, element("figcaption", {}, what), plot, element("p", { class: "ends" }, told));
     // Once it is in the page and has a width.
     requestAnimationFrame(() => curve(plot, points, { height: 140, label: "live bytes" }));
@@ -180,7 +182,7 @@ function growth(candidate, stacks, heap) {
     const { leaks } = heap.page;
     const tick = leaks.uptime_ms / Math.max(leaks.tick, 1);
     const { curve: noted, steps } = candidate.evidence;
-    const points = (noted.length > 0 ? noted : steps).map(([at, value]) => ({ x: at * tick, value, error: 0 }));
+    const points = (noted.length > 0 ? noted : steps).map(([at, value]) => ({ x: at * tick, value }));
     if (points.length > 0) points[points.length - 1].error = candidate.live_bytes.std_error;
     return [points, "Live bytes here, since it was first looked at"];
 }

@@ -4,13 +4,13 @@
 import { css, onScheme } from "./colors.js";
 import { bytes, duration } from "./units.js";
 
-/** Points are `{ x, value, error }`, x in milliseconds; a limit is a line across. Gives the plot. */
+/** Points are `{ x, value, error }`, x in milliseconds, the error if it is known; a limit is a line across. Gives the plot. */
 export function curve(container, points, { height, label, limit = null, cursor = {}, hooks = {} }) {
     const columns = [
         points.map((point) => point.x),
         points.map((point) => point.value),
-        points.map((point) => Math.max(point.value - point.error, 0)),
-        points.map((point) => point.value + point.error),
+        points.map((point) => Math.max(point.value - (point.error ?? 0), 0)),
+        points.map((point) => point.value + (point.error ?? 0)),
         points.map(() => limit),
     ];
     const grid = { stroke: () => css("line"), width: 1 };

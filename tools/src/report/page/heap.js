@@ -35,7 +35,8 @@ export class Heap {
         this.leaf = Int32Array.from(stacks.node);
         this.labels = Int32Array.from(stacks.labels);
         this.stacks = stacks.node.length;
-        this.runs = runs;
+        let at = 0;
+        this.runs = { ...runs, stack: Int32Array.from(runs.stack, (further) => (at += further)) };
         this.moments = page.moments;
         this.profiles = this.moments.filter((moment) => moment.has_profile);
         this.hasSeries = this.profiles.length > 1;

@@ -73,6 +73,10 @@ export class Icicle {
             if (node !== null) this.zoom(node);
         });
         this.canvas.addEventListener("keydown", (event) => this.press(event));
+        document.addEventListener("keydown", (event) => {
+            // In the field for searching it clears that.
+            if (event.key === "Escape" && !event.target.matches("input")) this.zoom(ROOT);
+        });
         this.canvas.addEventListener("focus", () => this.draw());
         this.canvas.addEventListener("blur", () => this.draw());
         this.scroll.addEventListener("scroll", () => this.draw());
@@ -283,8 +287,6 @@ export class Icicle {
             if (next !== undefined) this.focus(next);
         } else if (event.key === "Enter" || event.key === " ") {
             this.zoom(node);
-        } else if (event.key === "Escape") {
-            this.zoom(ROOT);
         } else {
             return;
         }

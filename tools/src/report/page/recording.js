@@ -49,26 +49,30 @@ export function commands(container, state) {
     const list = element("dl", { class: "commands" });
     const line = (title, command) => {
         const code = element("code", {}, command);
-        const copy = element("button", {
-            type: "button",
-            onclick: () => navigator.clipboard?.writeText(code.textContent).then(() => {
-                copy.textContent = "copied";
-                setTimeout(() => (copy.textContent = "copy"), 1500);
-            }),
-            "aria-label": `copy: ${title}`,
-        }, "copy");
-        list.append(element("div", {}, element("dt", {}, title), element("dd", {}, code, copy)));
+        list.append(element("div", {}, element("dt", {}, title), element("dd", {}, code, copier(title, code))));
         return code;
     };
     for (const { shows, line: command } of heap.page.commands) line(shows, command);
     if (heap.hasSeries) {
         const code = line("What changed in the chosen range", "");
         const update = () => {
-            const [base, now] = state.range.map((dump) => heap.profiles[dump].path);
-            code.textContent = `heapdrift diff ${base} ${now}`;
+            const ends = state.range.map((dump) => heap.profiles[dump].path);
+            code.textContent = ["heapdrift diff", ...ends, heap.page.name_options].join(" ").trim();
         };
         state.listen(update);
         update();
     }
-    container.append(element("p", { class: "quiet" }, "Where these dumps are and heapdrift is installed (cargo install heapdrift-tools):"), list);
+    container.append(element("p", { class: "quiet" }, "Where the dumps are and heapdrift is installed:"), list);
+}
+
+/** A button that copies a command, where the browser lets it. */
+function copier(title, code) {
+    if (navigator.clipboard === undefined) return "";
+    const button = element("button", { type: "button", "aria-label": `copy: ${title}` }, "copy");
+    button.addEventListener("click", async () => {
+        await navigator.clipboard.writeText(code.textContent);
+        button.textContent = "copied";
+        setTimeout(() => (button.textContent = "copy"), 1500);
+    });
+    return button;
 }
