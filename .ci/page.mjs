@@ -158,10 +158,13 @@ await check("every view has its numbers, in bytes and in objects", "series.html"
 await check("a label leaves what has it", "series.html", async (page) => {
     const labels = await page.$$eval("#controls label:nth-of-type(3) option", (options) => options.map((option) => option.value));
     assert.ok(labels.length > 1, "expected a label");
-    await page.$eval("#graph", (graph) => graph.scrollIntoView());
-    const all = await text(page, "#graph-details");
+    const [key, value] = JSON.parse(labels[1]);
+    await page.select("#table select", `label:${key}`);
+    await page.select("#controls label:nth-of-type(1) select", "allocated");
+    assert.ok((await page.$$("#table tbody tr")).length > 1);
     await page.select("#controls label:nth-of-type(3) select", labels[1]);
-    assert.notEqual(await text(page, "#graph-details"), all);
+    const rows = await page.$$eval("#table tbody tr .name", (names) => names.map((name) => name.textContent));
+    assert.deepEqual(rows, [value]);
 });
 
 await check("the range is moved by keys, and its difference is that of diff", "series.html", async (page) => {
@@ -209,7 +212,7 @@ await check("what is live is that of the end of the range", "series.html", async
 });
 
 await check("the limit is told", "series.html", async (page) => {
-    assert.match(await text(page, "#timeline"), /The limit is 64\.0 MiB; .* What is confirmed leaks the rest in .* to .* \(95%\)/);
+    assert.match(await text(page, "#timeline"), /The limit is 64\.0 GiB; .* What is confirmed leaks the rest in .* to .* \(95%\)/);
 });
 
 await check("one dump is a page, too", "single.html", async (page) => {
@@ -240,6 +243,14 @@ for (const width of [360, 768, 2560]) {
             await page.$$eval("details", (all) => all.forEach((details) => (details.open = true)));
             await page.select("#controls label:nth-of-type(1) select", "difference");
             assert.ok(await fits(), "with everything open");
+            const caption = await page.$eval("#table caption", (caption) => caption.clientWidth);
+            assert.ok(caption > 150, `a caption of ${caption} px`);
+            const overlaps = await page.$$eval("#table tbody tr:first-child > *", (cells) => {
+                const boxes = cells.map((cell) => cell.getBoundingClientRect());
+                const apart = (a, b) => a.right <= b.left + 1 || b.right <= a.left + 1 || a.bottom <= b.top + 1 || b.bottom <= a.top + 1;
+                return boxes.some((a, at) => boxes.slice(at + 1).some((b) => !apart(a, b)));
+            });
+            assert.ok(!overlaps, "cells overlap");
             const paper = await page.$eval("body", (body) => getComputedStyle(body).backgroundColor.match(/\d+/g).map(Number));
             assert.equal(paper[0] < 128, scheme === "dark", paper.join());
         }, { width, scheme });

@@ -29,6 +29,6 @@ export function bars(title, groups, names, [start, end]) {
         element("figcaption", {}, title),
         picture,
         element("div", { class: "ends" }, element("span", {}, start), element("span", {}, end)),
-        element("details", {}, element("summary", {}, "as a table"), table),
+        element("details", {}, element("summary", {}, "as a table"), element("div", { class: "scroller" }, table)),
     );
 }

@@ -118,13 +118,12 @@ export class Heap {
         return points;
     }
 
-    /** Of each node, whether its function or that of one around it is among the chosen. */
-    within(isChosen) {
-        const frames = Array.from({ length: this.missing + 1 }, (_, frame) => isChosen(frame));
+    /** Of each node, whether its frame or one around it is among the chosen. */
+    within(chosen) {
         const inside = new Uint8Array(this.parent.length);
         for (let node = 0; node < inside.length; node++) {
             const parent = this.parent[node];
-            inside[node] = frames[this.frame[node]] || (parent >= 0 && inside[parent]) ? 1 : 0;
+            inside[node] = chosen[this.frame[node]] || (parent >= 0 && inside[parent]) ? 1 : 0;
         }
         return inside;
     }

@@ -116,7 +116,8 @@ export class Icicle {
 
     /** Finds what is searched for. */
     mark() {
-        this.found = this.state.search === "" ? null : this.tree.frames.map((frames) => frames.some((frame) => this.state.matches(this.heap.functionOf(frame))));
+        const matched = this.state.matchedFrames();
+        this.found = this.state.search === "" ? null : this.tree.frames.map((frames) => frames.some((frame) => matched[frame]));
         this.draw();
         this.show(this.focused);
     }

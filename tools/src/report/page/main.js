@@ -63,7 +63,7 @@ function whenOf({ heap, view, range }) {
 /** What the stacks hold in which the search finds something. */
 function foundOf(state) {
     const { heap } = state;
-    const inside = heap.within((frame) => state.matches(heap.functionOf(frame)));
+    const inside = heap.within(state.matchedFrames());
     const [sums, chosen] = [state.stackSums(), state.chosen()];
     let [value, variance, whole] = [0, 0, 0];
     for (let stack = 0; stack < heap.stacks; stack++) {

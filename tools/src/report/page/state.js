@@ -58,4 +58,10 @@ export class State {
     matches(name) {
         return this.search !== "" && name.toLowerCase().includes(this.search.toLowerCase());
     }
+
+    /** Of each frame, whether its function is searched for. */
+    matchedFrames() {
+        const { heap } = this;
+        return Uint8Array.from({ length: heap.missing + 1 }, (_, frame) => (this.matches(heap.functionOf(frame)) ? 1 : 0));
+    }
 }

@@ -128,25 +128,32 @@ export class Table {
         this.head = element("thead");
         this.body = element("tbody");
         this.more = element("button", { type: "button", onclick: () => this.showMore() });
-        const table = element("table", { class: "numbers" }, this.caption, this.head, this.body);
-        container.append(element("div", { class: "scroller", tabindex: 0, role: "region", "aria-label": "Table" }, table), this.more);
+        this.table = element("table", { class: "numbers many" }, this.caption, this.head, this.body);
+        container.append(element("div", { class: "scroller", tabindex: 0, role: "region", "aria-label": "Table" }, this.table), this.more);
         state.listen((changes) => {
             if (changes.folded !== undefined) return;
             if (changes.view !== undefined) this.sorting = null;
             this.shown = SHOWN;
-            this.update();
+            if (Object.keys(changes).some((key) => key !== "search")) this.compute();
+            this.filter();
         });
-        this.update();
+        this.compute();
+        this.filter();
     }
 
-    update() {
+    compute() {
         const { heap, by, view, unit } = this.state;
         const [sums, chosen] = [this.state.stackSums(), this.state.chosen()];
         const whole = sums.value.reduce((sum, value, stack) => sum + chosen[stack] * value, 0);
         const found = rows(heap, by, sums, chosen);
         this.columns = columns(view, unit, whole);
-        this.rows = view === "difference" ? withEnds(found, this.state) : found;
-        if (this.state.search !== "") this.rows = this.rows.filter((row) => this.state.matches(row.name));
+        this.table.classList.toggle("changes", view === "difference");
+        this.all = view === "difference" ? withEnds(found, this.state) : found;
+    }
+
+    filter() {
+        const { state, all } = this;
+        this.rows = state.search === "" ? all : all.filter((row) => state.matches(row.name));
         this.render();
     }
 
@@ -193,11 +200,12 @@ export class Table {
     }
 
     row(row) {
-        const cells = this.columns.flatMap((column) => column.cells(row));
+        const cell = (title) => (text, at) => element("td", { "data-title": at === 0 ? title : null }, text);
+        const cells = this.columns.flatMap((column) => column.cells(row).map(cell(column.title)));
         const isPlain = this.state.by === "function" || this.state.by === "crate";
         const name = isPlain
             ? element("button", { type: "button", class: "link", title: "Search for it", onclick: () => this.state.set({ search: row.name }) }, row.name)
             : row.name;
-        return element("tr", { class: row.isSignificant === false ? "chance" : "" }, cells.map((cell) => element("td", {}, cell)), element("th", { scope: "row", class: "name" }, name));
+        return element("tr", { class: row.isSignificant === false ? "chance" : "" }, cells, element("th", { scope: "row", class: "name" }, name));
     }
 }
