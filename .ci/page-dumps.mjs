@@ -53,7 +53,12 @@ function hostile() {
     const script = "</script><script>window.broken = 1</script>";
     const names = [script, "<img src=x onerror='window.broken = 2'>", "\u2028\u202e{{data}}", "main"];
     const functions = names.map((name) => ({ name, crate_name: script, file: `${script}.rs`, line: 1 }));
-    const stacks = [0, 1, 2].map((leaf) => ({ frames: [leaf, 3], site: leaf, labels: leaf === 0 ? 1 : 0, metrics: metrics(1e6, 10) }));
+    const stacks = [0, 1, 2].map((leaf) => ({
+        frames: [leaf, 3],
+        site: leaf,
+        labels: leaf === 0 ? 1 : 0,
+        metrics: metrics(1e6, 10),
+    }));
     const leaks = structuredClone(model.leaks);
     for (const candidate of leaks.candidates) {
         candidate.function = script;
@@ -61,11 +66,18 @@ function hostile() {
         candidate.labels = { [script]: script };
         for (const frame of candidate.frames) frame.function = script;
         candidate.leaked_bytes_per_hour = { value: 1e308, std_error: 1e308 };
-        candidate.evidence.curve = [[0, -1e308], [1e18, 1e308]];
+        candidate.evidence.curve = [
+            [0, -1e308],
+            [1e18, 1e308],
+        ];
         candidate.evidence.cohorts = [1e18, 0, 1];
     }
     const process = { ...model.process, executable: `/srv/${script.replaceAll("/", "")}` };
-    write("hostile", functions, stacks, noSamples(), { label_sets: [{}, { [script]: script }], leaks, process });
+    write("hostile", functions, stacks, noSamples(), {
+        label_sets: [{}, { [script]: script }],
+        leaks,
+        process,
+    });
 }
 
 function large() {
@@ -74,7 +86,12 @@ function large() {
     const functions = Array.from({ length: functionCount }, (_, at) => {
         const crate_name = crates[random(crates.length)];
         const name = `${crate_name}::module_${at % 97}::<impl Handler_${at % 31} for Type_${at}>::method_${at}`;
-        return { name, crate_name, file: `${crate_name}-1.2.3/src/module_${at % 97}/file_${at % 211}.rs`, line: (at % 900) + 1 };
+        return {
+            name,
+            crate_name,
+            file: `${crate_name}-1.2.3/src/module_${at % 97}/file_${at % 211}.rs`,
+            line: (at % 900) + 1,
+        };
     });
     const seen = new Set();
     const stacks = [];
@@ -89,11 +106,24 @@ function large() {
         if (seen.has(frames.join())) continue;
         seen.add(frames.join());
         const site = stacks.length;
-        stacks.push({ frames: frames.reverse(), site, labels: 0, metrics: metrics(1000 + random(1e6), 1 + random(1000)) });
+        stacks.push({
+            frames: frames.reverse(),
+            site,
+            labels: 0,
+            metrics: metrics(1000 + random(1e6), 1 + random(1000)),
+        });
     }
     const live = noSamples();
     for (let id = 1; id <= sampleCount; id++) {
-        const sample = { id, stack: random(stackCount), size: 16 + random(65536), interval: 65536, birth_ms: id, birth_tick: 1, reallocs: 0 };
+        const sample = {
+            id,
+            stack: random(stackCount),
+            size: 16 + random(65536),
+            interval: 65536,
+            birth_ms: id,
+            birth_tick: 1,
+            reallocs: 0,
+        };
         for (const [column, value] of Object.entries(sample)) live[column].push(value);
     }
     write("large", functions, stacks, live, { label_sets: [{}] });

@@ -13,7 +13,10 @@ const [executablePath, folder] = process.argv.slice(2);
 const require = createRequire(`${process.env.NODE_PATH}/`);
 const { default: puppeteer } = await import(pathToFileURL(require.resolve("puppeteer-core")));
 
-const browser = await puppeteer.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking"] });
+const browser = await puppeteer.launch({
+    executablePath,
+    args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+});
 const [passed, failed] = [[], []];
 const json = (name) => JSON.parse(readFileSync(`${folder}/${name}.json`, "utf8"));
 
@@ -43,7 +46,9 @@ async function check(name, file, test, { width = 1280, scheme = "light", motion 
         console.log(`ok       ${name}`);
     } catch (error) {
         failed.push(name);
-        console.log(`FAILED   ${name}\n         ${[String(error), ...faults].join("\n").replaceAll("\n", "\n         ")}`);
+        console.log(
+            `FAILED   ${name}\n         ${[String(error), ...faults].join("\n").replaceAll("\n", "\n         ")}`,
+        );
     } finally {
         await page.close();
     }
@@ -61,7 +66,8 @@ await check("the candidates come first, with verdict, stack and pictures", "seri
     assert.ok(cards[0].includes(candidates[0].function), cards[0]);
     assert.equal(await text(page, ".card .stack li code"), candidates[0].frames[0].function);
     const own = candidates[0].frames.findIndex((frame) => frame.own);
-    if (own >= 0) assert.ok((await text(page, ".card .stack li.first")).includes(candidates[0].frames[own].function));
+    if (own >= 0)
+        assert.ok((await text(page, ".card .stack li.first")).includes(candidates[0].frames[own].function));
     await page.waitForSelector(".card .plot canvas");
     assert.equal(await page.$$eval(".card:first-of-type .bars svg", (pictures) => pictures.length), 2);
     assert.ok((await page.$$(".card:first-of-type .bars rect")).length >= 16);
@@ -81,28 +87,33 @@ await check("the graph is drawn", "series.html", async (page) => {
     const colors = await page.$eval("#graph canvas", (canvas) => {
         const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
         const seen = new Set();
-        for (let at = 0; at < data.length; at += 4) seen.add((data[at] << 16) | (data[at + 1] << 8) | data[at + 2]);
+        for (let at = 0; at < data.length; at += 4)
+            seen.add((data[at] << 16) | (data[at + 1] << 8) | data[at + 2]);
         return seen.size;
     });
     assert.ok(colors > 8, `expected a picture, found ${colors} colours`);
 });
 
-await check("arrow keys go through the graph, Enter zooms and Escape shows all", "series.html", async (page) => {
-    await page.focus("#graph canvas");
-    const all = await text(page, "#graph-details");
-    assert.match(all, /^all.*100\.0%/);
-    for (let step = 0; step < 3; step++) await page.keyboard.press("ArrowDown");
-    const inner = await text(page, "#graph-details");
-    assert.notEqual(inner, all);
-    await page.keyboard.press("ArrowUp");
-    assert.notEqual(await text(page, "#graph-details"), inner);
-    assert.equal(await page.$eval(".graph-head button", (button) => button.disabled), true);
-    await page.keyboard.press("Enter");
-    assert.equal(await page.$eval(".graph-head button", (button) => button.disabled), false);
-    await page.keyboard.press("Escape");
-    assert.equal(await page.$eval(".graph-head button", (button) => button.disabled), true);
-    assert.equal(await text(page, "#graph-details"), all);
-});
+await check(
+    "arrow keys go through the graph, Enter zooms and Escape shows all",
+    "series.html",
+    async (page) => {
+        await page.focus("#graph canvas");
+        const all = await text(page, "#graph-details");
+        assert.match(all, /^all.*100\.0%/);
+        for (let step = 0; step < 3; step++) await page.keyboard.press("ArrowDown");
+        const inner = await text(page, "#graph-details");
+        assert.notEqual(inner, all);
+        await page.keyboard.press("ArrowUp");
+        assert.notEqual(await text(page, "#graph-details"), inner);
+        assert.equal(await page.$eval(".graph-head button", (button) => button.disabled), true);
+        await page.keyboard.press("Enter");
+        assert.equal(await page.$eval(".graph-head button", (button) => button.disabled), false);
+        await page.keyboard.press("Escape");
+        assert.equal(await page.$eval(".graph-head button", (button) => button.disabled), true);
+        assert.equal(await text(page, "#graph-details"), all);
+    },
+);
 
 await check("a click zooms, and Show all takes it back", "series.html", async (page) => {
     await page.$eval("#graph", (graph) => graph.scrollIntoView());
@@ -128,21 +139,35 @@ await check("/ searches the graph and the table", "series.html", async (page) =>
     assert.match(await text(page, "#controls output"), /^found in .* ± .*%$/);
     const rows = await page.$$eval("#table tbody tr .name", (names) => names.map((name) => name.textContent));
     assert.ok(rows.length > 0 && rows.length < before, `${rows.length} of ${before}`);
-    assert.ok(rows.every((row) => row.includes(name)), rows.join());
+    assert.ok(
+        rows.every((row) => row.includes(name)),
+        rows.join(),
+    );
 });
 
-await check("columns are sorted by their heads, and rows are of what is chosen", "series.html", async (page) => {
-    const click = (at) => page.$$eval("#table thead button", (buttons, at) => buttons[at].click(), at);
-    await click(2);
-    assert.equal(await page.$eval("#table thead th:last-child", (head) => head.getAttribute("aria-sort")), "descending");
-    await click(2);
-    const names = await page.$$eval("#table tbody tr .name", (names) => names.map((name) => name.textContent));
-    assert.deepEqual(names, [...names].sort());
-    for (const [at, by] of (await page.$$eval("#table select option", (options) => options.map((option) => option.value))).entries()) {
-        await page.select("#table select", by);
-        assert.ok((await page.$$("#table tbody tr")).length > 0, `${at}: ${by}`);
-    }
-});
+await check(
+    "columns are sorted by their heads, and rows are of what is chosen",
+    "series.html",
+    async (page) => {
+        const click = (at) => page.$$eval("#table thead button", (buttons, at) => buttons[at].click(), at);
+        await click(2);
+        assert.equal(
+            await page.$eval("#table thead th:last-child", (head) => head.getAttribute("aria-sort")),
+            "descending",
+        );
+        await click(2);
+        const names = await page.$$eval("#table tbody tr .name", (names) =>
+            names.map((name) => name.textContent),
+        );
+        assert.deepEqual(names, [...names].sort());
+        for (const [at, by] of (
+            await page.$$eval("#table select option", (options) => options.map((option) => option.value))
+        ).entries()) {
+            await page.select("#table select", by);
+            assert.ok((await page.$$("#table tbody tr")).length > 0, `${at}: ${by}`);
+        }
+    },
+);
 
 await check("every view has its numbers, in bytes and in objects", "series.html", async (page) => {
     for (const view of ["peak", "allocated", "difference", "live"]) {
@@ -156,7 +181,9 @@ await check("every view has its numbers, in bytes and in objects", "series.html"
 });
 
 await check("a label leaves what has it", "series.html", async (page) => {
-    const labels = await page.$$eval("#controls label:nth-of-type(3) option", (options) => options.map((option) => option.value));
+    const labels = await page.$$eval("#controls label:nth-of-type(3) option", (options) =>
+        options.map((option) => option.value),
+    );
     assert.ok(labels.length > 1, "expected a label");
     const [key, value] = JSON.parse(labels[1]);
     await page.select("#table select", `label:${key}`);
@@ -182,19 +209,24 @@ await check("the range is moved by keys, and its difference is that of diff", "s
     assert.ok(ends[0] < ends[1], ends.join());
 });
 
-await check("the range is dragged across the curve", "series.html", async (page) => {
-    const told = await text(page, "#range-told");
-    await page.$eval("#timeline", (section) => section.scrollIntoView());
-    const box = await (await page.$("#timeline .u-over")).boundingBox();
-    const y = box.y + box.height / 2;
-    await page.mouse.move(box.x + box.width * 0.3, y);
-    await page.mouse.down();
-    await page.mouse.move(box.x + box.width * 0.5, y, { steps: 4 });
-    await page.mouse.move(box.x + box.width * 0.7, y, { steps: 4 });
-    await page.mouse.up();
-    assert.notEqual(await text(page, "#range-told"), told);
-    assert.equal(await page.$eval("#controls select", (select) => select.value), "difference");
-}, { motion: "reduce" });
+await check(
+    "the range is dragged across the curve",
+    "series.html",
+    async (page) => {
+        const told = await text(page, "#range-told");
+        await page.$eval("#timeline", (section) => section.scrollIntoView());
+        const box = await (await page.$("#timeline .u-over")).boundingBox();
+        const y = box.y + box.height / 2;
+        await page.mouse.move(box.x + box.width * 0.3, y);
+        await page.mouse.down();
+        await page.mouse.move(box.x + box.width * 0.5, y, { steps: 4 });
+        await page.mouse.move(box.x + box.width * 0.7, y, { steps: 4 });
+        await page.mouse.up();
+        assert.notEqual(await text(page, "#range-told"), told);
+        assert.equal(await page.$eval("#controls select", (select) => select.value), "difference");
+    },
+    { motion: "reduce" },
+);
 
 await check("what is live is that of the end of the range", "series.html", async (page) => {
     await page.focus("#timeline input:last-of-type");
@@ -212,12 +244,17 @@ await check("what is live is that of the end of the range", "series.html", async
 });
 
 await check("the limit is told", "series.html", async (page) => {
-    assert.match(await text(page, "#timeline"), /The limit is 64\.0 GiB; .* What is confirmed leaks the rest in .* to .* \(95%\)/);
+    assert.match(
+        await text(page, "#timeline"),
+        /The limit is 64\.0 GiB; .* What is confirmed leaks the rest in .* to .* \(95%\)/,
+    );
 });
 
 await check("one dump is a page, too", "single.html", async (page) => {
     assert.match(await text(page, "#timeline"), /This is one dump/);
-    const views = await page.$$eval("#controls label:nth-of-type(1) option", (options) => options.map((option) => option.value));
+    const views = await page.$$eval("#controls label:nth-of-type(1) option", (options) =>
+        options.map((option) => option.value),
+    );
     assert.deepEqual(views, ["live", "peak", "allocated"]);
     await page.waitForSelector(".card .plot canvas");
 });
@@ -237,23 +274,37 @@ await check("names of an attacker stay text", "hostile.html", async (page) => {
 
 for (const width of [360, 768, 2560]) {
     for (const scheme of ["light", "dark"]) {
-        await check(`${width} px, ${scheme}: nothing sticks out`, "series.html", async (page) => {
-            const fits = () => page.evaluate(() => document.documentElement.scrollWidth <= document.documentElement.clientWidth);
-            assert.ok(await fits());
-            await page.$$eval("details", (all) => all.forEach((details) => (details.open = true)));
-            await page.select("#controls label:nth-of-type(1) select", "difference");
-            assert.ok(await fits(), "with everything open");
-            const caption = await page.$eval("#table caption", (caption) => caption.clientWidth);
-            assert.ok(caption > 150, `a caption of ${caption} px`);
-            const overlaps = await page.$$eval("#table tbody tr:first-child > *", (cells) => {
-                const boxes = cells.map((cell) => cell.getBoundingClientRect());
-                const apart = (a, b) => a.right <= b.left + 1 || b.right <= a.left + 1 || a.bottom <= b.top + 1 || b.bottom <= a.top + 1;
-                return boxes.some((a, at) => boxes.slice(at + 1).some((b) => !apart(a, b)));
-            });
-            assert.ok(!overlaps, "cells overlap");
-            const paper = await page.$eval("body", (body) => getComputedStyle(body).backgroundColor.match(/\d+/g).map(Number));
-            assert.equal(paper[0] < 128, scheme === "dark", paper.join());
-        }, { width, scheme });
+        await check(
+            `${width} px, ${scheme}: nothing sticks out`,
+            "series.html",
+            async (page) => {
+                const fits = () =>
+                    page.evaluate(
+                        () => document.documentElement.scrollWidth <= document.documentElement.clientWidth,
+                    );
+                assert.ok(await fits());
+                await page.$$eval("details", (all) => all.forEach((details) => (details.open = true)));
+                await page.select("#controls label:nth-of-type(1) select", "difference");
+                assert.ok(await fits(), "with everything open");
+                const caption = await page.$eval("#table caption", (caption) => caption.clientWidth);
+                assert.ok(caption > 150, `a caption of ${caption} px`);
+                const overlaps = await page.$$eval("#table tbody tr:first-child > *", (cells) => {
+                    const boxes = cells.map((cell) => cell.getBoundingClientRect());
+                    const apart = (a, b) =>
+                        a.right <= b.left + 1 ||
+                        b.right <= a.left + 1 ||
+                        a.bottom <= b.top + 1 ||
+                        b.bottom <= a.top + 1;
+                    return boxes.some((a, at) => boxes.slice(at + 1).some((b) => !apart(a, b)));
+                });
+                assert.ok(!overlaps, "cells overlap");
+                const paper = await page.$eval("body", (body) =>
+                    getComputedStyle(body).backgroundColor.match(/\d+/g).map(Number),
+                );
+                assert.equal(paper[0] < 128, scheme === "dark", paper.join());
+            },
+            { width, scheme },
+        );
     }
 }
 
@@ -265,11 +316,40 @@ await check("landmarks and headings for screen readers", "series.html", async (p
         (node.children ?? []).forEach(walk);
     };
     walk(tree);
-    for (const expected of ["banner", "navigation Sections", "main", "contentinfo", "region Leak candidates", "region Timeline", "region Heap", "region Recording", "region Go on from here", "search "]) {
-        assert.ok(found.some((node) => node.startsWith(expected)), `expected ${expected}`);
+    for (const expected of [
+        "banner",
+        "navigation Sections",
+        "main",
+        "contentinfo",
+        "region Leak candidates",
+        "region Timeline",
+        "region Heap",
+        "region Recording",
+        "region Go on from here",
+        "search ",
+    ]) {
+        assert.ok(
+            found.some((node) => node.startsWith(expected)),
+            `expected ${expected}`,
+        );
     }
-    assert.equal(await page.$eval("#graph-details", (details) => details.getAttribute("aria-live")), "polite");
-    const unnamed = await page.$$eval("button, select, input, summary", (all) => all.filter((one) => (one.textContent || one.getAttribute("aria-label") || one.labels?.[0]?.textContent || "").trim() === "").length);
+    assert.equal(
+        await page.$eval("#graph-details", (details) => details.getAttribute("aria-live")),
+        "polite",
+    );
+    const unnamed = await page.$$eval(
+        "button, select, input, summary",
+        (all) =>
+            all.filter(
+                (one) =>
+                    (
+                        one.textContent ||
+                        one.getAttribute("aria-label") ||
+                        one.labels?.[0]?.textContent ||
+                        ""
+                    ).trim() === "",
+            ).length,
+    );
     assert.equal(unnamed, 0);
 });
 
@@ -285,14 +365,20 @@ await check("the keyboard reaches everything, and shows where it is", "series.ht
         reached.add(what);
         if (what === "commands") break;
     }
-    for (const id of ["candidates", "timeline", "heap", "commands"]) assert.ok(reached.has(id), `expected ${id}, found ${[...reached]}`);
+    for (const id of ["candidates", "timeline", "heap", "commands"])
+        assert.ok(reached.has(id), `expected ${id}, found ${[...reached]}`);
 });
 
-await check("nothing moves for who does not want it", "series.html", async (page) => {
-    assert.equal(await page.$eval("html", (html) => getComputedStyle(html).scrollBehavior), "auto");
-    const animated = await page.evaluate(() => document.getAnimations().length);
-    assert.equal(animated, 0);
-}, { motion: "reduce" });
+await check(
+    "nothing moves for who does not want it",
+    "series.html",
+    async (page) => {
+        assert.equal(await page.$eval("html", (html) => getComputedStyle(html).scrollBehavior), "auto");
+        const animated = await page.evaluate(() => document.getAnimations().length);
+        assert.equal(animated, 0);
+    },
+    { motion: "reduce" },
+);
 
 await check("20,000 stacks open in less than 2 s", "large.html", async (page) => {
     const size = statSync(`${folder}/large.html`).size;

@@ -13,7 +13,7 @@ const STYLES: [&str; 2] =
 /// A script of the old kind: it makes one name, `uPlot`.
 const CHARTS: &str = include_str!("vendor/uplot/uPlot.iife.min.js");
 const CHARTS_LICENCE: &str = include_str!("vendor/uplot/LICENSE");
-const MODULES: [&str; 15] = [
+const MODULES: [&str; 18] = [
     include_str!("page/units.js"),
     include_str!("page/dom.js"),
     include_str!("page/significance.js"),
@@ -21,11 +21,14 @@ const MODULES: [&str; 15] = [
     include_str!("page/tree.js"),
     include_str!("page/state.js"),
     include_str!("page/colors.js"),
+    include_str!("page/names.js"),
     include_str!("page/icicle.js"),
+    include_str!("page/rows.js"),
     include_str!("page/table.js"),
     include_str!("page/chart.js"),
     include_str!("page/timeline.js"),
     include_str!("page/bars.js"),
+    include_str!("page/growth.js"),
     include_str!("page/candidates.js"),
     include_str!("page/recording.js"),
     include_str!("page/main.js"),

@@ -1,8 +1,7 @@
 // The leak candidates: each with its verdict, whose code it is, and what the verdict rests on.
 
-import { bars } from "./bars.js";
-import { curve } from "./chart.js";
 import { element } from "./dom.js";
+import { pictures } from "./growth.js";
 import { bytes, duration, estimate } from "./units.js";
 
 const FRAMES = 6;
@@ -15,7 +14,8 @@ const STANDINGS = {
 
 const MEANINGS = {
     suspect: "Old objects do not die and more keep coming. A cache that is still filling looks the same.",
-    confirmed: "The evidence has exceeded a stricter bound, corrected for the number of call sites, at three ticks in a row.",
+    confirmed:
+        "The evidence has exceeded a stricter bound, corrected for the number of call sites, at three ticks in a row.",
     retracted: "It was suspected, and its objects died after all or no more are kept.",
 };
 
@@ -23,7 +23,9 @@ const MEANINGS = {
 export function candidates(container, state) {
     const { leaks } = state.heap.page;
     if (leaks === null) {
-        container.append(element("p", {}, "No verdicts: no tick of the leak detector was over when this was recorded."));
+        container.append(
+            element("p", {}, "No verdicts: no tick of the leak detector was over when this was recorded."),
+        );
         return;
     }
     const said = ["confirmed", "suspect", "retracted"].map((verdict) => {
@@ -31,11 +33,25 @@ export function candidates(container, state) {
         return `${found.length} ${verdict}`;
     });
     container.append(
-        element("p", { class: "quiet" }, `At tick ${leaks.tick}, up ${duration(leaks.uptime_ms)}: ${said.join(", ")}, of ${leaks.tested_sites} call sites.`),
-        leaks.baseline_problem ? element("p", { class: "warning" }, `No comparison with the baseline: ${leaks.baseline_problem}`) : "",
+        element(
+            "p",
+            { class: "quiet" },
+            `At tick ${leaks.tick}, up ${duration(leaks.uptime_ms)}: ${said.join(", ")}, of ${leaks.tested_sites} call sites.`,
+        ),
+        leaks.baseline_problem
+            ? element("p", { class: "warning" }, `No comparison with the baseline: ${leaks.baseline_problem}`)
+            : "",
     );
     if (leaks.candidates.length === 0) {
-        container.append(element("p", {}, leaks.tick < 20 ? "Nothing is suspected, and before the twentieth tick nothing can be." : "Nothing is suspected."));
+        container.append(
+            element(
+                "p",
+                {},
+                leaks.tick < 20
+                    ? "Nothing is suspected, and before the twentieth tick nothing can be."
+                    : "Nothing is suspected.",
+            ),
+        );
     }
     leaks.candidates.forEach((candidate, at) => container.append(card(candidate, at, state)));
     if (leaks.omitted > 0) container.append(element("p", { class: "quiet" }, `… and ${leaks.omitted} more.`));
@@ -43,15 +59,25 @@ export function candidates(container, state) {
 
 function card(candidate, at, state) {
     const stacks = state.heap.page.candidate_stacks[at];
-    const pictures = element("div", { class: "pictures" });
+    const frame = element("div", { class: "pictures" });
     const body = element(
         "div",
         { class: "card-body" },
         facts(candidate),
-        pictures,
+        frame,
         element("p", { class: "evidence" }, evidence(candidate)),
         stack(candidate),
-        stacks.length > 0 ? element("p", {}, element("button", { type: "button", onclick: () => showInGraph(stacks, state) }, "Show in the graph")) : "",
+        stacks.length > 0
+            ? element(
+                  "p",
+                  {},
+                  element(
+                      "button",
+                      { type: "button", onclick: () => showInGraph(stacks, state) },
+                      "Show in the graph",
+                  ),
+              )
+            : "",
     );
     const card = element(
         "details",
@@ -61,8 +87,8 @@ function card(candidate, at, state) {
     );
     // A curve has no width before it is shown.
     const draw = () => {
-        if (!card.open || pictures.childElementCount > 0) return;
-        pictures.append(...drawn(candidate, stacks, state.heap));
+        if (!card.open || frame.childElementCount > 0) return;
+        frame.append(...pictures(candidate, stacks, state.heap));
     };
     card.addEventListener("toggle", draw);
     return card;
@@ -93,17 +119,31 @@ function placeOf(frame) {
 
 function facts(candidate) {
     const { live_bytes: live, live_count: count, blame, labels } = candidate;
-    const kind = { own: "your code", dependency: "a dependency", std: "the standard library", c: "C code" }[blame.kind];
+    const kind = { own: "your code", dependency: "a dependency", std: "the standard library", c: "C code" }[
+        blame.kind
+    ];
     const facts = [
-        ["Live", `${estimate(live.value, live.std_error, "bytes")} in ${estimate(count.value, count.std_error, "objects")} objects`],
-        ["Blamed", [blame.crate ?? "an unknown crate", blame.version, kind ? `(${kind})` : ""].filter(Boolean).join(" ")],
+        [
+            "Live",
+            `${estimate(live.value, live.std_error, "bytes")} in ${estimate(count.value, count.std_error, "objects")} objects`,
+        ],
+        [
+            "Blamed",
+            [blame.crate ?? "an unknown crate", blame.version, kind ? `(${kind})` : ""]
+                .filter(Boolean)
+                .join(" "),
+        ],
         ["Call sites", candidate.evidence.sites.toLocaleString("en-US")],
         ["Suspected", `since tick ${candidate.first_seen_tick}`],
     ];
     const labelled = Object.entries(labels).map(([key, value]) => `${key}=${value}`);
     if (labelled.length > 0) facts.push(["Labels", labelled.join(" ")]);
     if (candidate.baseline) facts.push(["Baseline", STANDINGS[candidate.baseline]]);
-    return element("dl", { class: "facts" }, facts.map(([term, text]) => element("div", {}, element("dt", {}, term), element("dd", {}, text))));
+    return element(
+        "dl",
+        { class: "facts" },
+        facts.map(([term, text]) => element("div", {}, element("dt", {}, term), element("dd", {}, text))),
+    );
 }
 
 /** What the verdict rests on, in words. */
@@ -135,11 +175,14 @@ function stack(candidate) {
             element("code", {}, frame.function),
             frame.file ? element("span", { class: "place" }, placeOf(frame)) : "",
             at === firstOwn ? element("span", { class: "mark" }, "your code") : "",
-            at + 1 === shared && candidate.evidence.sites > 1 ? element("span", { class: "mark quiet" }, "up to here shared by all call sites") : "",
+            at + 1 === shared && candidate.evidence.sites > 1
+                ? element("span", { class: "mark quiet" }, "up to here shared by all call sites")
+                : "",
         );
     const shown = Math.max(FRAMES, Math.min(firstOwn + 2, 12));
     const rest = frames.slice(shown);
-    const hidden = firstOwn >= shown ? element("ol", { start: firstOwn + 1 }, line(frames[firstOwn], firstOwn)) : "";
+    const hidden =
+        firstOwn >= shown ? element("ol", { start: firstOwn + 1 }, line(frames[firstOwn], firstOwn)) : "";
     return element(
         "div",
         { class: "stack" },
@@ -147,53 +190,18 @@ function stack(candidate) {
         element("ol", {}, frames.slice(0, shown).map(line)),
         hidden,
         rest.length > 0
-            ? element("details", {}, element("summary", {}, `${rest.length} more frames`), element("ol", { start: shown + 1 }, rest.map((frame, at) => line(frame, shown + at))))
+            ? element(
+                  "details",
+                  {},
+                  element("summary", {}, `${rest.length} more frames`),
+                  element(
+                      "ol",
+                      { start: shown + 1 },
+                      rest.map((frame, at) => line(frame, shown + at)),
+                  ),
+              )
             : "",
     );
-}
-
-/** Growth, births and ages. */
-function drawn(candidate, stacks, heap) {
-    const { evidence: found } = candidate;
-    const { leaks } = heap.page;
-    const [points, what] = growth(candidate, stacks, heap);
-    const plot = element("div", { class: "plot" });
-    const at = ({ x, value, error }) => `${estimate(value, error, "bytes")} at ${duration(x)}`;
-    const told = points.filter((point) => point.error !== undefined).filter((point, number, known) => number === 0 || number === known.length - 1).map(at).join(", ");
-    const figure = element("figure", {}, element("figcaption", {}, what), plot, element("p", { class: "ends" }, told));
-    // Once it is in the page and has a width.
-    requestAnimationFrame(() => curve(plot, points, { height: 140, label: "live bytes" }));
-    const sixteenth = leaks.uptime_ms / Math.max(found.cohorts.length, 1);
-    const cohorts = found.cohorts.map((alive, at) => ({ label: `born ${duration(at * sixteenth)} to ${duration((at + 1) * sixteenth)}`, values: [alive] }));
-    const ages = found.ages.map((group) => ({ label: `${group.from} to ${2 * group.from} ticks old`, values: [group.alive, group.died] }));
-    const pictures = [figure];
-    if (cohorts.length > 0) pictures.push(bars("Survivors by time of birth, sampled objects", cohorts, ["alive"], ["start", "now"]));
-    if (ages.length > 0) pictures.push(bars("Alive and died, by age", ages, ["alive", "died"], [`${found.ages[0].from} ticks or more`, `up to ${2 * found.ages[found.ages.length - 1].from} ticks`]));
-    return pictures;
-}
-
-/**
- * Live bytes over time: from the dumps of the series, where what they have of its stacks is what the
- * detector means; otherwise what the detector has noted since it first looked.
- */
-function growth(candidate, stacks, heap) {
-    const fromSeries = heap.hasSeries ? ofStacks(candidate, stacks, heap) : null;
-    if (fromSeries !== null) return [fromSeries, "Live bytes here, at each dump"];
-    const { leaks } = heap.page;
-    const tick = leaks.uptime_ms / Math.max(leaks.tick, 1);
-    const { curve: noted, steps } = candidate.evidence;
-    const points = (noted.length > 0 ? noted : steps).map(([at, value]) => ({ x: at * tick, value }));
-    if (points.length > 0) points[points.length - 1].error = candidate.live_bytes.std_error;
-    return [points, "Live bytes here, since it was first looked at"];
-}
-
-function ofStacks(candidate, stacks, heap) {
-    const chosen = new Uint8Array(heap.stacks);
-    for (const stack of stacks) chosen[stack] = 1;
-    const points = heap.curve(chosen).map(({ value, variance }, dump) => ({ x: heap.profiles[dump].uptime_ms, value, error: Math.sqrt(variance) }));
-    const [last, live] = [points[points.length - 1], candidate.live_bytes];
-    const tolerance = 0.05 * live.value + 3 * Math.max(live.std_error, last.error);
-    return Math.abs(last.value - live.value) <= tolerance ? points : null;
 }
 
 function showInGraph(stacks, state) {

@@ -14,17 +14,30 @@ export function curve(container, points, { height, label, limit = null, cursor =
         points.map(() => limit),
     ];
     const grid = { stroke: () => css("line"), width: 1 };
-    const axis = { stroke: () => css("quiet"), font: "12px system-ui, sans-serif", grid, ticks: { ...grid, size: 4 } };
+    const axis = {
+        stroke: () => css("quiet"),
+        font: "12px system-ui, sans-serif",
+        grid,
+        ticks: { ...grid, size: 4 },
+    };
     const quiet = { stroke: "transparent", points: { show: false } };
     const options = {
         width: Math.max(container.clientWidth, 200),
         height,
         legend: { show: false },
         cursor: { y: false, points: { show: true }, ...cursor },
-        scales: { x: { time: false }, y: { range: (_, low, high) => [0, Math.max(high, limit ?? 1, 1) * 1.08] } },
+        scales: {
+            x: { time: false },
+            y: { range: (_, low, high) => [0, Math.max(high, limit ?? 1, 1) * 1.08] },
+        },
         axes: [
             { ...axis, size: 28, values: (_, ticks) => ticks.map((tick) => duration(tick)), space: 90 },
-            { ...axis, size: 72, values: (_, ticks) => ticks.map((tick) => bytes(tick)), incrs: binarySteps() },
+            {
+                ...axis,
+                size: 72,
+                values: (_, ticks) => ticks.map((tick) => bytes(tick)),
+                incrs: binarySteps(),
+            },
         ],
         series: [
             {},

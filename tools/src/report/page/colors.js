@@ -38,5 +38,7 @@ export function ofChange(change, error, width) {
     const strength = width > 0 ? surprise * Math.min(Math.abs(change) / width + 0.2, 1) : 0;
     if (strength < 0.25) return dark ? "hsl(210 6% 24%)" : "hsl(210 8% 90%)";
     const hue = change > 0 ? 28 : 205;
-    return dark ? `hsl(${hue} ${40 + 45 * strength}% ${24 + 12 * strength}%)` : `hsl(${hue} 88% ${92 - 30 * strength}%)`;
+    return dark
+        ? `hsl(${hue} ${40 + 45 * strength}% ${24 + 12 * strength}%)`
+        : `hsl(${hue} 88% ${92 - 30 * strength}%)`;
 }

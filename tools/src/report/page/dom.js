@@ -22,7 +22,8 @@ function filled(node, attributes, children) {
     for (const [key, value] of Object.entries(attributes)) {
         if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
         else if (value === true) node.setAttribute(key, "");
-        else if (value !== false && value !== null && value !== undefined) node.setAttribute(key, printable(value));
+        else if (value !== false && value !== null && value !== undefined)
+            node.setAttribute(key, printable(value));
     }
     for (const child of children.flat()) {
         if (child === null || child === undefined || child === false) continue;
@@ -39,6 +40,7 @@ export function byId(id) {
 /** A label and one of several choices, each a value and its text. */
 export function choice(label, choices, chosen, onChange) {
     const select = element("select", { onchange: () => onChange(select.value) });
-    for (const [value, text] of choices) select.append(element("option", { value, selected: value === chosen }, text));
+    for (const [value, text] of choices)
+        select.append(element("option", { value, selected: value === chosen }, text));
     return element("label", {}, element("span", {}, label), select);
 }

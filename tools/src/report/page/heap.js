@@ -77,7 +77,8 @@ export class Heap {
     metric(name) {
         const sums = new Sums(this.stacks);
         const column = this.page.stacks[name];
-        for (let stack = 0; stack < this.stacks; stack++) sums.add(stack, column.value[stack], column.error[stack]);
+        for (let stack = 0; stack < this.stacks; stack++)
+            sums.add(stack, column.value[stack], column.error[stack]);
         return sums;
     }
 

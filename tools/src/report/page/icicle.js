@@ -3,6 +3,7 @@
 
 import { css, ofChange, ofCrate, onScheme } from "./colors.js";
 import { element, printable } from "./dom.js";
+import { shorter } from "./names.js";
 import { ROOT, Tree } from "./tree.js";
 import { change, estimate, percent } from "./units.js";
 
@@ -11,34 +12,6 @@ const NARROWEST = 0.7;
 /** Crates of folded frames that are named. */
 const CRATES = 6;
 const FONT = "12px system-ui, sans-serif";
-
-/** The parts of a path: `a::b<c::d>::e` has three. */
-function segments(name) {
-    const parts = [""];
-    let depth = 0;
-    for (let at = 0; at < name.length; at++) {
-        if (name[at] === "<") depth++;
-        if (name[at] === ">" && name[at - 1] !== "-") depth--;
-        if (depth === 0 && name.startsWith("::", at)) {
-            parts.push("");
-            at++;
-        } else {
-            parts[parts.length - 1] += name[at];
-        }
-    }
-    return parts;
-}
-
-/** Forms of a name, each shorter than the one before; the last is its own name without its path. */
-function shorter(name) {
-    const parts = segments(name);
-    // Closures are called after the function they are in.
-    let least = 1;
-    while (least < parts.length && parts[parts.length - least].startsWith("{")) least++;
-    const forms = [];
-    for (let length = parts.length; length >= least; length--) forms.push(parts.slice(-length).join("::"));
-    return forms;
-}
 
 export class Icicle {
     constructor(container, state) {
@@ -51,13 +24,19 @@ export class Icicle {
             tabindex: 0,
             role: "application",
             "aria-roledescription": "icicle graph",
-            "aria-label": "Call tree, the root on top. Arrow keys go from frame to frame, Enter zooms, Escape shows all. The table below has the same numbers.",
+            "aria-label":
+                "Call tree, the root on top. Arrow keys go from frame to frame, Enter zooms, Escape shows all. The table below has the same numbers.",
             "aria-describedby": "graph-details",
         });
         this.spacer = element("div", { class: "icicle-spacer" });
         this.scroll = element("div", { class: "icicle" }, this.canvas, this.spacer);
         this.reset = element("button", { type: "button", onclick: () => this.zoom(ROOT) }, "Show all");
-        this.details = element("p", { id: "graph-details", class: "details", role: "status", "aria-live": "polite" });
+        this.details = element("p", {
+            id: "graph-details",
+            class: "details",
+            role: "status",
+            "aria-live": "polite",
+        });
         container.append(element("div", { class: "graph-head" }, this.reset, this.details), this.scroll);
         this.context = this.canvas.getContext("2d");
         this.listen();
@@ -117,7 +96,10 @@ export class Icicle {
     /** Finds what is searched for. */
     mark() {
         const matched = this.state.matchedFrames();
-        this.found = this.state.search === "" ? null : this.tree.frames.map((frames) => frames.some((frame) => matched[frame]));
+        this.found =
+            this.state.search === ""
+                ? null
+                : this.tree.frames.map((frames) => frames.some((frame) => matched[frame]));
         this.draw();
         this.show(this.focused);
     }
@@ -143,7 +125,7 @@ export class Icicle {
         const put = (node, x, w) => {
             (this.rows[tree.depth[node]] ??= []).push({ node, x, w });
         };
-        for (let node = zoomed; node !== ROOT; ) put((node = tree.parent[node]), 0, this.size);
+        for (let node = zoomed; node !== ROOT;) put((node = tree.parent[node]), 0, this.size);
         const open = [[zoomed, 0, this.size]];
         while (open.length > 0) {
             const [node, x, w] = open.pop();
@@ -181,7 +163,8 @@ export class Icicle {
             const top = row * ROW - scroll.scrollTop;
             for (const { node, x, w } of this.rows[row]) {
                 const isFound = this.found !== null && this.found[node];
-                context.globalAlpha = row < this.tree.depth[this.zoomed] ? 0.5 : this.found === null || isFound ? 1 : 0.45;
+                context.globalAlpha =
+                    row < this.tree.depth[this.zoomed] ? 0.5 : this.found === null || isFound ? 1 : 0.45;
                 context.fillStyle = isFound ? accent : this.color(node);
                 context.fillRect(x, top, Math.max(w - 0.5, NARROWEST), ROW - 1);
                 if (w > 24) {
@@ -203,9 +186,12 @@ export class Icicle {
 
     color(node) {
         const { total, variance, width } = this.weights;
-        if (this.state.view === "difference") return ofChange(total[node], Math.sqrt(variance[node]), width[node]);
+        if (this.state.view === "difference")
+            return ofChange(total[node], Math.sqrt(variance[node]), width[node]);
         const [frame] = this.tree.frames[node];
-        return frame === undefined ? ofCrate("unknown", "") : ofCrate(this.heap.kindOf(frame), this.heap.crateOf(frame));
+        return frame === undefined
+            ? ofCrate("unknown", "")
+            : ofCrate(this.heap.kindOf(frame), this.heap.crateOf(frame));
     }
 
     /** As much of a name as fits, from its end: that tells more than where a path begins. */
@@ -247,7 +233,11 @@ export class Icicle {
         return [
             element("strong", {}, this.names[node]),
             element("span", { class: "number" }, `${numbers}${suffix}${self}`),
-            element("span", { class: "quiet" }, [...crates].slice(0, CRATES).join(", ") + (crates.size > CRATES ? ", …" : "")),
+            element(
+                "span",
+                { class: "quiet" },
+                [...crates].slice(0, CRATES).join(", ") + (crates.size > CRATES ? ", …" : ""),
+            ),
         ];
     }
 

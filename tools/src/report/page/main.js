@@ -5,8 +5,9 @@ import { byId, choice, element } from "./dom.js";
 import { readHeap } from "./heap.js";
 import { Icicle } from "./icicle.js";
 import { commands, header, recording } from "./recording.js";
+import { kinds } from "./rows.js";
 import { State, VIEWS } from "./state.js";
-import { Table, kinds } from "./table.js";
+import { Table } from "./table.js";
 import { Timeline } from "./timeline.js";
 import { estimate, percent } from "./units.js";
 
@@ -14,7 +15,8 @@ import { estimate, percent } from "./units.js";
 const EXPLAINED = {
     live: "What is allocated and not freed.",
     peak: "What was live when the heap was largest.",
-    difference: "What changed: wide is what came or went, orange has grown, blue has shrunk; pale can be chance.",
+    difference:
+        "What changed: wide is what came or went, orange has grown, blue has shrunk; pale can be chance.",
     allocated: "Everything allocated since the start, freed or not.",
 };
 
@@ -23,15 +25,38 @@ function controls(form, state) {
     const views = VIEWS.filter(([view]) => view !== "difference" || heap.hasSeries);
     const labels = [["", "all"]];
     for (const key of heap.labelKeys) {
-        const values = new Set(heap.page.label_sets.map((set) => set[key]).filter((value) => value !== undefined));
-        for (const value of [...values].sort()) labels.push([JSON.stringify([key, value]), `${key}=${value}`]);
+        const values = new Set(
+            heap.page.label_sets.map((set) => set[key]).filter((value) => value !== undefined),
+        );
+        for (const value of [...values].sort())
+            labels.push([JSON.stringify([key, value]), `${key}=${value}`]);
     }
     const view = choice("Show", views, state.view, (value) => state.set({ view: value }));
-    const unit = choice("in", [["bytes", "bytes"], ["objects", "objects"]], state.unit, (value) => state.set({ unit: value }));
-    const label = choice("with", labels, "", (value) => state.set({ label: value === "" ? null : JSON.parse(value) }));
-    const folded = element("input", { type: "checkbox", checked: state.folded, onchange: () => state.set({ folded: folded.checked }) });
+    const unit = choice(
+        "in",
+        [
+            ["bytes", "bytes"],
+            ["objects", "objects"],
+        ],
+        state.unit,
+        (value) => state.set({ unit: value }),
+    );
+    const label = choice("with", labels, "", (value) =>
+        state.set({ label: value === "" ? null : JSON.parse(value) }),
+    );
+    const folded = element("input", {
+        type: "checkbox",
+        checked: state.folded,
+        onchange: () => state.set({ folded: folded.checked }),
+    });
     const fold = element("label", {}, folded, element("span", {}, "fold frames of others"));
-    const search = element("input", { type: "search", id: "search", placeholder: "press / to search", "aria-label": "Search for a name", oninput: () => state.set({ search: search.value }) });
+    const search = element("input", {
+        type: "search",
+        id: "search",
+        placeholder: "press / to search",
+        "aria-label": "Search for a name",
+        oninput: () => state.set({ search: search.value }),
+    });
     const found = element("output", { for: "search" });
     const explained = element("p", { class: "quiet", id: "explained" });
     form.append(view, unit, labels.length > 1 ? label : "", fold, search, found, explained);
@@ -89,7 +114,8 @@ function main() {
     new Table(byId("table"), state);
     recording(byId("recording"), heap);
     commands(byId("commands"), state);
-    byId("footer").textContent = `Made by heapdrift ${heap.page.version}. This file loads nothing from anywhere.`;
+    byId("footer").textContent =
+        `Made by heapdrift ${heap.page.version}. This file loads nothing from anywhere.`;
     performance.mark("drawn");
 }
 

@@ -62,6 +62,8 @@ export class State {
     /** Of each frame, whether its function is searched for. */
     matchedFrames() {
         const { heap } = this;
-        return Uint8Array.from({ length: heap.missing + 1 }, (_, frame) => (this.matches(heap.functionOf(frame)) ? 1 : 0));
+        return Uint8Array.from({ length: heap.missing + 1 }, (_, frame) =>
+            this.matches(heap.functionOf(frame)) ? 1 : 0,
+        );
     }
 }

@@ -9,14 +9,23 @@ function untilLimit({ memory_limit: limit, totals, leaks }) {
     if (limit === null) return "";
     const live = totals.live_bytes;
     const said = `The limit is ${bytes(limit)}; ${estimate(live.value, live.std_error, "bytes")} are live, ${percent(live.value, limit)} of it.`;
-    const rates = (leaks?.candidates ?? []).filter(({ verdict }) => verdict === "confirmed").map((candidate) => candidate.leaked_bytes_per_hour);
+    const rates = (leaks?.candidates ?? [])
+        .filter(({ verdict }) => verdict === "confirmed")
+        .map((candidate) => candidate.leaked_bytes_per_hour);
     const rate = rates.reduce((sum, { value }) => sum + value, 0);
     const error = Math.sqrt(rates.reduce((sum, { std_error: each }) => sum + each ** 2, 0));
     const [room, slowest] = [limit - live.value, rate - 1.96 * error];
     if (room <= 0 || rate <= 0) return element("p", {}, said);
     const within = (perHour) => duration((room / perHour) * 3.6e6);
-    const latest = slowest > 0 ? `${within(rate + 1.96 * error)} to ${within(slowest)}` : `${within(rate + 1.96 * error)} at the earliest`;
-    return element("p", {}, `${said} What is confirmed leaks the rest in ${latest} (95%), and sooner if the allocator or C libraries need more.`);
+    const latest =
+        slowest > 0
+            ? `${within(rate + 1.96 * error)} to ${within(slowest)}`
+            : `${within(rate + 1.96 * error)} at the earliest`;
+    return element(
+        "p",
+        {},
+        `${said} What is confirmed leaks the rest in ${latest} (95%), and sooner if the allocator or C libraries need more.`,
+    );
 }
 
 export class Timeline {
@@ -27,19 +36,41 @@ export class Timeline {
         if (!this.heap.hasSeries) {
             container.append(
                 untilLimit(this.heap.page),
-                element("p", { class: "quiet" }, "This is one dump. Of all dumps of a session, heapdrift report makes a timeline: name them all."));
+                element(
+                    "p",
+                    { class: "quiet" },
+                    "This is one dump. Of all dumps of a session, heapdrift report makes a timeline: name them all.",
+                ),
+            );
             return;
         }
-        const points = moments.map((moment) => ({ x: moment.uptime_ms, value: moment.live_bytes.value, error: moment.live_bytes.std_error }));
+        const points = moments.map((moment) => ({
+            x: moment.uptime_ms,
+            value: moment.live_bytes.value,
+            error: moment.live_bytes.std_error,
+        }));
         this.figure = element("div", { class: "plot" });
         this.told = element("p", { id: "range-told", role: "status", "aria-live": "polite" });
         this.ends = [0, 1].map((end) => this.slider(end));
-        const jump = element("button", { type: "button", onclick: () => this.showDifference() }, "Show this difference");
+        const jump = element(
+            "button",
+            { type: "button", onclick: () => this.showDifference() },
+            "Show this difference",
+        );
         container.append(
-            element("p", { class: "quiet" }, "Live bytes at each dump; the band is one standard error. Drag across the curve to choose a range, or move its ends."),
+            element(
+                "p",
+                { class: "quiet" },
+                "Live bytes at each dump; the band is one standard error. Drag across the curve to choose a range, or move its ends.",
+            ),
             this.figure,
             untilLimit(this.heap.page),
-            element("div", { class: "range" }, this.ends.map(({ label }) => label), jump),
+            element(
+                "div",
+                { class: "range" },
+                this.ends.map(({ label }) => label),
+                jump,
+            ),
             this.told,
             this.table(),
         );
@@ -48,7 +79,11 @@ export class Timeline {
             label: "live bytes",
             limit: this.heap.page.memory_limit,
             cursor: { drag: { x: true, y: false, setScale: false } },
-            hooks: { setSelect: [() => this.dragged()], ready: [(plot) => this.mark(plot)], setSize: [(plot) => this.mark(plot)] },
+            hooks: {
+                setSelect: [() => this.dragged()],
+                ready: [(plot) => this.mark(plot)],
+                setSize: [(plot) => this.mark(plot)],
+            },
         });
         state.listen((changes) => changes.range && this.update());
         this.update();
@@ -117,7 +152,9 @@ export class Timeline {
     mark(plot) {
         if (plot === undefined) return;
         const isAll = this.state.range[0] === 0 && this.state.range[1] === this.heap.last;
-        const [left, right] = this.state.range.map((dump) => plot.valToPos(this.heap.profiles[dump].uptime_ms, "x"));
+        const [left, right] = this.state.range.map((dump) =>
+            plot.valToPos(this.heap.profiles[dump].uptime_ms, "x"),
+        );
         const height = isAll ? 0 : plot.over.clientHeight;
         this.isMarking = true;
         plot.setSelect({ left, width: right - left, top: 0, height }, false);
@@ -136,12 +173,23 @@ export class Timeline {
                 element("td", { class: "name" }, moment.reason),
             ),
         );
-        const heads = ["uptime", "tick", "live", "objects", "taken by"].map((title) => element("th", { scope: "col", class: title === "taken by" ? "name" : "" }, title));
+        const heads = ["uptime", "tick", "live", "objects", "taken by"].map((title) =>
+            element("th", { scope: "col", class: title === "taken by" ? "name" : "" }, title),
+        );
         return element(
             "details",
             {},
             element("summary", {}, `The ${rows.length} dumps as a table`),
-            element("div", { class: "scroller" }, element("table", { class: "numbers" }, element("thead", {}, element("tr", {}, heads)), element("tbody", {}, rows))),
+            element(
+                "div",
+                { class: "scroller" },
+                element(
+                    "table",
+                    { class: "numbers" },
+                    element("thead", {}, element("tr", {}, heads)),
+                    element("tbody", {}, rows),
+                ),
+            ),
         );
     }
 }

@@ -58,7 +58,11 @@ export function percent(part, whole) {
 export function duration(ms) {
     const seconds = Math.floor(ms / 1000);
     const two = (number) => String(number).padStart(2, "0");
-    const [days, hours, minutes] = [Math.floor(seconds / 86400), Math.floor(seconds / 3600) % 24, Math.floor(seconds / 60) % 60];
+    const [days, hours, minutes] = [
+        Math.floor(seconds / 86400),
+        Math.floor(seconds / 3600) % 24,
+        Math.floor(seconds / 60) % 60,
+    ];
     if (days > 0) return `${days} d ${two(hours)} h`;
     if (hours > 0) return `${hours} h ${two(minutes)} min`;
     if (minutes > 0) return `${minutes} min ${two(seconds % 60)} s`;
