@@ -19,7 +19,9 @@ pub(crate) fn start(recording: Recording) -> Session {
         }
         Recording::Ticking { bytes } => {
             let tick = std::time::Duration::from_secs(1);
-            let profiler = begin(session.sample_interval_bytes(bytes).diff_every(tick));
+            // Without anybody to report to there is no thread.
+            let ticking = session.diff_every(tick).on_report(|_| {});
+            let profiler = begin(ticking.sample_interval_bytes(bytes));
             Session::holding(profiler, losses)
         }
         Recording::AmongLive { bytes, samples } => {
