@@ -50,7 +50,7 @@ const TABLES: [Table; 5] = [
     },
     Table {
         name: "threads",
-        head: "threads | sampled pair, ns | pair at 512 KiB, ns",
+        head: "threads | pair before the session, ns | pair at 512 KiB, ns | sampled pair, ns",
         rows: &[1, 2, 4, 8, 16, 32, 64],
         measure: threads::row,
     },

@@ -83,6 +83,9 @@ impl<'a> Runner<'a> {
         let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg} {eta}");
         let bar = ProgressBar::new(u64::from(total)).with_style(style.expect("a template"));
         for round in 0..rounds {
+            if bar.is_hidden() {
+                eprintln!("round {} of {rounds}", round + 1);
+            }
             let mut cells = cells.clone();
             if round % 2 == 1 {
                 cells.reverse();
