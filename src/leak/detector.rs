@@ -19,6 +19,11 @@ const FIRST_TICK: u32 = 20;
 /// A block this many intervals large is in the sample for certain (but for one in 150).
 const CERTAIN: f64 = 5.0;
 
+/// Ticks that an object must have lived, and objects that must go in one tick, for a site to count
+/// as emptied if they were most of it.
+const HELD_FOR: u32 = 3;
+const FEWEST_GONE: u32 = 4;
+
 /// The state of a session: what was seen up to the last tick.
 #[derive(Debug, Default)]
 pub(crate) struct Detector {
@@ -26,6 +31,8 @@ pub(crate) struct Detector {
     last_tick: u32,
     pub(super) deaths: Vec<Deaths>,
     pub(super) born: Vec<u32>,
+    /// The last tick, by site, in which most of what it had held for a while went at once.
+    pub(super) emptied: Vec<u32>,
     pub(super) containers: Containers,
     tracks: Tracks,
     pub(super) functions: RefCell<HashMap<u64, u64>>,
@@ -75,11 +82,17 @@ impl Detector {
         if self.deaths.len() < sites {
             self.deaths.resize(sites, Deaths::default());
             self.born.resize(sites, 0);
+            self.emptied.resize(sites, 0);
         }
         let passed = tick.saturating_sub(self.last_tick);
         self.deaths.iter_mut().for_each(|deaths| deaths.age(passed, tick));
+        let mut held = Held::default();
         for change in diff::diff(&self.cohorts, &cohorts) {
             let site = change.site as usize;
+            if held.site != site {
+                held.take_down(tick, &mut self.emptied);
+                held = Held { site, ..Held::default() };
+            }
             if change.birth > self.last_tick {
                 self.born[site] += change.after;
             } else if !change.resampled && change.before > change.after {
@@ -87,8 +100,29 @@ impl Detector {
                 let age = (self.last_tick - change.birth) as f32 + 0.5;
                 self.deaths[site].add(age, change.before - change.after, tick);
             }
+            if change.birth + HELD_FOR <= self.last_tick && !change.resampled {
+                held.before += change.before;
+                held.gone += change.before - change.after;
+            }
         }
+        held.take_down(tick, &mut self.emptied);
         self.cohorts = cohorts;
         self.last_tick = tick;
+    }
+}
+
+/// What a site had held for a while at the last tick, and how much of it is gone.
+#[derive(Default)]
+struct Held {
+    site: usize,
+    before: u32,
+    gone: u32,
+}
+
+impl Held {
+    fn take_down(&self, tick: u32, emptied: &mut [u32]) {
+        if self.gone >= FEWEST_GONE && 2 * self.gone >= self.before {
+            emptied[self.site] = tick;
+        }
     }
 }

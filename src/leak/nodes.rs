@@ -16,10 +16,6 @@ const MAX_SEARCHED: usize = 2048;
 /// How many functions may be between one that a leak is named by and those that allocate.
 const NEAR: usize = 4;
 
-/// The part of a usual pause between two births, or two bursts, in which none is missed. More, and
-/// tables that are all built would be taken for bursts.
-const OVERDUE: f64 = 0.25;
-
 /// Sites that are looked at to see that.
 const MAX_NAMED: usize = 16;
 
@@ -193,16 +189,19 @@ impl Scene<'_> {
             .collect()
     }
 
-    /// Whether more of it came in this tick, or was not to be expected yet: between two bursts, or two
-    /// of a few large ones. New callers of a node have no evidence yet, but they count here.
-    pub(super) fn goes_on(&self, found: &Found) -> bool {
+    /// Whether more of it came after a tick, or of a few large ones, was not to be expected yet. New
+    /// callers of a node have no evidence yet, but in this tick they count.
+    pub(super) fn goes_on(&self, found: &Found, since: u32) -> bool {
         let births = &found.tally.births;
+        let came =
+            |site: &u32| self.detector.cohorts.of_site(*site).any(|cohort| cohort.birth > since);
         let is_part = |site: &u32| {
             found.sites.contains(site)
                 || found.sites.len() > 1 && self.is_below(*site, found.is_inward, &found.prefix)
         };
-        let overdue = if births.old(self.uptime()) < FEWEST_CERTAIN { 1.0 } else { OVERDUE };
-        births.missing(self.uptime()) < overdue || self.fresh.iter().any(is_part)
+        births.old(self.uptime()) < FEWEST_CERTAIN && births.missing(self.uptime()) < 1.0
+            || found.sites.iter().any(came)
+            || self.fresh.iter().any(is_part)
     }
 
     /// The frames of a finding's main site, and how many of them all of its sites share.

@@ -8,6 +8,7 @@ use super::container::{Container, Growth};
 use super::detector::Detector;
 use super::finding::{Facts, Measure};
 use super::naming::Names;
+use super::nodes::Found;
 use super::observation::Observation;
 use super::survival;
 use super::tally::Tally;
@@ -135,9 +136,11 @@ impl<'a> Scene<'a> {
         -(level * (evenly + by_bytes)).ln()
     }
 
-    pub(super) fn is_certain(&self, tally: &Tally) -> bool {
+    pub(super) fn is_certain(&self, found: &Found) -> bool {
+        let tally = &found.tally;
         let is_large = tally.live_bytes > LARGE_SHARE * self.all_bytes;
-        self.uptime >= FIRST_CERTAIN_TICK
+        // What fills up and is emptied at once tells nothing of the time before.
+        self.uptime >= FIRST_CERTAIN_TICK + self.detector.emptied[found.main_site as usize]
             && (is_large || tally.births.old(self.uptime) >= FEWEST_CERTAIN)
             && self.exceeds(tally, CONFIRM_LEVEL)
             && tally.deaths.old_lately()
@@ -155,6 +158,11 @@ impl<'a> Scene<'a> {
         // As many old objects as come must not go.
         let coming = spread.rate() * survival::memory(self.uptime);
         spread.lasts && spread.objects >= FEWEST_OBJECTS && evidence.recent_deaths < GOING * coming
+    }
+
+    /// Whether what came in bursts may only be between two of them.
+    pub(super) fn is_pausing(&self, tally: &Tally) -> bool {
+        tally.births.is_bursty(self.uptime) && tally.deaths.old_lately() < 1.0
     }
 
     /// Whether a node that once leaked does not: its objects die after all, or no more are born.

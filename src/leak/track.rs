@@ -18,12 +18,12 @@ pub enum Verdict {
     Retracted,
     /// It looks like a leak. A bounded structure that is still filling looks the same.
     Suspect,
-    /// The evidence has exceeded its bound at several ticks in a row.
+    /// The evidence has exceeded its bound at several ticks, and each brought more of it.
     Confirmed,
 }
 
-/// Ticks with certainty, and with more of it than before, that make a suspicion a certainty. Where it
-/// is seen without certainty, one is taken away; a pause between two bursts says nothing.
+/// Ticks with certainty, each with more of it than the one before, that make a suspicion a certainty.
+/// Where it is seen without certainty, one is taken away; a pause between two bursts says nothing.
 const REPEATS: u32 = 3;
 
 /// Findings that are followed at most.
@@ -40,6 +40,8 @@ struct Track {
     first_seen: u32,
     last_seen: u32,
     certainty: u32,
+    /// The last tick that counted toward certainty.
+    counted: u32,
     retracted: u32,
     curve: Vec<(u32, f64)>,
 }
@@ -58,6 +60,7 @@ impl Track {
             first_seen: tick,
             last_seen: tick,
             certainty: 0,
+            counted: 0,
             retracted: 0,
             curve: Vec::new(),
         }
@@ -70,12 +73,13 @@ impl Track {
         }
     }
 
-    /// Seen at this tick, with certainty or not, and with more of it or not.
+    /// Seen at this tick, with certainty or not, and with more of it or not since the last that counted.
     fn see(&mut self, tick: u32, certain: bool, more: bool) {
         self.last_seen = tick;
         if !certain {
             self.certainty = self.certainty.min(REPEATS).saturating_sub(1);
         } else if more {
+            self.counted = tick;
             self.certainty += 1;
             if self.certainty >= REPEATS {
                 self.verdict = Verdict::Confirmed;
@@ -117,8 +121,7 @@ impl Tracks {
         self.tracks
             .retain(|track| !track.is_retracted() || tick - track.retracted <= cooldown(tick));
         for found in nodes {
-            let certain = scene.is_certain(&found.tally);
-            let more = scene.goes_on(&found);
+            let certain = scene.is_certain(&found);
             let same = self.tracks.iter_mut().find(|track| {
                 let overlaps = |own: &Found| found.sites.contains(&own.main_site);
                 track.has(found.main_site)
@@ -127,12 +130,14 @@ impl Tracks {
             match same {
                 Some(track) if track.is_retracted() => {}
                 Some(track) => {
+                    let more = scene.goes_on(&found, track.counted);
                     if let Followed::Node(_) = track.found {
                         track.found = Followed::Node(Box::new(found));
                     }
                     track.see(tick, certain, more);
                 }
                 None => {
+                    let more = scene.goes_on(&found, 0);
                     self.follow(Track::new(Followed::Node(Box::new(found)), tick), certain, more);
                 }
             }
@@ -162,15 +167,20 @@ impl Tracks {
     }
 
     fn is_refuted(track: &Track, tick: u32, scene: &Scene<'_>) -> bool {
-        // A suspicion that nothing supports any more fades.
+        // A suspicion that nothing supports any more fades, though not between two bursts.
         let faded = track.verdict == Verdict::Suspect && tick - track.last_seen > (tick / 8).max(5);
-        faded
-            || match &track.found {
-                Followed::Node(found) => scene.is_refuted(&scene.sum(&found.sites)),
-                Followed::Container(site) => scene
-                    .container(*site)
-                    .is_none_or(|container| container.growth(tick) == Growth::No),
+        match &track.found {
+            Followed::Node(found) => {
+                let tally = scene.sum(&found.sites);
+                scene.is_refuted(&tally) || faded && !scene.is_pausing(&tally)
             }
+            Followed::Container(site) => {
+                faded
+                    || scene
+                        .container(*site)
+                        .is_none_or(|container| container.growth(tick) == Growth::No)
+            }
+        }
     }
 
     /// Two tracks that have come to mean the same become the older one.
