@@ -221,17 +221,20 @@ impl Merge {
     /// Brings the samples from `first` on to the interval of all.
     fn thin(&mut self, first: usize) {
         let (interval, before) = (self.interval, self.live.len());
-        let mut at = 0;
-        self.live.retain_mut(|drawn| {
-            at += 1;
-            let sample = &mut drawn.sample;
-            if at <= first || f64::from(sample.interval) >= interval {
-                return true;
+        let mut kept = first;
+        for at in first..before {
+            let mut drawn = self.live[at];
+            if f64::from(drawn.sample.interval) < interval {
+                drawn.sample.interval = interval as f32;
+                if drawn.draw >= drawn.sample.probability() {
+                    continue;
+                }
             }
-            sample.interval = interval as f32;
-            drawn.draw < sample.probability()
-        });
-        self.thinned += (before - self.live.len()) as u64;
+            self.live[kept] = drawn;
+            kept += 1;
+        }
+        self.live.truncate(kept);
+        self.thinned += (before - kept) as u64;
     }
 }
 

@@ -41,9 +41,10 @@ fn each_dump(paths: &[PathBuf], mut each: impl FnMut(&Path, Snapshot)) -> Result
             .map(|reader| {
                 let (shelf, taken) = sync_channel(1);
                 scope.spawn(move || {
+                    let mut document = Vec::new();
                     for path in paths.iter().skip(reader).step_by(readers) {
                         // Nobody takes it any more: another dump could not be read.
-                        if shelf.send(Error::read_dump(path)).is_err() {
+                        if shelf.send(Error::read_dump_by(path, &mut document)).is_err() {
                             break;
                         }
                     }
