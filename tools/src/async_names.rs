@@ -51,15 +51,13 @@ impl Search {
         let package =
             package.and_then(|(object, sections)| dwarf::borrowed_package(sections, object));
         let mut others = Vec::new();
-        let mut headers = dwarf.units();
-        while let Ok(Some(header)) = headers.next() {
-            let Ok(unit) = dwarf.unit(header) else { continue };
-            if covers(&dwarf, &unit, addresses) {
-                let _ = self.whole_unit(&dwarf, package.as_ref(), &unit);
+        dwarf::each_unit(&dwarf, |header, unit| {
+            if covers(&dwarf, unit, addresses) {
+                let _ = self.whole_unit(&dwarf, package.as_ref(), unit);
             } else {
                 others.push(header);
             }
-        }
+        });
         for header in others {
             if self.missing.is_empty() {
                 break;

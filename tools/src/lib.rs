@@ -46,6 +46,7 @@ mod cpp;
 pub mod dhat;
 pub mod diff;
 mod dwarf;
+mod dwo;
 mod error;
 pub mod flamegraph;
 pub mod fold;

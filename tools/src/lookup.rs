@@ -16,6 +16,7 @@ use indicatif::ProgressBar;
 use crate::async_names;
 use crate::binary::{Files, recorded_path};
 use crate::cpp;
+use crate::dwo;
 use crate::symbolized::Frame;
 
 /// Addresses that are looked up at a time; between batches the progress bar moves.
@@ -53,7 +54,7 @@ pub(crate) fn names(
     let closures = if closures.is_empty() {
         Closures::default()
     } else {
-        async_names::closures(file, files.package.as_deref(), closures, addresses)
+        async_names::closures(file, beside.package.as_deref(), closures, addresses)
     };
     let names = Names::new(&places, closures, module);
     Ok(places.iter().map(|(&address, place)| (address, names.frames(place))).collect())
@@ -62,22 +63,29 @@ pub(crate) fn names(
 /// Debug information with its package beside it, which is where readers look.
 struct Beside {
     debug: Option<PathBuf>,
-    /// Both, linked into one place.
+    package: Option<PathBuf>,
+    /// Both, linked or made in one place.
     _folder: Option<tempfile::TempDir>,
 }
 
 impl Beside {
     fn new(files: &Files) -> io::Result<Self> {
         #[cfg(unix)]
-        if let (Some(debug), Some(package)) = (&files.debug, &files.package) {
+        if let Some(debug) = &files.debug
+            && (files.package.is_some() || !files.unpacked.is_empty())
+        {
             use std::os::unix::fs::symlink;
             let folder = tempfile::tempdir()?;
             let linked = folder.path().join("binary");
+            let package = folder.path().join("binary.dwp");
             symlink(debug.canonicalize()?, &linked)?;
-            symlink(package.canonicalize()?, folder.path().join("binary.dwp"))?;
-            return Ok(Self { debug: Some(linked), _folder: Some(folder) });
+            match &files.package {
+                Some(there) => symlink(there.canonicalize()?, &package)?,
+                None => dwo::pack(&files.unpacked, &package)?,
+            }
+            return Ok(Self { debug: Some(linked), package: Some(package), _folder: Some(folder) });
         }
-        Ok(Self { debug: files.debug.clone(), _folder: None })
+        Ok(Self { debug: files.debug.clone(), package: None, _folder: None })
     }
 }
 
