@@ -9,6 +9,7 @@
 //! ([`Snapshot::validate`]).
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +58,9 @@ pub struct Snapshot {
 pub struct Process {
     /// The process id.
     pub id: u32,
+    /// Name of the host, or of the container, when the snapshot was taken; empty where unknown.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub host: String,
     /// Path of the executable, as the process itself saw it.
     pub executable: String,
     /// A random number of this profiling session: dumps with the same number are of one series.
@@ -137,6 +141,10 @@ pub struct Module {
     pub end: u64,
     /// File offset of the module's first executable segment.
     pub file_offset: u64,
+    /// Where that segment is in memory, relative to the module: the byte at `file_offset` of the file
+    /// is mapped at `load_bias` plus the start. Absent where unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Range<u64>>,
 }
 
 impl Module {

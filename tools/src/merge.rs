@@ -128,6 +128,9 @@ impl Merge {
         if process.id != other.id {
             process.id = 0;
         }
+        if process.host != other.host {
+            process.host.clear();
+        }
         let others = " and others";
         if process.executable.trim_end_matches(others) != other.executable
             && !process.executable.ends_with(others)

@@ -108,6 +108,34 @@ fn every_command_reads_what_merge_writes() {
 }
 
 #[test]
+fn the_label_host_is_the_name_of_the_host() {
+    let folder = tempfile::tempdir().unwrap();
+    let on = |session: u64, host: &str| {
+        let path = process(folder.path(), session, 65_536.0);
+        let mut dump = heapdrift::dump::read(&path).unwrap();
+        dump.process.host = host.to_owned();
+        heapdrift::dump::write(&dump, &path).unwrap();
+        path
+    };
+    let dumps = [on(1, "web-1"), on(2, "web-2"), on(3, "web-2"), on(4, "")];
+    let labels = |key: &str| -> Vec<String> {
+        let merged = merged(folder.path(), &["--origin-label", key], &dumps.each_ref());
+        assert_eq!(merged.process.host, "", "there is more than one");
+        let values: std::collections::BTreeSet<String> =
+            merged.label_sets.iter().map(|set| set[key].clone()).collect();
+        values.into_iter().collect()
+    };
+    // A dump without a host has its own name still.
+    let unknown = folder.path().join("process-4").to_str().unwrap().to_owned();
+    assert_eq!(labels("host"), [&unknown, "web-1", "web-2"]);
+    assert_eq!(labels("origin").len(), 4);
+    let same = merged(folder.path(), &[], &[&dumps[1], &dumps[2]]);
+    assert_eq!(same.process.host, "web-2");
+    let info = output_of(&["info", dumps[0].to_str().unwrap()]);
+    assert!(info.contains("4711 on web-1, recorded by heapdrift 0.1.0"), "{info}");
+}
+
+#[test]
 fn sites_are_numbered_anew_and_what_the_detector_said_is_left_out() {
     let folder = tempfile::tempdir().unwrap();
     let with_ticks = |session: u64, ticks: [u32; 2]| {
