@@ -4,7 +4,7 @@
 //! so what would be read as something else is replaced: see [`escape`].
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 
 use heapdrift::Estimate;
@@ -24,20 +24,36 @@ pub struct Line {
     pub estimate: Estimate,
 }
 
-/// The folded stacks, sorted as text, each once.
+/// The folded stacks, sorted frame by frame, each once.
 ///
 /// Labels come first, as frames of their own: `route=/api/upload`.
 pub fn lines(heap: &Symbolized, metric: Metric) -> Vec<Line> {
     let names: Vec<Cow<'_, str>> = heap.frames.iter().map(|f| escape(&f.function)).collect();
-    let labels: Vec<String> = heap.label_sets.iter().map(label_frames).collect();
-    let mut sums: BTreeMap<String, Vec<Estimate>> = BTreeMap::new();
-    for stack in &heap.stacks {
-        let estimate = metric.of(&stack.metrics);
-        sums.entry(fold(stack, &names, &labels)).or_default().push(estimate);
-    }
-    sums.into_iter()
-        .map(|(stack, estimates)| Line { stack, estimate: estimates.into_iter().sum() })
-        .collect()
+    let labels: Vec<Vec<String>> = heap.label_sets.iter().map(label_names).collect();
+    // Numbers in the order of names: stacks of numbers are compared in a tenth of the time.
+    let mut order: Vec<&str> = names.iter().map(|name| &**name).collect();
+    order.extend(labels.iter().flatten().map(String::as_str));
+    order.push(TRUNCATED);
+    order.sort_unstable();
+    order.dedup();
+    let number: HashMap<&str, u32> = order.iter().copied().zip(0..).collect();
+    let names: Vec<u32> = names.iter().map(|name| number[&**name]).collect();
+    let of_set = |set: &Vec<String>| set.iter().map(|name| number[name.as_str()]).collect();
+    let labels: Vec<Vec<u32>> = labels.iter().map(of_set).collect();
+    let numbered = |stack: &Stack| {
+        let mut frames = labels[stack.labels as usize].clone();
+        frames.reserve_exact(stack.frames.len() + 1);
+        frames.extend(stack.truncated.then(|| number[TRUNCATED]));
+        frames.extend(stack.frames.iter().rev().map(|&frame| names[frame as usize]));
+        (frames, metric.of(&stack.metrics))
+    };
+    let mut stacks: Vec<(Vec<u32>, Estimate)> = heap.stacks.iter().map(numbered).collect();
+    stacks.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let line = |same: &[(Vec<u32>, Estimate)]| {
+        let frames: Vec<&str> = same[0].0.iter().map(|&name| order[name as usize]).collect();
+        Line { stack: frames.join(";"), estimate: same.iter().map(|(_, estimate)| *estimate).sum() }
+    };
+    stacks.chunk_by(|(a, _), (b, _)| a == b).map(line).collect()
 }
 
 /// Writes the lines with values rounded to integers, leaving out those that round to 0.
@@ -73,11 +89,11 @@ pub(crate) fn fold(stack: &Stack, names: &[Cow<'_, str>], labels: &[String]) -> 
 
 /// A set of labels as frames.
 pub(crate) fn label_frames(labels: &BTreeMap<String, String>) -> String {
-    let mut folded = String::new();
-    for (key, value) in labels {
-        push(&mut folded, &escape(&format!("{key}={value}")));
-    }
-    folded
+    label_names(labels).join(";")
+}
+
+fn label_names(labels: &BTreeMap<String, String>) -> Vec<String> {
+    labels.iter().map(|(key, value)| escape(&format!("{key}={value}")).into_owned()).collect()
 }
 
 fn push(folded: &mut String, frame: &str) {

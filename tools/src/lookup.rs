@@ -5,7 +5,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::{fmt, io};
+use std::thread::{self, ScopedJoinHandle};
+use std::{fmt, io, panic};
 
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym};
@@ -89,7 +90,37 @@ impl Beside {
     }
 }
 
+/// What is at each of the sorted addresses, each part of them by a thread: parts are far apart, and
+/// so their debug information is.
 fn places_of(
+    debug: Option<&Path>,
+    table: &Path,
+    addresses: &[u64],
+    bar: &ProgressBar,
+) -> Result<HashMap<u64, Place>, String> {
+    let part = addresses.len().div_ceil(threads()).max(BATCH);
+    thread::scope(|scope| {
+        let part_of = |part| scope.spawn(move || places_of_part(debug, table, part, bar));
+        let parts: Vec<_> = addresses.chunks(part).map(part_of).collect();
+        let mut places = HashMap::with_capacity(addresses.len());
+        for part in parts {
+            places.extend(joined(part).map_err(|error| error.to_string())?);
+        }
+        Ok(places)
+    })
+}
+
+/// How many threads look names up. Each has its own tables of the file.
+pub(crate) fn threads() -> usize {
+    thread::available_parallelism().map_or(1, usize::from).min(4)
+}
+
+/// What a thread has found; if it panicked, so does this one.
+pub(crate) fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
+}
+
+fn places_of_part(
     debug: Option<&Path>,
     table: &Path,
     addresses: &[u64],
