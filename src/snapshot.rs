@@ -13,8 +13,9 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use crate::estimate::inclusion_probability;
 use crate::leak::LeakReport;
-use crate::{Estimate, Stats};
+use crate::{Estimate, Stats, Weight};
 
 /// The most frames that a recorded stack has.
 pub const MAX_STACK_DEPTH: usize = 512;
@@ -277,10 +278,11 @@ impl LiveSample {
     pub fn probability(&self) -> f64 {
         inclusion_probability(self.size, self.interval)
     }
-}
 
-pub(crate) fn inclusion_probability(size: u64, interval: f32) -> f64 {
-    if interval <= 1.0 { 1.0 } else { -(-(size.max(1) as f64) / f64::from(interval)).exp_m1() }
+    /// What the sample stands for.
+    pub fn weight(&self) -> Weight {
+        Weight::of(self.size, self.probability())
+    }
 }
 
 impl LiveSamples {

@@ -70,7 +70,6 @@ pub mod symbolizer;
 mod ticks;
 pub mod top;
 pub mod units;
-mod weight;
 
 pub use error::Error;
 pub use located::Located;
