@@ -23,7 +23,7 @@ use heapdrift::{Snapshot, Stats};
 
 use crate::symbolized::{self, intern};
 
-/// The most live samples that a merged dump has: about 30 MB of the 112 that a dump may unpack to.
+/// The most live samples that a merged dump has: about 30 MB of the 100 that a dump may unpack to.
 pub const MAX_LIVE_SAMPLES: usize = 500_000;
 
 /// Adds dumps up, one at a time.
