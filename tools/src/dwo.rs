@@ -105,11 +105,11 @@ impl<Relocations> Default for Memory<Relocations> {
 }
 
 impl<Relocations> thorin::Session<Relocations> for Memory<Relocations> {
-    fn alloc_data<'session>(&'session self, data: Vec<u8>) -> &'session [u8] {
+    fn alloc_data(&self, data: Vec<u8>) -> &[u8] {
         self.data.push_get(data)
     }
 
-    fn alloc_relocation<'session>(&'session self, data: Relocations) -> &'session Relocations {
+    fn alloc_relocation(&self, data: Relocations) -> &Relocations {
         self.relocations.push_get(Box::new(data))
     }
 
