@@ -86,9 +86,16 @@ impl Births {
         self.alive.iter_mut().zip(other.alive).for_each(|(sum, more)| *sum += more);
     }
 
+    /// Objects alive that came in a tick, since the warm-up.
+    pub(super) fn rate(&self, uptime: u32) -> f64 {
+        let since = f64::from(uptime) * (1.0 - warm_up(uptime) as f64 / bins(uptime) as f64);
+        let objects: u32 = self.alive[warm_up(uptime)..].iter().sum();
+        f64::from(objects) / since
+    }
+
     /// Births that are missing since the last one: as many as were to be expected by now, after
     /// those before, in bursts. Here the warm-up counts: what was suspected early was born then.
-    fn missing(&self, uptime: u32) -> f64 {
+    pub(super) fn missing(&self, uptime: u32) -> f64 {
         let alive = &self.alive[..bins(uptime)];
         match occupied(alive) {
             None => f64::INFINITY,

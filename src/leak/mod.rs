@@ -35,10 +35,14 @@
 mod births;
 mod container;
 mod detector;
+mod finding;
 mod naming;
+mod nodes;
 pub(crate) mod observation;
+mod path;
 mod replay;
 mod report;
+mod scene;
 mod survival;
 mod tally;
 mod text;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::detector::Finding;
+use super::finding::Finding;
 use super::observation::Observation;
 use super::report::MAX_CANDIDATES;
 use crate::blame::{Frame, Packages};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::detector::{Finding, Findings};
+use super::finding::{Finding, Findings};
 use super::naming::{Named, Names};
 use super::observation::Observation;
 use super::track::Verdict;

@@ -177,8 +177,7 @@ impl Info {
         );
         page.line("dropped", units::count(self.dropped as f64));
         for (name, count) in &self.dropped_by {
-            let meaning = MEANINGS.iter().find(|(known, _)| known == name).map_or("", |m| m.1);
-            page.line("", format!("{name} {}: {meaning}", units::count(*count as f64)));
+            page.line("", format!("{name} {}: {}", units::count(*count as f64), meaning(name)));
         }
         page.line("unwinder", &self.unwinder);
         page.line("truncated", format!("{} stacks", units::count(self.truncated_stacks as f64)));
@@ -254,6 +253,11 @@ const MEANINGS: [(&str, &str); 8] = [
     ),
     ("thinnings", "times the interval was raised for the memory cap"),
 ];
+
+/// What it means that a counter of [`Info::dropped_by`] is not 0.
+pub(crate) fn meaning(name: &str) -> &'static str {
+    MEANINGS.iter().find(|(known, _)| *known == name).map_or("", |(_, meaning)| meaning)
+}
 
 fn losses(stats: &Stats) -> [Loss; 8] {
     let counts = [

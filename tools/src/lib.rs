@@ -12,6 +12,7 @@
 //!            ── speedscope::write ──> speedscope
 //!            ── flamegraph::write ──> SVG
 //! Snapshot, Symbolized, twice ── diff::diff ──> rows
+//!            ── report::write ──> HTML, with report::History of a series
 //! Snapshot, or a series ── leaks::embedded, heapdrift::leak::Replay with leaks::DumpNames ──> LeakReport
 //! ```
 //!
@@ -63,6 +64,7 @@ pub mod packages;
 pub mod pprof;
 mod progress;
 pub mod rate;
+pub mod report;
 pub mod series;
 pub mod speedscope;
 pub mod symbolized;

@@ -13,9 +13,11 @@ use heapdrift::leak::Replay;
 use heapdrift::{LeakReport, Snapshot, dump};
 use heapdrift_tools::diff::{Side, diff};
 use heapdrift_tools::merge::Merge;
+use heapdrift_tools::report::{History, Report};
 use heapdrift_tools::symbolizer::Options;
 use heapdrift_tools::{
-    By, Metric, Symbolizer, dhat, flamegraph, fold, info, jeprof, leaks, pprof, speedscope, top,
+    By, Metric, Symbolizer, dhat, flamegraph, fold, info, jeprof, leaks, packages, pprof,
+    speedscope, top,
 };
 use serde_json::{Value, json};
 
@@ -261,9 +263,23 @@ fn everything(bytes: &[u8], other: &Snapshot) -> Result<(), String> {
     let mut replay = Replay::new();
     let mut series = [&snapshot, other];
     series.sort_by_key(|dump| dump.taken.tick);
+    let mut history = History::default();
     for snapshot in series {
         let _ = replay.tick(snapshot, &mut names).to_string();
+        history.add("a".as_ref(), snapshot);
     }
+    let packages = packages::of_dump(&mut symbolizer, &snapshot, [""; 0]);
+    let page = Report {
+        dump: &snapshot,
+        heap: &heap,
+        packages: &packages,
+        history: &history,
+        leaks: snapshot.leaks.as_ref(),
+        memory_limit: None,
+        name_options: "",
+        warnings: &symbolizer.take_warnings(),
+    };
+    page.html();
     let out = &mut Vec::new();
     for metric in [Metric::LiveBytes, Metric::LiveCount, Metric::AllocBytes, Metric::PeakBytes] {
         for by in [By::Function, By::Line, By::Stack, By::Label("route".into())] {
