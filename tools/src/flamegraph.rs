@@ -9,9 +9,13 @@ use heapdrift::Estimate;
 use inferno::flamegraph::color::{MultiPalette, Palette};
 use inferno::flamegraph::{Options, TextTruncateDirection};
 
-use crate::fold::{self, Line};
+use crate::fold::{self, Folded, Line};
 use crate::symbolized::Symbolized;
 use crate::{Metric, output, units};
+
+/// The most frames in a picture: 10 MB or so. 20,000 stacks that branch at every depth made 34 MB,
+/// which took longer to draw than everything before it, and more than browsers like.
+const MAX_FRAMES: usize = 20_000;
 
 /// Writes the flamegraph of one quantity to `path`, atomically; `-` is standard output.
 ///
@@ -24,16 +28,26 @@ pub fn write(heap: &Symbolized, metric: Metric, path: &Path) -> io::Result<()> {
 
 /// The flamegraph of one quantity.
 ///
-/// Widths are estimates rounded to whole bytes or objects; labels are the frames next to the root.
+/// Widths are estimates rounded to whole bytes or objects; labels are the frames next to the root. Of
+/// more than 20,000 frames the widest are drawn, and the subtitle says so.
 /// Where there is nothing to draw, the picture says so.
 ///
 /// # Errors
 /// None that is known; inferno's are passed on.
 pub fn svg(heap: &Symbolized, metric: Metric) -> io::Result<String> {
-    let mut lines = fold::lines(heap, metric);
+    let mut folded = Folded::new(heap, metric);
+    let left_out = folded.prune(MAX_FRAMES);
+    let mut lines = folded.lines();
     lines.retain(|line| fold::rounded(line.estimate) > 0);
+    let mut subtitle = subtitle(heap, metric);
     if lines.is_empty() {
-        return Ok(empty(&title(heap, metric), &subtitle(heap, metric)));
+        return Ok(empty(&title(heap, metric), &subtitle));
+    }
+    if let Some(widest) = left_out {
+        subtitle.push_str(&format!(
+            "; without frames of {} or less",
+            units::amount(widest as f64, metric.is_bytes())
+        ));
     }
     let widest = widest(lines.len());
     let text = |Line { mut stack, mut estimate }| {
@@ -44,7 +58,7 @@ pub fn svg(heap: &Symbolized, metric: Metric) -> io::Result<String> {
     let (texts, estimates) = lines.into_iter().map(text).unzip();
     let mut options = Options::default();
     options.title = title(heap, metric);
-    options.subtitle = Some(subtitle(heap, metric));
+    options.subtitle = Some(subtitle);
     drawn(options, texts, estimates, metric)
 }
 
