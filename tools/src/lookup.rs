@@ -3,6 +3,7 @@
 //! blazesym tells what debug information and symbol tables say of an address; here it becomes
 //! readable frames: [`names`] and [`async_names`] add what those leave out.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::thread::{self, ScopedJoinHandle};
@@ -178,12 +179,17 @@ fn functions_of(sym: &Sym<'_>) -> Vec<(String, Option<String>, Option<u32>)> {
 struct Names<'a> {
     module: &'a str,
     closures: Closures,
+    /// Of each name that debug information has, the readable form if it is mangled: most are at many
+    /// addresses.
+    known: HashMap<&'a str, Option<String>>,
     roots: Roots,
 }
 
 impl<'a> Names<'a> {
-    fn new(places: &HashMap<u64, Place>, closures: Closures, module: &'a Module) -> Self {
-        let mut names = Self { module: recorded_path(module), closures, roots: Roots::default() };
+    fn new(places: &'a HashMap<u64, Place>, closures: Closures, module: &'a Module) -> Self {
+        let (module, known, roots) = (recorded_path(module), HashMap::new(), Roots::default());
+        let mut names = Self { module, closures, known, roots };
+        names.known = names.known_of(places);
         let mut roots = Roots::default();
         for place in places.values() {
             for (depth, (name, file, _)) in place.functions.iter().enumerate() {
@@ -198,13 +204,29 @@ impl<'a> Names<'a> {
         names
     }
 
-    /// The name of a function of `place` that is not just a bare one.
-    fn whole(&self, place: &Place, depth: usize, name: &str) -> Option<String> {
-        self.demangled(name, None).or_else(|| {
-            // The outermost is the one that the linker sees.
-            let symbol = place.symbol.as_ref().filter(|_| depth == 0)?;
-            Some(self.readable(symbol, Kind::of_debug_name(name)))
+    fn known_of(&self, places: &'a HashMap<u64, Place>) -> HashMap<&'a str, Option<String>> {
+        let functions = places.values().flat_map(|place| &place.functions);
+        let distinct: HashSet<&str> = functions.map(|(name, ..)| name.as_str()).collect();
+        let distinct: Vec<&str> = distinct.into_iter().collect();
+        let part = distinct.len().div_ceil(threads()).max(BATCH);
+        let known_of_part = |part: &[&'a str]| -> Vec<_> {
+            part.iter().map(|&name| (name, self.demangled(name, None))).collect()
+        };
+        thread::scope(|scope| {
+            let part_of = |part| scope.spawn(move || known_of_part(part));
+            let parts: Vec<_> = distinct.chunks(part).map(part_of).collect();
+            parts.into_iter().flat_map(joined).collect()
         })
+    }
+
+    /// The name of a function of `place` that is not just a bare one.
+    fn whole(&self, place: &Place, depth: usize, name: &str) -> Option<Cow<'_, str>> {
+        if let Some(known) = self.known.get(name).and_then(Option::as_deref) {
+            return Some(known.into());
+        }
+        // The outermost is the one that the linker sees.
+        let symbol = place.symbol.as_ref().filter(|_| depth == 0)?;
+        Some(self.readable(symbol, Kind::of_debug_name(name)).into())
     }
 
     fn readable(&self, symbol: &str, kind: Option<Kind>) -> String {
@@ -224,7 +246,7 @@ impl<'a> Names<'a> {
         let mut frames: Vec<Frame> = Vec::with_capacity(place.functions.len().max(1));
         for (depth, (name, file, line)) in place.functions.iter().enumerate() {
             let function = match self.whole(place, depth, name) {
-                Some(function) => function,
+                Some(function) => function.into_owned(),
                 None if name.is_empty() => continue,
                 None => self.roots.qualified(name, file.as_deref()),
             };
