@@ -7,7 +7,8 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::Path;
-use std::thread;
+use std::sync::Mutex;
+use std::{iter, thread};
 
 use heapdrift::names::{Closures, Kind};
 use object::ReadCache;
@@ -60,11 +61,12 @@ impl Search {
             group.push(header);
         });
         let (dwarf, package) = (&dwarf, package.as_ref());
-        let part = covering.len().div_ceil(threads()).max(1);
-        let this = &*self;
+        let (this, units) = (&*self, Mutex::new(covering.into_iter()));
+        // Some units are a hundred times as large as others.
+        let next = || units.lock().expect("nothing panics with the lock held").next();
         let found: Vec<_> = thread::scope(|scope| {
-            let part_of = |part| scope.spawn(move || this.found_in(dwarf, package, part));
-            let parts: Vec<_> = covering.chunks(part).map(part_of).collect();
+            let part_of = |_| scope.spawn(|| this.found_in(dwarf, package, iter::from_fn(next)));
+            let parts: Vec<_> = (0..threads()).map(part_of).collect();
             parts.into_iter().map(lookup::joined).collect()
         });
         for (symbol, kind) in found.into_iter().flatten() {
@@ -86,10 +88,10 @@ impl Search {
         &self,
         dwarf: &gimli::Dwarf<Reader<'a>>,
         package: Option<&gimli::DwarfPackage<Reader<'a>>>,
-        headers: &[gimli::UnitHeader<Reader<'a>>],
+        headers: impl Iterator<Item = gimli::UnitHeader<Reader<'a>>>,
     ) -> HashMap<String, Option<Kind>> {
         let mut search = Self { missing: self.missing.clone(), found: HashMap::new() };
-        for unit in headers.iter().filter_map(|header| dwarf.unit(*header).ok()) {
+        for unit in headers.filter_map(|header| dwarf.unit(header).ok()) {
             let _ = search.whole_unit(dwarf, package, &unit);
         }
         search.found
