@@ -278,7 +278,8 @@ pub(crate) struct Merge {
     /// The dump to write, - for standard output
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
-    /// Label each stack with where it comes from: the name of its dump, without .heap.json.gz
+    /// Label each stack with where it comes from: the name of its dump, without .heap.json.gz, or for
+    /// the key `host` the name of the host, where the dump has that
     #[arg(long, value_name = "KEY")]
     pub(crate) origin_label: Option<String>,
 }

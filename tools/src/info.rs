@@ -20,6 +20,8 @@ pub struct Info {
     pub build_id: String,
     /// The process id.
     pub pid: u32,
+    /// Name of the host, empty where unknown.
+    pub host: String,
     /// The number that dumps of one recording have in common.
     pub session: u64,
     /// Version of the crate that recorded.
@@ -101,6 +103,7 @@ impl Info {
             binary: process.executable.clone(),
             build_id: executable.map(|module| module.build_id.clone()).unwrap_or_default(),
             pid: process.id,
+            host: process.host.clone(),
             session: process.session,
             heapdrift_version: process.heapdrift_version.clone(),
             taken_unix_ms: taken.unix_ms,
@@ -143,9 +146,13 @@ impl Info {
         let mut page = Page::default();
         page.line("binary", &self.binary);
         page.line("build-id", if self.build_id.is_empty() { "none" } else { &self.build_id });
+        let at = if self.host.is_empty() { "" } else { " on " };
         page.line(
             "process",
-            format!("{}, recorded by heapdrift {}", self.pid, self.heapdrift_version),
+            format!(
+                "{}{at}{}, recorded by heapdrift {}",
+                self.pid, self.host, self.heapdrift_version
+            ),
         );
         page.line(
             "taken",

@@ -47,6 +47,7 @@ mod cpp;
 pub mod dhat;
 pub mod diff;
 mod dwarf;
+mod dwo;
 mod error;
 pub mod flamegraph;
 pub mod fold;
@@ -71,7 +72,6 @@ pub mod symbolizer;
 mod ticks;
 pub mod top;
 pub mod units;
-mod weight;
 
 pub use error::Error;
 pub use located::Located;

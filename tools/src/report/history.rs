@@ -12,8 +12,6 @@ use std::path::{Path, PathBuf};
 use heapdrift::snapshot::{LiveSample, Metrics};
 use heapdrift::{Estimate, Snapshot};
 
-use crate::weight;
-
 /// The most dumps between which differences can be shown.
 const MAX_PROFILES: usize = 120;
 
@@ -184,11 +182,10 @@ fn end_run(ended: &mut HashMap<Run, Sums>, alive: &Alive, end: u32) {
         return;
     }
     let run = Run { site: alive.site, from: alive.from, to: end - 1 };
-    let (objects, variance) = (weight::objects(&alive.sample), weight::variance(&alive.sample));
-    let size = alive.sample.size as f64;
+    let weight = alive.sample.weight();
     ended.entry(run).or_default().add(Sums {
-        bytes: Estimate::new(objects * size, variance * size * size),
-        count: Estimate::new(objects, variance),
+        bytes: Estimate::new(weight.bytes, weight.bytes_variance),
+        count: Estimate::new(weight.count, weight.count_variance),
     });
 }
 
