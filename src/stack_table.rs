@@ -70,6 +70,8 @@ impl Sums {
 pub(crate) struct SiteKey<'a> {
     /// Call addresses, innermost first.
     pub(crate) frames: &'a [u64],
+    /// A hash of the frames.
+    pub(crate) frames_hash: u64,
     /// The newest of the loaded modules that the frames lie in, see `unwind::modules`: the same
     /// addresses mean other code after a library was unloaded and another one put in its place.
     pub(crate) module_mark: u32,
@@ -82,11 +84,7 @@ impl SiteKey<'_> {
         let meta = u64::from(self.module_mark) << 32
             | u64::from(self.labels) << 1
             | u64::from(self.truncated);
-        // One multiplication a frame; `mix` at the end spreads what it gathered.
-        let gathered = self.frames.iter().fold(meta ^ self.frames.len() as u64, |hash, frame| {
-            (hash.rotate_left(5) ^ frame).wrapping_mul(0x9E37_79B9_7F4A_7C15)
-        });
-        mix(gathered)
+        mix(self.frames_hash ^ mix(meta ^ self.frames.len() as u64))
     }
 }
 
@@ -362,7 +360,8 @@ mod tests {
     }
 
     fn key(frames: &[u64]) -> SiteKey<'_> {
-        SiteKey { frames, module_mark: 0, labels: 0, truncated: false }
+        let frames_hash = frames.iter().fold(0, |hash, frame| mix(hash ^ frame));
+        SiteKey { frames, frames_hash, module_mark: 0, labels: 0, truncated: false }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::profiler::Config;
 use crate::sampler::{Interval, Weight};
 use crate::stack_table::{SiteId, SiteKey, StackTable};
 use crate::sys;
-use crate::unwind::{By, Captured, Unwinder};
+use crate::unwind::{By, Captured, Size, Unwinder};
 
 /// The state of one session.
 #[derive(Debug)]
@@ -33,8 +33,7 @@ pub(super) struct Live {
 /// How a cap is divided into tables. Sizes are limits in address space: memory is charged to the
 /// budget when it is used, but for the hash tables, which are charged at once.
 struct Plan {
-    engines: usize,
-    rules: usize,
+    unwinder: Size,
     large_buckets: usize,
     sites: usize,
     frames: usize,
@@ -42,14 +41,19 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(cap: u64) -> Self {
+    fn new(cap: u64, depth: usize) -> Self {
         let cap = cap as usize;
         let cores = thread::available_parallelism().map_or(4, usize::from);
         let power_of_two = |n: usize| 1 << n.max(1).ilog2();
         Self {
-            engines: (2 * cores).clamp(4, 16).min(cap / 8 / Unwinder::ENGINE_BYTES.max(1) as usize),
-            // A 512th of the cap: at 64 MiB 16,384 call sites.
-            rules: power_of_two(cap / 512 / 8).clamp(1024, 16_384),
+            unwinder: Size {
+                engines: (2 * cores).clamp(4, 16).min(cap / 8 / Size::ENGINE_BYTES.max(1) as usize),
+                // A 512th of the cap: at 64 MiB 16,384 call sites.
+                rules: power_of_two(cap / 512 / 8).clamp(1024, 16_384),
+                // A 128th of the cap: at 64 MiB 56 stacks of 128 frames.
+                memos: (cap / 128 / Size::memo_bytes(depth).max(1) as usize).min(64),
+                depth,
+            },
             // A 32nd of the cap: at 64 MiB 114,000 large objects, which is 3.5 GiB and more.
             large_buckets: power_of_two(cap / 32 / LargeIndex::bytes(1) as usize).max(64),
             // At 64 MiB 131,072 stacks, with 2 MiB of index.
@@ -63,21 +67,20 @@ impl Plan {
         LargeIndex::bytes(self.large_buckets)
             + StackTable::fixed_bytes(self.sites)
             + LabelTable::FIXED_BYTES
-            + self.engines as u64 * Unwinder::ENGINE_BYTES
-            + self.rules as u64 * Unwinder::RULE_BYTES
+            + self.unwinder.bytes()
             + size_of::<Live>() as u64
     }
 }
 
 impl Live {
     pub(super) fn new(config: &Config) -> io::Result<Self> {
-        let plan = Plan::new(config.max_profiler_bytes);
+        let plan = Plan::new(config.max_profiler_bytes, config.max_stack_depth);
         let live = Self {
             records: Records::new(plan.records, SHARDS)?,
             large: LargeIndex::new(plan.large_buckets)?,
             stacks: StackTable::new(plan.sites, plan.frames)?,
             labels: LabelTable::new()?,
-            unwinder: Unwinder::new(plan.engines, plan.rules, config.max_stack_depth)?,
+            unwinder: Unwinder::new(&plan.unwinder)?,
             counters: Counters::default(),
             thinner: Thinner::default(),
             started_ms: sys::monotonic_ms(),
@@ -124,6 +127,7 @@ impl Live {
         });
         let key = SiteKey {
             frames: stack.frames(),
+            frames_hash: stack.hash(),
             module_mark: stack.module_mark,
             labels: labels.unwrap_or(0),
             truncated: stack.truncated,
