@@ -398,6 +398,12 @@ impl Slots {
         self.slack.load(Ordering::Relaxed) > (budget.cap() / 16) as i64
     }
 
+    /// Gives back the memory of all pages without a live slot.
+    pub(crate) fn give_all_back(&self, budget: &Budget) {
+        let used = self.next_span.load(Ordering::Relaxed) as usize * (SPAN / PAGE);
+        (0..used.min(self.pages.len())).for_each(|page| self.give_back(page, budget));
+    }
+
     fn give_back(&self, page: usize, budget: &Budget) {
         let state = self.pages.get(page);
         // Acquire: pairs with the releases of those who left. Only a page that is still empty.

@@ -54,8 +54,13 @@ impl Session {
     }
 
     fn prepare(config: &Config) -> Result<(Self, u32, Random), StartError> {
-        RECORDER.budget.set_cap(config.max_profiler_bytes);
-        RECORDER.slots.get_or_try_init(|| Slots::reserve(SHARDS)).map_err(StartError::Memory)?;
+        let cap = config.max_profiler_bytes;
+        RECORDER.budget.set_cap(cap);
+        let slots = RECORDER
+            .slots
+            .get_or_try_init(|| Slots::reserve(SHARDS))
+            .map_err(StartError::Memory)?;
+        make_room(slots, cap)?;
         let live = Live::new(config).map_err(StartError::Memory)?;
         let facts = Facts::new(config);
         RECORDER.seed.store(config.seed.unwrap_or(facts.session), Ordering::Relaxed);
@@ -147,7 +152,7 @@ impl Drop for Session {
         let live = RECORDER.live.swap(std::ptr::null_mut(), Ordering::SeqCst);
         let all_out = wait(self.is_in_child());
         if !live.is_null() {
-            refund();
+            Self::muted(refund);
             if all_out {
                 // SAFETY: made by `Box::into_raw`, and no thread is in the hook with it.
                 Self::muted(|| drop(unsafe { Box::from_raw(live) }));
@@ -177,8 +182,27 @@ fn wait(in_child: bool) -> bool {
     left
 }
 
-/// Gives back to the budget what the session held. The slots stay, and so does their share.
+/// Gives back to the budget what the session held. Slots with objects stay, and so does their share.
 fn refund() {
-    let overhead = RECORDER.slots.get().map_or(0, Slots::overhead);
-    RECORDER.budget.adjust(overhead - RECORDER.budget.held() as i64);
+    if let Some(slots) = RECORDER.slots.get() {
+        slots.give_all_back(&RECORDER.budget);
+        RECORDER.budget.adjust(slots.overhead() - RECORDER.budget.held() as i64);
+    }
+}
+
+/// Gives back what earlier sessions left. What stays, for the objects of the program that are still in
+/// slots and for the numbers of all slots, counts toward this session's cap too; when it is more than
+/// half, a session would drop what it samples.
+fn make_room(slots: &Slots, cap: u64) -> Result<(), StartError> {
+    slots.give_all_back(&RECORDER.budget);
+    let kept = u64::try_from(slots.overhead()).unwrap_or(0);
+    if kept <= cap / 2 {
+        return Ok(());
+    }
+    let expected = format!(
+        "at least {} bytes, twice the {kept} that places of objects which an earlier session sampled \
+         take",
+        2 * kept
+    );
+    Err(StartError::bad_value("max_profiler_bytes", cap, expected))
 }
