@@ -58,9 +58,6 @@ impl Interval {
 
     /// Bytes to skip before the next point, drawn with `uniform` in (0, 1].
     fn gap(self, uniform: f64) -> i64 {
-        if self == Self::EXACT {
-            return 0;
-        }
         // At most 45·R (the smallest uniform is 2⁻⁶⁴), so it always fits.
         (-uniform.ln() * f64::from(self.0)) as i64
     }
@@ -79,6 +76,7 @@ pub(crate) struct Weight {
 }
 
 impl Weight {
+    #[inline]
     pub(crate) fn new(size: u64, interval: Interval) -> Self {
         let p = interval.probability(size);
         let count = 1.0 / p;
@@ -199,6 +197,9 @@ impl Sampler {
 
     fn draw(&mut self, current: Interval) -> i64 {
         self.armed = Some(current);
+        if current == Interval::EXACT {
+            return 0;
+        }
         current.gap(self.random.uniform())
     }
 }

@@ -37,21 +37,22 @@ pub(crate) struct Sums {
 }
 
 impl Sums {
-    /// Adds a weight `times` 1 or −1; returns the sum of bytes.
-    fn add(&self, weight: Weight, times: f64) -> f64 {
+    /// Adds a weight `times` 1 or −1.
+    #[inline]
+    fn add(&self, weight: Weight, times: f64) {
         self.count.add(times * weight.count);
         if weight.count_variance != 0.0 {
             self.count_variance.add(times * weight.count_variance);
             self.bytes_variance.add(times * weight.bytes_variance);
         }
-        self.bytes.add(times * weight.bytes)
+        self.bytes.add(times * weight.bytes);
     }
 
-    fn copy_from(&self, other: &Self) {
-        self.bytes.store(other.bytes.load());
-        self.count.store(other.count.load());
-        self.bytes_variance.store(other.bytes_variance.load());
-        self.count_variance.store(other.count_variance.load());
+    fn store(&self, weight: Weight) {
+        self.bytes.store(weight.bytes);
+        self.count.store(weight.count);
+        self.bytes_variance.store(weight.bytes_variance);
+        self.count_variance.store(weight.count_variance);
     }
 
     /// The sums as they stand; not all at one moment.
@@ -101,8 +102,23 @@ pub(crate) struct Site {
     /// The epoch of which `peak` holds the live sums, if they have changed since.
     peak_epoch: AtomicU64,
     alloc: Sums,
-    live: Sums,
+    /// Of what is not live any more; what is live is the rest. So a new sample is added once.
+    gone: Sums,
     peak: Sums,
+}
+
+impl Site {
+    /// The live sums: differences, which are exact as long as the sums are whole numbers.
+    fn live(&self) -> Weight {
+        let (all, gone) = (self.alloc.load(), self.gone.load());
+        Weight {
+            bytes: all.bytes - gone.bytes,
+            count: all.count - gone.count,
+            // Sums of other roundings may differ by less than nothing.
+            bytes_variance: (all.bytes_variance - gone.bytes_variance).max(0.0),
+            count_variance: (all.count_variance - gone.count_variance).max(0.0),
+        }
+    }
 }
 
 // SAFETY: atomics only; zero is a site without frames and samples.
@@ -207,10 +223,13 @@ impl StackTable {
             return false;
         }
         let first = entry.first_frame.load(Ordering::Relaxed) as usize;
-        frames
+        let known = self.frames.some(first, frames.len());
+        // Without a way out in between, which is faster: hashes that agree are nearly always right.
+        let differing = known
             .iter()
-            .enumerate()
-            .all(|(i, frame)| self.frames.get(first + i).load(Ordering::Relaxed) == *frame)
+            .zip(frames)
+            .fold(0, |bits, (known, frame)| bits | known.load(Ordering::Relaxed) ^ frame);
+        differing == 0
     }
 
     /// Writes a new site. It is not in the index yet.
@@ -257,16 +276,25 @@ impl StackTable {
         self.sites.get(site.0 as usize)
     }
 
-    /// Notes a new sample.
+    /// Adds a new sample to what was allocated and to what is live.
+    #[inline]
     pub(crate) fn allocated(&self, site: SiteId, weight: Weight) {
-        self.site(site).alloc.add(weight, 1.0);
+        let entry = self.site(site);
+        self.before_change(entry);
+        entry.alloc.add(weight, 1.0);
+        self.grow(weight);
     }
 
-    /// Adds a sample to the live sums.
+    /// Adds a sample to the live sums that was taken out of them.
     pub(crate) fn add_live(&self, site: SiteId, weight: Weight) {
         let entry = self.site(site);
         self.before_change(entry);
-        entry.live.add(weight, 1.0);
+        entry.gone.add(weight, -1.0);
+        self.grow(weight);
+    }
+
+    #[inline]
+    fn grow(&self, weight: Weight) {
         let live = self.live_bytes.add(weight.bytes);
         if live > self.peak_bytes.load() {
             self.peak_bytes.store(live);
@@ -276,14 +304,16 @@ impl StackTable {
     }
 
     /// Takes a sample out of the live sums.
+    #[inline]
     pub(crate) fn remove_live(&self, site: SiteId, weight: Weight) {
         let entry = self.site(site);
         self.before_change(entry);
-        entry.live.add(weight, -1.0);
+        entry.gone.add(weight, 1.0);
         self.live_bytes.add(-weight.bytes);
     }
 
     /// Keeps the live sums of the last maximum, if they still stand.
+    #[inline]
     fn before_change(&self, entry: &Site) {
         let epoch = self.epoch.load(Ordering::Acquire);
         let kept = entry.peak_epoch.load(Ordering::Relaxed);
@@ -293,7 +323,7 @@ impl StackTable {
                 .compare_exchange(kept, epoch, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
         {
-            entry.peak.copy_from(&entry.live);
+            entry.peak.store(entry.live());
         }
     }
 
@@ -342,7 +372,7 @@ impl StackTable {
             truncated: entry.truncated.load(Ordering::Relaxed) != 0,
             module_mark: entry.module_mark.load(Ordering::Relaxed),
             alloc,
-            peak: if kept { entry.peak.load() } else { entry.live.load() },
+            peak: if kept { entry.peak.load() } else { entry.live() },
         })
     }
 }
@@ -422,7 +452,6 @@ mod tests {
                 let (site, size) = (random.next() as usize % 20, 1 + random.next() % 1000);
                 let weight = Weight::new(size, Interval::EXACT);
                 table.allocated(sites[site], weight);
-                table.add_live(sites[site], weight);
                 live.push((site, size));
                 sums[site] += size;
             } else {

@@ -18,7 +18,7 @@ use std::io;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use crate::arena::{Budget, Table, UpTo, Zeroed};
-use crate::sync::FreeList;
+use crate::sync::{FreeList, LANES, Lane, OwnList, Pending};
 use crate::sys::{Access, PAGE, Reservation};
 
 /// Objects from this size on are large: they stay with the inner allocator.
@@ -68,6 +68,18 @@ const SIZES: [u32; CLASSES] = {
     sizes
 };
 
+/// 2³² divided by the size of each class, rounded up. For an offset in a span the quotient is that of
+/// the division, which takes three times as long.
+const RECIPROCALS: [u64; CLASSES] = {
+    let mut reciprocals = [0; CLASSES];
+    let mut class = 0;
+    while class < CLASSES {
+        reciprocals[class] = (1_u64 << 32).div_ceil(SIZES[class] as u64);
+        class += 1;
+    }
+    reciprocals
+};
+
 /// The smallest class that fits a layout, if any does.
 fn class_for(layout: Layout) -> Option<usize> {
     let (size, align) = (layout.size().max(1), layout.align());
@@ -83,6 +95,11 @@ fn class_for(layout: Layout) -> Option<usize> {
         class += 1;
     }
     (class < CLASSES).then_some(class)
+}
+
+/// The slot of a span of a class in which the byte at `offset` lies.
+fn slot_in_span(offset: usize, class: usize) -> u32 {
+    (offset as u64 * RECIPROCALS[class] >> 32) as u32
 }
 
 /// A slot: span number and number in the span.
@@ -132,12 +149,22 @@ const COMMITTED: u32 = 1 << 30;
 /// Being given back; no slot on it may be handed out until that is done.
 const LEAVING: u32 = 1 << 31;
 
-/// Free lists of one shard, on cache lines of its own.
+/// What a lane has, on cache lines of its own.
 #[derive(Debug)]
 #[repr(align(128))]
-struct Shard {
-    free: [FreeList; CLASSES],
+struct Part {
+    free: [OwnList; CLASSES],
+    slack: Pending,
 }
+
+/// The most free slots of a size that a lane keeps to itself: a page of them, or one.
+const fn most_own(class: usize) -> u32 {
+    let most = PAGE as u32 / SIZES[class];
+    if most == 0 { 1 } else { most }
+}
+
+/// Slack that a lane may keep to itself. What it has not told counts as held, but for a kilobyte.
+const UNTOLD: std::ops::RangeInclusive<i64> = -(PAGE as i64)..=1024;
 
 /// All slots of the process.
 #[derive(Debug)]
@@ -146,7 +173,8 @@ pub(crate) struct Slots {
     spans: Table<Span>,
     metas: Table<Meta>,
     pages: Table<AtomicU32>,
-    shards: Box<[Shard]>,
+    free: [FreeList; CLASSES],
+    parts: Box<[Part]>,
     /// For each class the span being cut: (span + 1) in the high half, next slot in the low half.
     cutting: [AtomicU64; CLASSES],
     next_span: AtomicU32,
@@ -157,7 +185,7 @@ pub(crate) struct Slots {
 
 impl Slots {
     /// Reserves the range: 64 GiB, or less where that is refused (`RLIMIT_AS`).
-    pub(crate) fn reserve(shards: usize) -> io::Result<Self> {
+    pub(crate) fn reserve() -> io::Result<Self> {
         let range = Self::reserve_range()?;
         range.forbid_huge_pages();
         let (spans, pages) = (range.len() / SPAN, range.len() / PAGE);
@@ -168,8 +196,12 @@ impl Slots {
             spans: Table::new(spans)?,
             metas: Table::new(metas)?,
             pages: Table::new(pages)?,
-            shards: (0..shards)
-                .map(|_| Shard { free: std::array::from_fn(|_| FreeList::default()) })
+            free: std::array::from_fn(|_| FreeList::default()),
+            parts: (0..LANES)
+                .map(|_| Part {
+                    free: std::array::from_fn(|_| OwnList::default()),
+                    slack: Pending::default(),
+                })
                 .collect(),
             cutting: std::array::from_fn(|_| AtomicU64::new(0)),
             next_span: AtomicU32::new(0),
@@ -203,8 +235,7 @@ impl Slots {
     pub(crate) fn slot_at(&self, address: usize) -> SlotId {
         let offset = address - self.range.start();
         let span = (offset / SPAN) as u32;
-        let size = self.size_of_span(span as usize);
-        SlotId::new(span, (offset % SPAN / size) as u32)
+        SlotId::new(span, slot_in_span(offset % SPAN, self.class_of_span(span as usize)))
     }
 
     fn class_of_span(&self, span: usize) -> usize {
@@ -248,46 +279,40 @@ impl Slots {
 
     /// A block for `layout`, uninitialised. `None` where the alignment is above 64 KiB, the range
     /// is used up, or the budget has no room for the slack.
-    pub(crate) fn allocate(
-        &self,
-        layout: Layout,
-        shard: usize,
-        budget: &Budget,
-    ) -> Option<*mut u8> {
-        let class = class_for(layout)?;
-        // The most that this can add: every page it touches, and a meta.
-        let most = (SIZES[class] as usize / PAGE + 2) as i64 * PAGE as i64 + META_BYTES;
-        if !budget.try_charge(most as u64, UpTo::Hard) {
-            return None;
-        }
-        let slot = self.take(class, shard, budget);
-        budget.adjust(-most);
-        let slot = slot?;
-        self.add_slack(-(layout.size() as i64), budget);
+    pub(crate) fn allocate(&self, layout: Layout, lane: Lane, budget: &Budget) -> Option<*mut u8> {
+        let slot = self.take(class_for(layout)?, lane, budget)?;
+        self.add_slack(-(layout.size() as i64), lane, budget);
         Some(self.range.as_ptr().wrapping_add(self.offset(slot)))
     }
 
     /// A free slot of a class, with its pages marked in use.
-    fn take(&self, class: usize, shard: usize, budget: &Budget) -> Option<SlotId> {
+    fn take(&self, class: usize, lane: Lane, budget: &Budget) -> Option<SlotId> {
         let link = |slot: u32| &self.meta(SlotId(slot)).link;
-        let own = &self.shards[shard].free[class];
-        let reused = own
-            .pop(link)
-            .or_else(|| self.shards.iter().find_map(|other| other.free[class].pop(link)))
-            .map(SlotId);
-        if let Some(slot) = reused {
+        let own = lane.own(&self.parts).and_then(|part| part.free[class].pop(link));
+        if let Some(slot) = own.or_else(|| self.free[class].pop(link)).map(SlotId) {
             if self.enter_pages(slot, budget) {
                 return Some(slot);
             }
-            own.push(slot.0, link(slot.0));
+            self.put_back(slot, class, lane);
+        }
+        if budget.refuses(META_BYTES as u64, UpTo::Hard) {
+            return None;
         }
         let slot = self.cut(class)?;
-        self.add_slack(META_BYTES, budget);
+        self.settle_slack(META_BYTES, budget);
         if self.enter_pages(slot, budget) {
             return Some(slot);
         }
-        own.push(slot.0, link(slot.0));
+        self.put_back(slot, class, lane);
         None
+    }
+
+    fn put_back(&self, slot: SlotId, class: usize, lane: Lane) {
+        let link = &self.meta(slot).link;
+        let own = lane.own(&self.parts);
+        if !own.is_some_and(|part| part.free[class].push(slot.0, link, most_own(class))) {
+            self.free[class].push(slot.0, link);
+        }
     }
 
     /// A slot that was never used.
@@ -344,24 +369,43 @@ impl Slots {
         offset / PAGE..=(offset + self.size_of_span(slot.span()) - 1) / PAGE
     }
 
-    /// Marks the pages of a slot in use. `false`, and nothing done, where one is being given back.
+    /// Marks the pages of a slot in use. `false`, and nothing done, where one is being given back or
+    /// is not in the budget.
     fn enter_pages(&self, slot: SlotId, budget: &Budget) -> bool {
         for page in self.pages(slot) {
-            // Acquire: pairs with the release in `give_back`: the kernel is done with the page.
-            let entered =
-                self.pages.get(page).try_update(Ordering::Acquire, Ordering::Relaxed, |state| {
-                    (state & LEAVING == 0).then_some((state + 1) | COMMITTED)
-                });
-            match entered {
-                Ok(before) if before & COMMITTED == 0 => self.add_slack(PAGE as i64, budget),
-                Ok(_) => {}
-                Err(_) => {
-                    (*self.pages(slot).start()..page).for_each(|page| _ = self.leave_page(page));
-                    return false;
-                }
+            if !self.enter_page(page, budget) {
+                (*self.pages(slot).start()..page).for_each(|page| _ = self.leave_page(page));
+                return false;
             }
         }
         true
+    }
+
+    fn enter_page(&self, page: usize, budget: &Budget) -> bool {
+        let state = self.pages.get(page);
+        let mut now = state.load(Ordering::Relaxed);
+        loop {
+            let is_new = now & COMMITTED == 0;
+            if now & LEAVING != 0 || is_new && !budget.try_charge(PAGE as u64, UpTo::Hard) {
+                return false;
+            }
+            // Acquire: pairs with the release in `give_back`: the kernel is done with the page.
+            let entered = state.compare_exchange_weak(
+                now,
+                (now + 1) | COMMITTED,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            );
+            match (entered, is_new) {
+                (Ok(_), true) => _ = self.slack.fetch_add(PAGE as i64, Ordering::Relaxed),
+                (Err(_), true) => budget.adjust(-(PAGE as i64)),
+                _ => {}
+            }
+            match entered {
+                Ok(_) => return true,
+                Err(other) => now = other,
+            }
+        }
     }
 
     /// Returns whether the page is without a live slot now.
@@ -371,25 +415,34 @@ impl Slots {
     }
 
     /// Notes that the object in a slot changed its size in place.
-    pub(crate) fn resized(&self, old: usize, new: usize, budget: &Budget) {
-        self.add_slack(old as i64 - new as i64, budget);
+    pub(crate) fn resized(&self, old: usize, new: usize, lane: Lane, budget: &Budget) {
+        self.add_slack(old as i64 - new as i64, lane, budget);
     }
 
-    fn add_slack(&self, bytes: i64, budget: &Budget) {
+    fn add_slack(&self, bytes: i64, lane: Lane, budget: &Budget) {
+        let told = match lane.own(&self.parts) {
+            Some(part) => part.slack.add(bytes, UNTOLD),
+            None => Some(bytes),
+        };
+        if let Some(bytes) = told {
+            self.settle_slack(bytes, budget);
+        }
+    }
+
+    fn settle_slack(&self, bytes: i64, budget: &Budget) {
         self.slack.fetch_add(bytes, Ordering::Relaxed);
         budget.adjust(bytes);
     }
 
     /// Takes back the slot of an object of `size` bytes. Its cell must be cleared.
-    pub(crate) fn free(&self, slot: SlotId, size: usize, shard: usize, budget: &Budget) {
-        self.add_slack(size as i64, budget);
+    pub(crate) fn free(&self, slot: SlotId, size: usize, lane: Lane, budget: &Budget) {
+        self.add_slack(size as i64, lane, budget);
         for page in self.pages(slot) {
             if self.leave_page(page) && self.has_too_much_slack(budget) {
                 self.give_back(page, budget);
             }
         }
-        let class = self.class_of_span(slot.span());
-        self.shards[shard].free[class].push(slot.0, &self.meta(slot).link);
+        self.put_back(slot, self.class_of_span(slot.span()), lane);
     }
 
     /// Slack is kept for reuse up to a sixteenth of the cap: giving a page back costs about a
@@ -413,7 +466,7 @@ impl Slots {
         }
         // SAFETY: no slot on the page is live, and none is handed out while LEAVING is set.
         unsafe { self.range.decommit(page * PAGE, PAGE) };
-        self.add_slack(-(PAGE as i64), budget);
+        self.settle_slack(-(PAGE as i64), budget);
         // Release: pairs with `enter_pages`.
         state.store(0, Ordering::Release);
     }
@@ -431,6 +484,15 @@ mod tests {
             assert!(slot >= size, "{size} in {slot}");
             assert!(slot - size < 16.max(size / 8 + 1), "{size} in {slot}");
             assert!(class == 0 || (SIZES[class - 1] as usize) < size, "{size} in {slot}");
+        }
+    }
+
+    #[test]
+    fn every_byte_of_a_span_is_in_the_slot_that_division_gives() {
+        for (class, size) in SIZES.iter().enumerate() {
+            for offset in 0..SPAN {
+                assert_eq!(slot_in_span(offset, class), offset as u32 / size, "{offset}, {size}");
+            }
         }
     }
 

@@ -40,18 +40,21 @@ use crate::snapshot::MAX_STACK_DEPTH;
 
 /// A captured stack.
 #[derive(Debug)]
+// In this order: between two zeroes the compiler would fill the addresses with zeroes too, by one call
+// that takes as long as the rest of a capture.
+#[repr(C)]
 pub(crate) struct Captured {
-    /// Written up to `len`. Zeroing all of it would cost as much as a walk of ten frames.
-    addresses: [MaybeUninit<u64>; MAX_STACK_DEPTH],
     len: usize,
     limit: usize,
-    /// The walk did not reach the thread's first function.
-    pub(crate) truncated: bool,
-    /// See [`crate::stack_table::SiteKey::module_mark`].
-    pub(crate) module_mark: u32,
-    pub(crate) by: By,
     /// Of the frames, where the walk has found it out by the way.
     hash: Option<u64>,
+    /// See [`crate::stack_table::SiteKey::module_mark`].
+    pub(crate) module_mark: u32,
+    /// The walk did not reach the thread's first function.
+    pub(crate) truncated: bool,
+    pub(crate) by: By,
+    /// Written up to `len`.
+    addresses: [MaybeUninit<u64>; MAX_STACK_DEPTH],
 }
 
 /// Which unwinder walked.

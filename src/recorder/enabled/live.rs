@@ -6,13 +6,14 @@ use std::thread;
 
 use super::counters::{Counter, Counters};
 use super::thinner::Thinner;
-use super::{RECORDER, SHARDS, local, slots};
+use super::{RECORDER, local, slots};
 use crate::Stats;
 use crate::label_table::LabelTable;
 use crate::live_set::{LargeIndex, NewSample, RecordId, Records, Sample};
 use crate::profiler::Config;
 use crate::sampler::{Interval, Weight};
 use crate::stack_table::{SiteId, SiteKey, StackTable};
+use crate::sync::Lane;
 use crate::sys;
 use crate::unwind::{By, Captured, Size, Unwinder};
 
@@ -76,7 +77,7 @@ impl Live {
     pub(super) fn new(config: &Config) -> io::Result<Self> {
         let plan = Plan::new(config.max_profiler_bytes, config.max_stack_depth);
         let live = Self {
-            records: Records::new(plan.records, SHARDS)?,
+            records: Records::new(plan.records)?,
             large: LargeIndex::new(plan.large_buckets)?,
             stacks: StackTable::new(plan.sites, plan.frames)?,
             labels: LabelTable::new()?,
@@ -89,8 +90,8 @@ impl Live {
         Ok(live)
     }
 
-    pub(super) fn count(&self, shard: usize, counter: Counter) {
-        self.counters.add(shard, counter);
+    pub(super) fn count(&self, lane: Lane, counter: Counter) {
+        self.counters.add(lane, counter);
     }
 
     /// Whether a sample drawn at `interval` is taken, and at which interval. After the interval was
@@ -106,22 +107,21 @@ impl Live {
 
     /// The site of the calling thread: its stack and its labels.
     #[inline(never)]
-    pub(super) fn capture(&self, shard: usize) -> SiteId {
-        self.count(shard, Counter::Taken);
+    pub(super) fn capture(&self, lane: Lane) -> SiteId {
         let mut stack = Captured::new();
-        self.unwinder.capture(&mut stack, local::stack(), shard);
+        self.unwinder.capture(&mut stack, local::stack(), lane.number());
         match stack.by {
-            By::Framehop => self.count(shard, Counter::Framehop),
-            By::Backtrace => self.count(shard, Counter::Backtrace),
-            By::Nobody => self.count(shard, Counter::DroppedUnwinds),
+            By::Framehop => self.count(lane, Counter::Framehop),
+            By::Backtrace => self.count(lane, Counter::Backtrace),
+            By::Nobody => self.count(lane, Counter::DroppedUnwinds),
         }
         if stack.truncated {
-            self.count(shard, Counter::Truncated);
+            self.count(lane, Counter::Truncated);
         }
         let budget = &RECORDER.budget;
         let labels = local::with_labels(|labels| {
             self.labels.intern(labels, budget).unwrap_or_else(|| {
-                self.count(shard, Counter::DroppedLabels);
+                self.count(lane, Counter::DroppedLabels);
                 0
             })
         });
@@ -133,42 +133,57 @@ impl Live {
             truncated: stack.truncated,
         };
         self.stacks.intern(&key, budget).unwrap_or_else(|| {
-            self.count(shard, Counter::DroppedStacks);
+            self.count(lane, Counter::DroppedStacks);
             SiteId::LOST
         })
     }
 
-    /// Counts an allocation toward what its site has allocated since the start.
-    pub(super) fn allocated(&self, site: SiteId, size: usize, interval: Interval) {
-        self.stacks.allocated(site, Weight::new(size as u64, interval));
+    /// Counts an allocation toward what its site has allocated since the start and, where its address
+    /// will be `found` again, adds it to the live samples.
+    pub(super) fn allocated(&self, lane: Lane, sample: NewSample, found: bool) {
+        let (site, weight) = (SiteId(sample.site), weight(&sample));
+        self.stacks.allocated(site, weight);
+        if !found || !self.insert(lane, sample) {
+            self.stacks.remove_live(site, weight);
+        }
     }
 
-    /// Adds a live sample, and does a share of the thinning if that is going on.
-    pub(super) fn insert(&self, shard: usize, sample: NewSample) {
+    /// Adds a live sample again.
+    pub(super) fn put_back(&self, lane: Lane, sample: NewSample) {
+        let (site, weight) = (SiteId(sample.site), weight(&sample));
+        self.stacks.add_live(site, weight);
+        if !self.insert(lane, sample) {
+            self.stacks.remove_live(site, weight);
+        }
+    }
+
+    /// Adds a record, and does a share of the thinning if that is going on. `false` where there is no
+    /// room: as if it had not been sampled, but counted.
+    fn insert(&self, lane: Lane, sample: NewSample) -> bool {
         let budget = &RECORDER.budget;
-        let record = self.records.take(shard, budget).or_else(|| {
-            self.begin_thinning();
-            self.thinner.finish(self, shard);
-            self.records.take(shard, budget)
+        let record = self.records.take(lane, budget).or_else(|| {
+            self.begin_thinning(lane);
+            self.thinner.finish(self, lane);
+            self.records.take(lane, budget)
         });
         let Some(record) = record else {
-            self.count(shard, Counter::DroppedRecords);
-            return;
+            self.count(lane, Counter::DroppedRecords);
+            return false;
         };
         if !self.place(sample.address, record) {
-            // No room in the hash table: as if it had not been sampled, but counted.
-            self.count(shard, Counter::DroppedRecords);
-            self.records.release(record, shard);
-            self.begin_thinning();
-            return;
+            // No room in the hash table.
+            self.count(lane, Counter::DroppedRecords);
+            self.records.release(record, lane);
+            self.begin_thinning(lane);
+            return false;
         }
-        self.stacks.add_live(SiteId(sample.site), weight(&sample));
         // Last: from here on the thinner may take it out again, cell and all.
         self.records.publish(record, sample);
         if self.records.are_running_out(budget) {
-            self.begin_thinning();
+            self.begin_thinning(lane);
         }
-        self.thinner.step(self, shard);
+        self.thinner.step(self, lane);
+        true
     }
 
     /// Makes the record findable by its address. `false` where there is no room.
@@ -184,7 +199,7 @@ impl Live {
     }
 
     /// Takes the sample of an address out, for the owner of the address.
-    pub(super) fn remove(&self, address: usize, shard: usize) -> Option<Sample> {
+    pub(super) fn remove(&self, address: usize, lane: Lane) -> Option<Sample> {
         let claim = |record: Option<RecordId>| {
             let record = record?;
             Some((record, self.records.claim(record, address)?))
@@ -199,18 +214,18 @@ impl Live {
             None => self.large.remove(address, claim).flatten(),
         };
         let (record, sample) = claimed?;
-        self.retire(record, sample, shard);
+        self.retire(record, sample, lane);
         Some(sample)
     }
 
     /// Gives a claimed record back and takes the sample out of the sums.
-    fn retire(&self, record: RecordId, sample: Sample, shard: usize) {
+    fn retire(&self, record: RecordId, sample: Sample, lane: Lane) {
         self.stacks.remove_live(SiteId(sample.site), weight(&sample.again()));
-        self.records.release(record, shard);
+        self.records.release(record, lane);
     }
 
     /// Follows a record that the thinner dropped.
-    pub(super) fn thinned_out(&self, record: RecordId, sample: Sample, shard: usize) {
+    pub(super) fn thinned_out(&self, record: RecordId, sample: Sample, lane: Lane) {
         match slots().filter(|slots| slots.contains(sample.address)) {
             Some(slots) => {
                 let cell = slots.cell(slots.slot_at(sample.address));
@@ -224,8 +239,8 @@ impl Live {
             }
             None => self.large.forget(sample.address, record),
         }
-        self.retire(record, sample, shard);
-        self.count(shard, Counter::Thinned);
+        self.retire(record, sample, lane);
+        self.count(lane, Counter::Thinned);
     }
 
     /// Follows a record that the thinner kept at a higher interval.
@@ -236,16 +251,18 @@ impl Live {
     }
 
     /// Raises the interval so that about half of the live samples go, unless that is going on.
-    pub(super) fn begin_thinning(&self) {
+    pub(super) fn begin_thinning(&self, lane: Lane) {
         if self.thinner.begin(&self.records) {
-            self.count(0, Counter::Thinnings);
+            self.count(lane, Counter::Thinnings);
         }
     }
 
     pub(super) fn stats(&self) -> Stats {
         let sum = |counter| self.counters.sum(counter);
         Stats {
-            samples_taken: sum(Counter::Taken),
+            samples_taken: sum(Counter::Framehop)
+                + sum(Counter::Backtrace)
+                + sum(Counter::DroppedUnwinds),
             samples_live: self.records.live(),
             samples_thinned: sum(Counter::Thinned),
             thinnings: sum(Counter::Thinnings),

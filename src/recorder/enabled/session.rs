@@ -10,7 +10,7 @@ use super::live::Live;
 use super::local::{self, Mute};
 use super::observation::LiveObservation;
 use super::snapshot::Facts;
-use super::{Inside, RECORDER, SHARDS};
+use super::{Inside, RECORDER};
 use crate::leak::Observation;
 use crate::live_set::Slots;
 use crate::profiler::{Config, StartError};
@@ -56,10 +56,7 @@ impl Session {
     fn prepare(config: &Config) -> Result<(Self, u32, Random), StartError> {
         let cap = config.max_profiler_bytes;
         RECORDER.budget.set_cap(cap);
-        let slots = RECORDER
-            .slots
-            .get_or_try_init(|| Slots::reserve(SHARDS))
-            .map_err(StartError::Memory)?;
+        let slots = RECORDER.slots.get_or_try_init(Slots::reserve).map_err(StartError::Memory)?;
         make_room(slots, cap)?;
         let live = Live::new(config).map_err(StartError::Memory)?;
         let facts = Facts::new(config);
@@ -90,7 +87,7 @@ impl Session {
             // In a forked child the thread that held the lock may not exist.
             let _one = (!self.is_in_child()).then(|| self.one_snapshot.lock());
             let sequence = self.snapshots.fetch_add(1, Ordering::Relaxed) + 1;
-            RECORDER.enter().map(|entered| entered.live.snapshot(&self.facts, sequence, reason))
+            RECORDER.enter().live.map(|live| live.snapshot(&self.facts, sequence, reason))
         })
         .unwrap_or_default()
     }
@@ -106,9 +103,7 @@ impl Session {
         tick: u32,
         look: impl FnOnce(&dyn Observation) -> R,
     ) -> Option<R> {
-        Self::muted(|| {
-            RECORDER.enter().map(|entered| look(&LiveObservation::new(entered.live, tick)))
-        })
+        Self::muted(|| RECORDER.enter().live.map(|live| look(&LiveObservation::new(live, tick))))
     }
 
     /// Whether this is a forked child of the process that started, with only one of its threads.
@@ -118,7 +113,7 @@ impl Session {
 
     /// The counters now.
     pub(crate) fn stats(&self) -> Stats {
-        RECORDER.enter().map(|entered| entered.live.stats()).unwrap_or_default()
+        RECORDER.enter().live.map(Live::stats).unwrap_or_default()
     }
 
     /// Stops or goes on sampling.
@@ -134,8 +129,9 @@ impl Session {
 
     /// Notes that a dump could not be written.
     pub(crate) fn count_failed_dump(&self) {
-        if let Some(entered) = RECORDER.enter() {
-            entered.live.count(entered.shard, Counter::DroppedDumps);
+        let entered = RECORDER.enter();
+        if let Some(live) = entered.live {
+            live.count(entered.lane, Counter::DroppedDumps);
         }
     }
 

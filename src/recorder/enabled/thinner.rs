@@ -11,6 +11,7 @@ use super::live::Live;
 use super::{RECORDER, local};
 use crate::live_set::{Records, Thinned};
 use crate::sampler::Interval;
+use crate::sync::Lane;
 
 /// Records that one insertion looks at. A thinning begins with an eighth of the records left; it is
 /// done after a 32nd of them has been inserted, at the latest.
@@ -42,24 +43,24 @@ impl Thinner {
     }
 
     /// Sweeps one batch, if a sweep is going on.
-    pub(super) fn step(&self, live: &Live, shard: usize) {
+    pub(super) fn step(&self, live: &Live, lane: Lane) {
         if self.sweeping.load(Ordering::Relaxed) {
-            self.sweep(live, shard);
+            self.sweep(live, lane);
         }
     }
 
     /// Sweeps all that is left.
-    pub(super) fn finish(&self, live: &Live, shard: usize) {
+    pub(super) fn finish(&self, live: &Live, lane: Lane) {
         let going_on = || self.sweeping.load(Ordering::Relaxed);
         while going_on() {
-            if !self.sweep(live, shard) {
+            if !self.sweep(live, lane) {
                 return;
             }
         }
     }
 
     /// Sweeps one batch; `false` when there was nothing left for this thread.
-    fn sweep(&self, live: &Live, shard: usize) -> bool {
+    fn sweep(&self, live: &Live, lane: Lane) -> bool {
         let end = self.end.load(Ordering::Acquire);
         let first = self.next.fetch_add(BATCH, Ordering::Relaxed);
         if first >= end {
@@ -77,7 +78,7 @@ impl Thinner {
             match local::with_random(|random| live.records.thin(record, target, random)) {
                 Thinned::Untouched => {}
                 Thinned::Kept(before) => live.thinned_down(before, target),
-                Thinned::Dropped(record, sample) => live.thinned_out(record, sample, shard),
+                Thinned::Dropped(record, sample) => live.thinned_out(record, sample, lane),
             }
         }
         true
