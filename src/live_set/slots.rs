@@ -99,7 +99,7 @@ fn class_for(layout: Layout) -> Option<usize> {
 
 /// The slot of a span of a class in which the byte at `offset` lies.
 fn slot_in_span(offset: usize, class: usize) -> u32 {
-    (offset as u64 * RECIPROCALS[class] >> 32) as u32
+    ((offset as u64 * RECIPROCALS[class]) >> 32) as u32
 }
 
 /// A slot: span number and number in the span.

@@ -110,7 +110,7 @@ impl Dwarf {
     /// it.
     fn memo(&self, stack_end: u64) -> Option<Taken<'_, Memo>> {
         // A random number below the count of memos.
-        let number = (mix(stack_end) >> 32) as usize * self.memos.len() >> 32;
+        let number = ((mix(stack_end) >> 32) as usize * self.memos.len()) >> 32;
         self.memos.get(number)?.take()
     }
 

@@ -51,8 +51,8 @@ impl Plan {
                 engines: (2 * cores).clamp(4, 16).min(cap / 8 / Size::ENGINE_BYTES.max(1) as usize),
                 // A 512th of the cap: at 64 MiB 16,384 call sites.
                 rules: power_of_two(cap / 512 / 8).clamp(1024, 16_384),
-                // A 128th of the cap: at 64 MiB 56 stacks of 128 frames.
-                memos: (cap / 128 / Size::memo_bytes(depth).max(1) as usize).min(64),
+                // A 384th of the cap: at 64 MiB 18 stacks of 128 frames.
+                memos: (cap / 384 / Size::memo_bytes(depth).max(1) as usize).min(64),
                 depth,
             },
             // A 32nd of the cap: at 64 MiB 114,000 large objects, which is 3.5 GiB and more.
