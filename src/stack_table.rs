@@ -15,6 +15,7 @@ use std::io;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::arena::{Budget, Table, UpTo, Zeroed};
+use crate::index::Index;
 use crate::sampler::{Weight, mix};
 use crate::sync::AtomicF64;
 
@@ -129,8 +130,7 @@ unsafe impl Zeroed for Site {}
 pub(crate) struct StackTable {
     sites: Table<Site>,
     frames: Table<AtomicU64>,
-    /// Open addressing: the upper half of a hash and site number + 1; 0 is free.
-    index: Table<AtomicU64>,
+    index: Index,
     next_site: AtomicU32,
     next_frame: AtomicU64,
     live_bytes: AtomicF64,
@@ -153,17 +153,15 @@ pub(crate) struct SiteView {
 impl StackTable {
     /// Bytes taken at once by a table of `sites` sites, a power of two: its index.
     pub(crate) const fn fixed_bytes(sites: usize) -> u64 {
-        sites as u64 * 2 * 8
+        Index::bytes(sites)
     }
 
     /// At most `sites` sites, a power of two, and `frames` frames.
     pub(crate) fn new(sites: usize, frames: usize) -> io::Result<Self> {
-        assert!(sites.is_power_of_two());
         let table = Self {
             sites: Table::new(sites)?,
             frames: Table::new(frames.min(u32::MAX as usize))?,
-            // Twice the sites: at most half full, so a probe is short.
-            index: Table::new(sites * 2)?,
+            index: Index::new(sites)?,
             next_site: AtomicU32::new(1),
             next_frame: AtomicU64::new(0),
             live_bytes: AtomicF64::default(),
@@ -181,35 +179,11 @@ impl StackTable {
 
     /// The number of a stack with labels, new if it has not been seen. `None` when there is no room.
     pub(crate) fn intern(&self, key: &SiteKey<'_>, budget: &Budget) -> Option<SiteId> {
-        let hash = key.hash();
-        let mask = self.index.len() - 1;
-        let mut made: Option<SiteId> = None;
-        let mut position = hash as usize & mask;
-        for _ in 0..self.index.len() {
-            let cell = self.index.get(position);
-            // Acquire: pairs with the release below, which publishes the site.
-            let mut entry = cell.load(Ordering::Acquire);
-            if entry == 0 {
-                let site = match made {
-                    Some(site) => site,
-                    None => self.make(key, budget)?,
-                };
-                made = Some(site);
-                let new = (hash & UPPER) | (u64::from(site.0) + 1);
-                match cell.compare_exchange(0, new, Ordering::Release, Ordering::Acquire) {
-                    Ok(_) => return Some(site),
-                    // Another thread's entry, perhaps of the same stack; then the site made here
-                    // stays behind without samples, and snapshots leave it out.
-                    Err(other) => entry = other,
-                }
-            }
-            let site = SiteId((entry & !UPPER) as u32 - 1);
-            if entry & UPPER == hash & UPPER && self.is(site, key) {
-                return Some(site);
-            }
-            position = (position + 1) & mask;
-        }
-        None
+        let is = |site| self.is(SiteId(site), key);
+        // A site that two threads made at once, and the one that stays behind is without samples:
+        // snapshots leave it out.
+        let make = || self.make(key, budget).map(|site| site.0);
+        self.index.find_or_make(key.hash(), is, make).map(SiteId)
     }
 
     fn is(&self, site: SiteId, key: &SiteKey<'_>) -> bool {
@@ -376,9 +350,6 @@ impl StackTable {
         })
     }
 }
-
-/// The half of an index entry that holds the upper half of the hash.
-const UPPER: u64 = !(u32::MAX as u64);
 
 #[cfg(test)]
 mod tests {
