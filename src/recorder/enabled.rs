@@ -103,6 +103,12 @@ impl Recorder {
         self.interval.store(interval.to_bits(), Ordering::Relaxed);
     }
 
+    /// Changes the interval unless another thread has changed it meanwhile.
+    fn raise_interval(&self, from: Interval, to: Interval) -> bool {
+        let (from, to) = (from.to_bits(), to.to_bits());
+        self.interval.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
     fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Relaxed)
     }
