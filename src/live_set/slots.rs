@@ -437,38 +437,70 @@ impl Slots {
     /// Takes back the slot of an object of `size` bytes. Its cell must be cleared.
     pub(crate) fn free(&self, slot: SlotId, size: usize, lane: Lane, budget: &Budget) {
         self.add_slack(size as i64, lane, budget);
+        let span = slot.span();
         for page in self.pages(slot) {
-            if self.leave_page(page) && self.has_too_much_slack(budget) {
-                self.give_back(page, budget);
+            if self.leave_page(page) {
+                self.spare(page, span, budget);
             }
         }
         self.put_back(slot, self.class_of_span(slot.span()), lane);
     }
 
-    /// Slack is kept for reuse up to a sixteenth of the cap: giving a page back costs about a
-    /// microsecond, and another when it is used again.
-    fn has_too_much_slack(&self, budget: &Budget) -> bool {
-        self.slack.load(Ordering::Relaxed) > (budget.cap() / 16) as i64
+    /// Gives back memory that is too much, now that a page has no live slot. Slack is kept for reuse up
+    /// to a thirty-second of the cap: giving a page back costs about a microsecond, and another when it
+    /// is used again. Beyond that a whole span is given back at once when all of it is empty, and
+    /// beyond a sixteenth each page by itself.
+    fn spare(&self, page: usize, span: usize, budget: &Budget) {
+        let slack = self.slack.load(Ordering::Relaxed);
+        let cap = budget.cap() as i64;
+        if slack > cap / 16 {
+            self.give_back(page..page + 1, budget);
+        } else if slack > cap / 32 {
+            let first = span * (SPAN / PAGE);
+            let states = self.pages.some(first, SPAN / PAGE);
+            if states.iter().all(|state| state.load(Ordering::Relaxed) & !COMMITTED == 0) {
+                self.give_back(first..first + states.len(), budget);
+            }
+        }
     }
 
     /// Gives back the memory of all pages without a live slot.
     pub(crate) fn give_all_back(&self, budget: &Budget) {
         let used = self.next_span.load(Ordering::Relaxed) as usize * (SPAN / PAGE);
-        (0..used.min(self.pages.len())).for_each(|page| self.give_back(page, budget));
+        self.give_back(0..used.min(self.pages.len()), budget);
     }
 
-    fn give_back(&self, page: usize, budget: &Budget) {
-        let state = self.pages.get(page);
-        // Acquire: pairs with the releases of those who left. Only a page that is still empty.
-        if state.compare_exchange(COMMITTED, LEAVING, Ordering::Acquire, Ordering::Relaxed).is_err()
-        {
-            return;
+    /// Gives back those of some pages that are empty, neighbours by one call.
+    fn give_back(&self, pages: std::ops::Range<usize>, budget: &Budget) {
+        let mut next = pages.start;
+        while next < pages.end {
+            let first = next;
+            while next < pages.end && self.begin_leaving(next) {
+                next += 1;
+            }
+            if first == next {
+                next += 1;
+                continue;
+            }
+            let bytes = (next - first) * PAGE;
+            // SAFETY: no slot on these pages is live, and none is handed out while LEAVING is set.
+            unsafe { self.range.decommit(first * PAGE, bytes) };
+            self.settle_slack(-(bytes as i64), budget);
+            for page in first..next {
+                // Release: pairs with `enter_page`.
+                self.pages.get(page).store(0, Ordering::Release);
+            }
         }
-        // SAFETY: no slot on the page is live, and none is handed out while LEAVING is set.
-        unsafe { self.range.decommit(page * PAGE, PAGE) };
-        self.settle_slack(-(PAGE as i64), budget);
-        // Release: pairs with `enter_pages`.
-        state.store(0, Ordering::Release);
+    }
+
+    /// Keeps slots of a page from being handed out, if it is committed and none is live.
+    fn begin_leaving(&self, page: usize) -> bool {
+        let state = self.pages.get(page);
+        // Acquire: pairs with the releases of those who left. Looked at first: most are in use.
+        state.load(Ordering::Relaxed) == COMMITTED
+            && state
+                .compare_exchange(COMMITTED, LEAVING, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
     }
 }
 
