@@ -99,7 +99,8 @@ fn measure(stacks: Stacks, depth: usize) -> [Times; 2] {
     // Made before anything is timed, and in memory that is there.
     let times = || Times((0..(ROUNDS * BATCH) as u64).collect());
     let [mut allocations, mut frees] = [times(), times()];
-    (allocations.0.clear(), frees.0.clear());
+    allocations.0.clear();
+    frees.0.clear();
     let mut held: Vec<Block> = Vec::with_capacity(BATCH);
     for round in 0..ROUNDS {
         let mut site = round * BATCH;
