@@ -5,10 +5,13 @@
 //! below one function, keep what they allocate. *half leaking*: a tenth of what each stack allocates
 //! is kept.
 
+#[path = "common/delays.rs"]
+mod delays;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,6 +20,8 @@ use criterion::{Criterion, SamplingMode, criterion_group, criterion_main};
 use heapdrift::{Alloc, Profiler, Verdict};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+
+use delays::Delays;
 
 #[global_allocator]
 static ALLOC: Alloc<Counting> = Alloc::new(Counting);
@@ -262,26 +267,6 @@ fn tick(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The times of many pairs of allocation and free, sorted, while something else is at work.
-fn delays(meanwhile: impl Fn() + Sync) -> Vec<u32> {
-    let working = AtomicBool::new(true);
-    let mut delays = Vec::with_capacity(20_000_000);
-    thread::scope(|scope| {
-        let (working, meanwhile) = (&working, &meanwhile);
-        scope.spawn(move || {
-            (0..20).for_each(|_| meanwhile());
-            working.store(false, Ordering::Relaxed);
-        });
-        while working.load(Ordering::Relaxed) && delays.len() < delays.capacity() {
-            let begin = Instant::now();
-            black_box(Box::new(black_box([0_u8; 48])));
-            delays.push(begin.elapsed().as_nanos().min(u128::from(u32::MAX)) as u32);
-        }
-    });
-    delays.sort_unstable();
-    delays
-}
-
 /// What a thread notices that allocates while another ticks; beside it, what it notices of one
 /// that only computes: the scheduler's part.
 fn wait(_: &mut Criterion) {
@@ -291,27 +276,8 @@ fn wait(_: &mut Criterion) {
         heap.run();
         drop(profiler.diff_now());
     }
-    let compute = || {
-        let begin = Instant::now();
-        while begin.elapsed() < Duration::from_millis(40) {
-            black_box((0..1000_u64).sum::<u64>());
-        }
-    };
-    for (what, delays) in [
-        ("while another thread computes", delays(compute)),
-        ("while another thread ticks", delays(|| drop(profiler.diff_now()))),
-    ] {
-        let at = |share: f64| f64::from(delays[(delays.len() as f64 * share) as usize]) / 1e3;
-        println!(
-            "allocation and free, both sampled, {what}: {:.2} µs median, {:.1} µs at 99.9%, {:.1} µs at 99.99%, \
-             {:.1} µs at 99.999%, of {}",
-            at(0.5),
-            at(0.999),
-            at(0.9999),
-            at(0.99999),
-            delays.len()
-        );
-    }
+    Delays::while_computing(20, Duration::from_millis(40)).print("while another thread computes");
+    Delays::during(20, || drop(profiler.diff_now())).print("while another thread ticks");
 }
 
 criterion_group!(benches, tick, wait);

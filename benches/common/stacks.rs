@@ -1,0 +1,29 @@
+//! Allocations under as many stacks as wanted.
+
+use std::hint::black_box;
+
+pub(crate) type Object = Box<[u8; 48]>;
+
+/// Calls that lead to one of at least 2²⁰ stacks.
+pub(crate) const DEPTH: u32 = 20;
+
+/// Allocates under a stack of `depth` frames or so that the bits of `path` choose.
+#[inline(never)]
+pub(crate) fn allocate(path: u32, depth: u32) -> Object {
+    #[inline(never)]
+    fn left(path: u32, depth: u32) -> Object {
+        // Different code, or the linker makes one function of the two.
+        black_box("left");
+        black_box(allocate(path, depth))
+    }
+    #[inline(never)]
+    fn right(path: u32, depth: u32) -> Object {
+        black_box("right");
+        black_box(allocate(path, depth))
+    }
+    match (depth, path & 1) {
+        (0, _) => Box::new([0; 48]),
+        (_, 0) => left(path >> 1, depth - 1),
+        _ => right(path >> 1, depth - 1),
+    }
+}

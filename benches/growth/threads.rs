@@ -1,0 +1,36 @@
+//! Threads that allocate and free their own.
+
+use std::hint::black_box;
+use std::thread;
+
+use crate::measure::{exact_session, ns_each};
+use crate::stacks;
+
+/// Of all threads together.
+const SAMPLED: usize = 128_000;
+const UNSAMPLED: usize = 6_400_000;
+
+pub(crate) fn row(threads: usize) -> Vec<String> {
+    let pair = |number: usize| {
+        drop(black_box(Vec::<u8>::with_capacity(16 + (number * 37) % 128)));
+    };
+    // The start and end of threads is part of all columns.
+    let stopped = in_threads(threads, UNSAMPLED, pair);
+    let profiler = exact_session();
+    let sampled = in_threads(threads, SAMPLED, |number| {
+        drop(black_box(stacks::allocate(number as u32 % 64, stacks::DEPTH)));
+    });
+    profiler.set_sample_interval_bytes(512 << 10).expect("an interval");
+    let unsampled = in_threads(threads, UNSAMPLED, pair);
+    vec![format!("{stopped:.2}"), format!("{unsampled:.2}"), format!("{sampled:.0}")]
+}
+
+fn in_threads(threads: usize, pairs: usize, pair: impl Fn(usize) + Sync) -> f64 {
+    ns_each(pairs, || {
+        thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| (0..pairs / threads).for_each(&pair));
+            }
+        });
+    })
+}

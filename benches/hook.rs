@@ -1,0 +1,98 @@
+//! Allocation and free of what is not sampled: bare, stopped, sampling, and sampling with 200,000 live
+//! samples, over the system's allocator and mimalloc. (Over jemalloc: `benches/peers`, since building it
+//! takes make.)
+//!
+//! *pair* allocates and frees one block of 16 to 143 bytes; *churn* replaces a random one of 262,144
+//! blocks. Criterion has the absolute times, the lines that begin with `ratios` what can be compared; *once
+//! more* in them is the bare allocator again, and says how much of a difference is noise.
+
+#[path = "common/clock.rs"]
+mod clock;
+#[path = "common/door.rs"]
+mod door;
+#[path = "common/pin.rs"]
+mod pin;
+#[path = "common/ratio.rs"]
+mod ratio;
+#[path = "common/stacks.rs"]
+mod stacks;
+
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use heapdrift::{Alloc, Profiler};
+
+use door::{BareMimalloc, BareSystem, Block, Door, OverMimalloc, OverSystem, Random, churn, table};
+use ratio::Race;
+
+#[global_allocator]
+static ALLOC: Alloc = Alloc::system();
+
+const SLOTS: usize = 1 << 18;
+const LIVE: u32 = 200_000;
+const PATHS: u32 = 20_000;
+
+const PAIRS: usize = 100_000;
+const REPLACEMENTS: usize = 10_000;
+const ROUNDS: usize = 300;
+
+/// Allocates and frees `count` blocks of 16 to 143 bytes, one at a time.
+#[inline(never)]
+fn pairs<D: Door>(count: usize) {
+    for number in 0..count {
+        // A multiplier that is odd visits all sizes.
+        drop(Block::<D>::new(16 + (number * 37) % 128));
+    }
+}
+
+fn compare<Bare: Door, Hooked: Door>(criterion: &mut Criterion, inner: &str, state: &str) {
+    let mut group = criterion.benchmark_group(format!("over {inner}, {state}"));
+    group.warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
+    // One of each size lives: mimalloc gives a page back with its last block.
+    let kept = (table::<Bare>(2000), table::<Hooked>(2000));
+    group.bench_function("pair", |bencher| bencher.iter(|| pairs::<Hooked>(1)));
+    let (mut bare, mut hooked) = (table::<Bare>(SLOTS), table::<Hooked>(SLOTS));
+    let mut randoms = [Random(2), Random(2), Random(3)];
+    group.bench_function("churn", |bencher| {
+        bencher.iter(|| churn(&mut hooked, &mut randoms[2], 1));
+    });
+    group.finish();
+
+    Race::new()
+        .with("bare", || pairs::<Bare>(PAIRS))
+        .with("once more", || pairs::<Bare>(PAIRS))
+        .with(state, || pairs::<Hooked>(PAIRS))
+        .run(&format!("pair over {inner}"), ROUNDS, PAIRS);
+    let [first, second, _] = &mut randoms;
+    // Both replace the same slots by the same sizes. Not once more: the caches would know the table.
+    Race::new()
+        .with("bare", || churn(&mut bare, first, REPLACEMENTS))
+        .with(state, || churn(&mut hooked, second, REPLACEMENTS))
+        .run(&format!("churn over {inner}"), ROUNDS, REPLACEMENTS);
+    drop(kept);
+}
+
+fn compare_all(criterion: &mut Criterion, state: &str) {
+    compare::<BareSystem, OverSystem>(criterion, "System", state);
+    compare::<BareMimalloc, OverMimalloc>(criterion, "mimalloc", state);
+}
+
+fn hook(criterion: &mut Criterion) {
+    pin::pin_to_last();
+    compare_all(criterion, "stopped");
+    let profiler = Profiler::builder().sample_interval_bytes(512 << 10).start().expect("a session");
+    compare_all(criterion, "512 KiB");
+    profiler.set_sample_interval_bytes(1).expect("an interval");
+    // The gap that was drawn before.
+    drop(std::hint::black_box(vec![0_u8; 64 << 20]));
+    let live: Vec<_> = (0..LIVE).map(|i| stacks::allocate(i % PATHS, stacks::DEPTH)).collect();
+    profiler.set_sample_interval_bytes(512 << 10).expect("an interval");
+    compare_all(criterion, "512 KiB, 200,000 live samples");
+    let stats = profiler.stats();
+    println!("{} samples live, {} dropped", stats.samples_live, stats.samples_dropped());
+    assert!(stats.samples_live >= u64::from(LIVE), "{stats:?}");
+    drop(live);
+}
+
+criterion_group!(benches, hook);
+criterion_main!(benches);

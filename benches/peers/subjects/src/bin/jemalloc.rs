@@ -1,0 +1,8 @@
+//! jemalloc, bare: built without its profiler.
+
+#[global_allocator]
+static ALLOC: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() {
+    workloads::main(workloads::bare);
+}

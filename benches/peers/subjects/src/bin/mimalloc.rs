@@ -1,0 +1,8 @@
+//! mimalloc, bare.
+
+#[global_allocator]
+static ALLOC: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {
+    workloads::main(workloads::bare);
+}

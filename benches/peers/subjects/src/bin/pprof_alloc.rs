@@ -1,0 +1,11 @@
+//! pprof-alloc; needs frame pointers. The interval comes from the environment, which it reads at the
+//! first allocation.
+
+use pprof_alloc::PprofAlloc;
+
+#[global_allocator]
+static ALLOC: PprofAlloc = PprofAlloc::new().with_pprof_sample_rate_from_env(0);
+
+fn main() {
+    workloads::main(workloads::bare);
+}

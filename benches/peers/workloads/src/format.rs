@@ -1,0 +1,34 @@
+//! A program from the registry: the front end of a compiler, syn, reads Rust sources, and prettyplease
+//! writes them again.
+
+use std::fs;
+use std::hint::black_box;
+use std::path::PathBuf;
+
+use crate::sources::rust_files;
+use crate::stopwatch::Stopwatch;
+
+pub(crate) fn run(megabytes: u64, folders: &[PathBuf], stopwatch: &mut Stopwatch) {
+    let mut texts = Vec::new();
+    let mut bytes = 0;
+    for file in rust_files(folders) {
+        // Of what it cannot read (templates, other editions, syntax of tomorrow) there is little.
+        if let Ok(text) = fs::read_to_string(&file)
+            && syn::parse_file(&text).is_ok()
+        {
+            bytes += text.len() as u64;
+            texts.push(text);
+        }
+        if bytes >= megabytes * 1_000_000 {
+            break;
+        }
+    }
+    assert!(bytes >= megabytes * 1_000_000, "expected {megabytes} MB of Rust, found {bytes} bytes");
+    stopwatch.time(|| texts.iter().for_each(|text| work(text)));
+}
+
+#[inline(never)]
+fn work(text: &str) {
+    let file = syn::parse_file(text).expect("has been parsed before");
+    black_box(prettyplease::unparse(&file));
+}

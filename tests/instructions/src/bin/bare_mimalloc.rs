@@ -1,0 +1,8 @@
+//! mimalloc.
+
+#[global_allocator]
+static ALLOC: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {
+    instructions::main();
+}

@@ -1,0 +1,8 @@
+//! heapdrift over the system's allocator.
+
+#[global_allocator]
+static ALLOC: heapdrift::Alloc = heapdrift::Alloc::system();
+
+fn main() {
+    instructions::main();
+}

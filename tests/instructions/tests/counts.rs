@@ -1,0 +1,109 @@
+//! The hook's instructions, against what they were when somebody last looked.
+//!
+//! callgrind counts two runs of each program, one twice as long as the other: what differs is the
+//! operations, without start and end. What the bare allocator needs for the same is taken off, so the
+//! numbers are those of the hook, on any machine. They are no whole numbers: once in 64 KiB of
+//! allocations a thread looks whether it is to sample, and once in 512 KiB, in the mean, it does.
+
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+const OPERATIONS: usize = 100_000;
+
+/// Instructions are whole, so half of one tells a change from the shares above.
+const TOLERANCE: f64 = 0.5;
+
+/// What an operation costs more than over the bare allocator: what is recorded, the operation, over
+/// the system's allocator, over mimalloc.
+///
+/// A lower number is an improvement, and is to be written here; a higher one needs a reason.
+const EXPECTED: [(&str, &str, f64, f64); 7] = [
+    ("stopped", "pair", 7.1, 9.1),
+    ("stopped", "zeroed", 9.1, 9.1),
+    ("stopped", "grown", 19.7, 21.7),
+    ("512KiB", "pair", 8.2, 10.2),
+    ("512KiB", "zeroed", 9.4, 10.2),
+    ("512KiB", "grown", 24.8, 26.9),
+    ("512KiB+live", "pair", 8.2, 10.2),
+];
+
+const INNER: [(&str, &str, &str); 2] = [
+    ("System", env!("CARGO_BIN_EXE_bare_system"), env!("CARGO_BIN_EXE_heapdrift_system")),
+    ("mimalloc", env!("CARGO_BIN_EXE_bare_mimalloc"), env!("CARGO_BIN_EXE_heapdrift_mimalloc")),
+];
+
+#[test]
+fn the_hook_costs_as_many_instructions_as_written_here() {
+    if cfg!(debug_assertions) {
+        panic!("expected an optimised build: cargo test --release");
+    }
+    let bare: Vec<_> = INNER
+        .iter()
+        .flat_map(|(_, bare, _)| ["pair", "zeroed", "grown"].map(|what| (*bare, "bare", what)))
+        .collect();
+    let hooked = EXPECTED.iter().flat_map(|(recording, what, ..)| {
+        INNER.iter().map(move |(_, _, hooked)| (*hooked, *recording, *what))
+    });
+    let jobs: Vec<_> = bare.into_iter().chain(hooked).collect();
+    let counts = count_all(&jobs);
+    let count = |program: &str, recording: &str, what: &str| {
+        let job = jobs.iter().position(|job| *job == (program, recording, what));
+        counts[job.expect("all were counted")]
+    };
+
+    let mut changed = Vec::new();
+    println!("{:12} {:7} {:9} {:>8} {:>8}", "recording", "", "over", "expected", "found");
+    for (recording, what, over_system, over_mimalloc) in EXPECTED {
+        for ((inner, bare, hooked), expected) in INNER.iter().zip([over_system, over_mimalloc]) {
+            let found = count(hooked, recording, what) - count(bare, "bare", what);
+            println!("{recording:12} {what:7} {inner:9} {expected:8.1} {found:8.2}");
+            if (found - expected).abs() > TOLERANCE {
+                let kind =
+                    if found > expected { "a regression" } else { "an improvement: lower it" };
+                changed.push(format!(
+                    "{recording}, {what}, over {inner}: expected {expected:.1} instructions, found {found:.2}, {kind}"
+                ));
+            }
+        }
+    }
+    assert!(changed.is_empty(), "\n{}", changed.join("\n"));
+}
+
+/// Instructions of one operation, for each job, on all processors.
+fn count_all(jobs: &[(&str, &str, &str)]) -> Vec<f64> {
+    let (next, counts) = (AtomicUsize::new(0), Mutex::new(vec![0.0; jobs.len()]));
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                // Relaxed: a number is handed out once, and nothing else depends on it.
+                while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let index = jobs.iter().position(|other| other == job).expect("one of them");
+                    let per_operation = count(*job);
+                    counts.lock().expect("no thread panics")[index] = per_operation;
+                }
+            });
+        }
+    });
+    counts.into_inner().expect("no thread panics")
+}
+
+fn count((program, recording, what): (&str, &str, &str)) -> f64 {
+    let run = |operations: usize| {
+        let output = Command::new("valgrind")
+            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+            .args([program, recording, what, &operations.to_string()])
+            // Not the top of the heap given back or not, by luck.
+            .env("MALLOC_TRIM_THRESHOLD_", "4294967296")
+            .output()
+            .unwrap_or_else(|error| panic!("valgrind cannot be run ({error}): install it"));
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{program} {recording} {what}: {words}");
+        let count = words.lines().find_map(|line| Some(line.split_once("Collected : ")?.1.trim()));
+        let count = count.unwrap_or_else(|| panic!("callgrind has not counted: {words}"));
+        count.parse::<u64>().expect("a count is a number") as f64
+    };
+    (run(2 * OPERATIONS) - run(OPERATIONS)) / OPERATIONS as f64
+}
