@@ -153,14 +153,34 @@ const LEAVING: u32 = 1 << 31;
 #[derive(Debug)]
 #[repr(align(128))]
 struct Part {
+    /// Free slots whose pages count them as if they were live: they are handed out again without a
+    /// look at the pages.
     free: [OwnList; CLASSES],
     slack: Pending,
 }
 
-/// The most free slots of a size that a lane keeps to itself: a page of them, or one.
+/// The most free slots of a size that a lane keeps to itself: a page of them, one at least and eight
+/// at most, since each may keep a page from being given back.
 const fn most_own(class: usize) -> u32 {
-    let most = PAGE as u32 / SIZES[class];
-    if most == 0 { 1 } else { most }
+    match PAGE as u32 / SIZES[class] {
+        0 => 1,
+        most if most < 8 => most,
+        _ => 8,
+    }
+}
+
+/// How often a thread looks whether a page that it needs has been given back, which takes a call to
+/// the kernel. After that the thread that does it is off the processor, or was lost in a fork.
+const LOOKS: usize = 64;
+
+/// Whether a slot can be handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Entry {
+    Entered,
+    /// The budget has no room for a page.
+    Refused,
+    /// A page is being given back all the time.
+    Leaving,
 }
 
 /// Slack that a lane may keep to itself. What it has not told counts as held, but for a kilobyte.
@@ -288,31 +308,34 @@ impl Slots {
     /// A free slot of a class, with its pages marked in use.
     fn take(&self, class: usize, lane: Lane, budget: &Budget) -> Option<SlotId> {
         let link = |slot: u32| &self.meta(SlotId(slot)).link;
-        let own = lane.own(&self.parts).and_then(|part| part.free[class].pop(link));
-        if let Some(slot) = own.or_else(|| self.free[class].pop(link)).map(SlotId) {
-            if self.enter_pages(slot, budget) {
-                return Some(slot);
+        if let Some(slot) = lane.own(&self.parts).and_then(|part| part.free[class].pop(link)) {
+            return Some(SlotId(slot));
+        }
+        // In a forked child a page may be leaving for ever. A slot of it is left behind: put back, it
+        // would be the next to be found.
+        while let Some(slot) = self.free[class].pop(link).map(SlotId) {
+            match self.enter_pages(slot, budget) {
+                Entry::Entered => return Some(slot),
+                Entry::Leaving => {}
+                Entry::Refused => {
+                    self.free[class].push(slot.0, link(slot.0));
+                    break;
+                }
             }
-            self.put_back(slot, class, lane);
         }
-        if budget.refuses(META_BYTES as u64, UpTo::Hard) {
-            return None;
+        while !budget.refuses(META_BYTES as u64, UpTo::Hard) {
+            let slot = self.cut(class)?;
+            self.settle_slack(META_BYTES, budget);
+            match self.enter_pages(slot, budget) {
+                Entry::Entered => return Some(slot),
+                Entry::Leaving => {}
+                Entry::Refused => {
+                    self.free[class].push(slot.0, link(slot.0));
+                    break;
+                }
+            }
         }
-        let slot = self.cut(class)?;
-        self.settle_slack(META_BYTES, budget);
-        if self.enter_pages(slot, budget) {
-            return Some(slot);
-        }
-        self.put_back(slot, class, lane);
         None
-    }
-
-    fn put_back(&self, slot: SlotId, class: usize, lane: Lane) {
-        let link = &self.meta(slot).link;
-        let own = lane.own(&self.parts);
-        if !own.is_some_and(|part| part.free[class].push(slot.0, link, most_own(class))) {
-            self.free[class].push(slot.0, link);
-        }
     }
 
     /// A slot that was never used.
@@ -369,25 +392,35 @@ impl Slots {
         offset / PAGE..=(offset + self.size_of_span(slot.span()) - 1) / PAGE
     }
 
-    /// Marks the pages of a slot in use. `false`, and nothing done, where one is being given back or
-    /// is not in the budget.
-    fn enter_pages(&self, slot: SlotId, budget: &Budget) -> bool {
+    /// Marks the pages of a slot in use, or does nothing.
+    fn enter_pages(&self, slot: SlotId, budget: &Budget) -> Entry {
         for page in self.pages(slot) {
-            if !self.enter_page(page, budget) {
+            let entry = self.enter_page(page, budget);
+            if entry != Entry::Entered {
                 (*self.pages(slot).start()..page).for_each(|page| _ = self.leave_page(page));
-                return false;
+                return entry;
             }
         }
-        true
+        Entry::Entered
     }
 
-    fn enter_page(&self, page: usize, budget: &Budget) -> bool {
+    fn enter_page(&self, page: usize, budget: &Budget) -> Entry {
         let state = self.pages.get(page);
         let mut now = state.load(Ordering::Relaxed);
+        let mut looks = 0..LOOKS;
         loop {
+            if now & LEAVING != 0 {
+                match looks.next() {
+                    Some(0..8) => std::hint::spin_loop(),
+                    Some(_) => std::thread::yield_now(),
+                    None => return Entry::Leaving,
+                }
+                now = state.load(Ordering::Relaxed);
+                continue;
+            }
             let is_new = now & COMMITTED == 0;
-            if now & LEAVING != 0 || is_new && !budget.try_charge(PAGE as u64, UpTo::Hard) {
-                return false;
+            if is_new && !budget.try_charge(PAGE as u64, UpTo::Hard) {
+                return Entry::Refused;
             }
             // Acquire: pairs with the release in `give_back`: the kernel is done with the page.
             let entered = state.compare_exchange_weak(
@@ -402,7 +435,7 @@ impl Slots {
                 _ => {}
             }
             match entered {
-                Ok(_) => return true,
+                Ok(_) => return Entry::Entered,
                 Err(other) => now = other,
             }
         }
@@ -437,13 +470,35 @@ impl Slots {
     /// Takes back the slot of an object of `size` bytes. Its cell must be cleared.
     pub(crate) fn free(&self, slot: SlotId, size: usize, lane: Lane, budget: &Budget) {
         self.add_slack(size as i64, lane, budget);
-        let span = slot.span();
+        let class = self.class_of_span(slot.span());
+        let link = &self.meta(slot).link;
+        let keeps = lane.own(&self.parts).is_some_and(|part| {
+            self.slack.load(Ordering::Relaxed) <= budget.cap() as i64 / 64
+                && part.free[class].push(slot.0, link, most_own(class))
+        });
+        if !keeps {
+            self.leave(slot, class, budget);
+        }
+    }
+
+    /// Hands a free slot to all lanes, and its pages to the kernel if they are too much.
+    fn leave(&self, slot: SlotId, class: usize, budget: &Budget) {
         for page in self.pages(slot) {
             if self.leave_page(page) {
-                self.spare(page, span, budget);
+                self.spare(page, slot.span(), budget);
             }
         }
-        self.put_back(slot, self.class_of_span(slot.span()), lane);
+        self.free[class].push(slot.0, &self.meta(slot).link);
+    }
+
+    /// Hands what a lane has kept to itself to all.
+    pub(crate) fn share(&self, lane: Lane, budget: &Budget) {
+        let Some(part) = lane.own(&self.parts) else { return };
+        for (class, free) in part.free.iter().enumerate() {
+            while let Some(slot) = free.pop(|slot| &self.meta(SlotId(slot)).link) {
+                self.leave(SlotId(slot), class, budget);
+            }
+        }
     }
 
     /// Gives back memory that is too much, now that a page has no live slot. Slack is kept for reuse up
@@ -538,5 +593,43 @@ mod tests {
             }
         }
         assert_eq!(class_for(Layout::from_size_align(8, 1 << 17).unwrap()), None);
+    }
+
+    /// One thread allocates, another frees, and pages are given back all the time.
+    #[test]
+    fn a_page_that_is_being_given_back_is_waited_for() {
+        let slots = Slots::reserve().unwrap();
+        let budget = Budget::new(16 << 20);
+        // So much slack that each page without a live slot is given back at once.
+        budget.adjust(1 << 20);
+        slots.slack.fetch_add(1 << 20, Ordering::Relaxed);
+        let layout = Layout::from_size_align(500, 8).unwrap();
+        let (hand_over, handed) = std::sync::mpsc::sync_channel::<usize>(64);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for block in handed {
+                    slots.free(slots.slot_at(block), layout.size(), Lane::SHARED, &budget);
+                }
+            });
+            for _ in 0..100_000 {
+                let block = slots.allocate(layout, Lane::SHARED, &budget);
+                hand_over.send(block.expect("there is room") as usize).unwrap();
+            }
+            drop(hand_over);
+        });
+    }
+
+    /// Those of another lane are free to all when the lane shares them.
+    #[test]
+    fn a_lane_keeps_a_few_free_slots_until_it_shares_them() {
+        let slots = Slots::reserve().unwrap();
+        let budget = Budget::new(64 << 20);
+        let layout = Layout::from_size_align(48, 8).unwrap();
+        let [own, other] = [Lane::of(0), Lane::of(1)];
+        let block = slots.allocate(layout, own, &budget).unwrap();
+        slots.free(slots.slot_at(block as usize), 48, own, &budget);
+        assert_ne!(slots.allocate(layout, other, &budget), Some(block));
+        slots.share(own, &budget);
+        assert_eq!(slots.allocate(layout, other, &budget), Some(block));
     }
 }

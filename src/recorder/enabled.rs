@@ -127,16 +127,24 @@ impl Recorder {
 
     /// Enters the hook.
     fn enter(&self) -> Entered<'_> {
-        let own = Lane::of(local::number());
-        let inside = &self.inside[own.number()].now;
+        self.enter_lane(Lane::of(local::number())).unwrap_or_else(|| {
+            self.inside[Lane::SHARED.number()].now.fetch_add(1, Ordering::SeqCst);
+            self.entered(Lane::SHARED)
+        })
+    }
+
+    /// Enters a lane, unless somebody is in it.
+    fn enter_lane(&self, lane: Lane) -> Option<Entered<'_>> {
         // SeqCst, as in `Session::drop`: either the session's end sees this thread inside, or this
         // thread sees that the session has ended. Acquire is in it: what the last thread in this
         // lane did there is seen.
+        let inside = &self.inside[lane.number()].now;
         let is_free = inside.compare_exchange(0, 1, Ordering::SeqCst, Ordering::Relaxed).is_ok();
-        let lane = if is_free { own } else { Lane::SHARED };
-        if !is_free {
-            self.inside[lane.number()].now.fetch_add(1, Ordering::SeqCst);
-        }
+        is_free.then(|| self.entered(lane))
+    }
+
+    /// For a thread that is counted in a lane.
+    fn entered(&self, lane: Lane) -> Entered<'_> {
         let live = self.live.load(Ordering::SeqCst);
         // SAFETY: freed only after all lanes were seen empty with `live` at null.
         Entered { live: unsafe { live.as_ref() }, lane, recorder: self }

@@ -23,6 +23,11 @@ impl Lane {
         Self(number as usize % (LANES - 1))
     }
 
+    /// All lanes but the shared one.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        (0..LANES - 1).map(Self)
+    }
+
     pub(crate) fn number(self) -> usize {
         self.0
     }

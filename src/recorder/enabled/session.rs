@@ -15,6 +15,7 @@ use crate::leak::Observation;
 use crate::live_set::Slots;
 use crate::profiler::{Config, StartError};
 use crate::sampler::{Interval, Random};
+use crate::sync::Lane;
 use crate::{Snapshot, Stats};
 
 /// A session, as its owner holds it.
@@ -178,10 +179,18 @@ fn wait(in_child: bool) -> bool {
     left
 }
 
+/// Gives back the memory of all slots without an object, also of those that lanes have kept.
+fn give_slots_back(slots: &Slots) {
+    for entered in Lane::all().filter_map(|lane| RECORDER.enter_lane(lane)) {
+        slots.share(entered.lane, &RECORDER.budget);
+    }
+    slots.give_all_back(&RECORDER.budget);
+}
+
 /// Gives back to the budget what the session held. Slots with objects stay, and so does their share.
 fn refund() {
     if let Some(slots) = RECORDER.slots.get() {
-        slots.give_all_back(&RECORDER.budget);
+        give_slots_back(slots);
         RECORDER.budget.adjust(slots.overhead() - RECORDER.budget.held() as i64);
     }
 }
@@ -190,7 +199,7 @@ fn refund() {
 /// slots and for the numbers of all slots, counts toward this session's cap too; when it is more than
 /// half, a session would drop what it samples.
 fn make_room(slots: &Slots, cap: u64) -> Result<(), StartError> {
-    slots.give_all_back(&RECORDER.budget);
+    give_slots_back(slots);
     let kept = u64::try_from(slots.overhead()).unwrap_or(0);
     if kept <= cap / 2 {
         return Ok(());
