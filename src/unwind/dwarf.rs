@@ -16,7 +16,6 @@ use super::modules::UnwindTables;
 use super::rules::{Rule, Rules, Step};
 use super::seat::{Seat, Taken};
 use super::{By, Captured, Modules, Size, arch};
-use crate::sampler::mix;
 
 type Tables = &'static [u8];
 
@@ -75,7 +74,7 @@ impl Dwarf {
         &self,
         captured: &mut Captured,
         stack: Option<Range<usize>>,
-        favourite: usize,
+        lane: usize,
         modules: &Modules,
     ) -> bool {
         let (ip, sp, fp) = arch::here();
@@ -83,7 +82,7 @@ impl Dwarf {
             return false;
         };
         captured.by = By::Framehop;
-        self.walk(captured, Frame { ip, sp, fp }, stack.end as u64, favourite, modules);
+        self.walk(captured, Frame { ip, sp, fp }, stack.end as u64, lane, modules);
         true
     }
 
@@ -92,26 +91,19 @@ impl Dwarf {
         captured: &mut Captured,
         innermost: Frame,
         stack_end: u64,
-        favourite: usize,
+        lane: usize,
         modules: &Modules,
     ) {
-        match self.memo(stack_end) {
+        // Nobody else is in the lane, but for threads that a forked child does not have.
+        match self.memos.get(lane).and_then(Seat::take) {
             Some(mut memo) => {
-                self.walk_with(&mut memo, captured, innermost, stack_end, favourite, modules);
+                self.walk_with(&mut memo, captured, innermost, stack_end, lane, modules);
             }
             None => {
                 let memo = &mut Memo::new(0);
-                self.walk_with(memo, captured, innermost, stack_end, favourite, modules);
+                self.walk_with(memo, captured, innermost, stack_end, lane, modules);
             }
         }
-    }
-
-    /// The memo of the stack that ends there. `None` when another thread has it, whose stack shares
-    /// it.
-    fn memo(&self, stack_end: u64) -> Option<Taken<'_, Memo>> {
-        // A random number below the count of memos.
-        let number = ((mix(stack_end) >> 32) as usize * self.memos.len()) >> 32;
-        self.memos.get(number)?.take()
     }
 
     pub(super) fn walk_with(
@@ -120,7 +112,7 @@ impl Dwarf {
         captured: &mut Captured,
         innermost: Frame,
         stack_end: u64,
-        favourite: usize,
+        lane: usize,
         modules: &Modules,
     ) {
         let bounds = Bounds::new(innermost.sp, stack_end);
@@ -131,7 +123,13 @@ impl Dwarf {
             let walked = captured.len;
             match memo.follow(&frame, walked, bounds, |address| _ = captured.push(address)) {
                 Some(Followed::ToTheEnd { from }) => {
-                    memo.keep_from(&captured.frames()[..walked - 1], from);
+                    let inward = &captured.frames()[..walked - 1];
+                    // Without an engine all frames are of permanent modules, as all kept ones are.
+                    if captured.knows_last && engine.is_none() && memo.is_last(inward, from) {
+                        captured.is_last = true;
+                        return;
+                    }
+                    memo.keep_from(inward, from);
                     captured.extend(memo.callers(from));
                     captured.hash = memo.hash();
                     return;
@@ -147,7 +145,7 @@ impl Dwarf {
                 Step::End => break End::Rule,
                 Step::Foreign => {
                     if engine.is_none() {
-                        engine = self.engine(favourite);
+                        engine = self.engine(lane);
                     }
                     let Some(engine) = &mut engine else {
                         captured.by = By::Nobody;
@@ -195,13 +193,13 @@ impl Dwarf {
         rule
     }
 
-    fn engine(&self, favourite: usize) -> Option<Taken<'_, Engine>> {
+    fn engine(&self, lane: usize) -> Option<Taken<'_, Engine>> {
         let count = self.engines.len();
         // With more runnable threads than cores all holders may be off the processor at once.
         // Yielding lets them finish; after this many times something is wrong, and the stack is
         // given up.
         for attempt in 0..256 {
-            let mut seats = (0..count).map(|i| &self.engines[(favourite + i) % count]);
+            let mut seats = (0..count).map(|i| &self.engines[(lane + i) % count]);
             if let Some(engine) = seats.find_map(Seat::take) {
                 return Some(engine);
             }
@@ -312,7 +310,7 @@ mod tests {
         let stack_end = crate::sys::own_stack().unwrap().end as u64;
         let here = &raw const stack_end as u64;
         for frame in frames(&modules, 20_000, here..stack_end) {
-            let mut captured = Captured::new();
+            let mut captured = Captured::new(false);
             captured.limit = 64;
             dwarf.walk(&mut captured, frame, stack_end, 0, &modules);
             assert!(captured.frames().len() <= 64);
@@ -337,7 +335,7 @@ mod tests {
             let bounds = Bounds::new(frame.sp, stack.end);
             let ours = frame.out(rule, frame.caller_sp(rule, distance), bounds);
             let theirs =
-                engine.step(&frame, false, &mut Captured::new(), &modules, bounds).flatten();
+                engine.step(&frame, false, &mut Captured::new(false), &modules, bounds).flatten();
             if let (Some(ours), Some(theirs)) = (ours, theirs) {
                 assert_eq!(ours, theirs, "at {frame:x?}");
                 agreed += 1;

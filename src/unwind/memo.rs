@@ -189,6 +189,13 @@ impl Memo {
         }
     }
 
+    /// Whether a walk that has come to `walked` by itself, and from a kept frame on by the memo, has the
+    /// addresses of the last one.
+    #[inline]
+    pub(super) fn is_last(&self, walked: &[u64], from: usize) -> bool {
+        from - self.first == walked.len() && self.addresses[self.first..from] == *walked
+    }
+
     /// The addresses of the callers of a kept frame.
     pub(super) fn callers(&self, at: usize) -> &[u64] {
         &self.addresses[at + 1..]
@@ -252,30 +259,37 @@ mod tests {
         Dwarf::new(&Size { engines: 1, rules: 1 << 12, memos: 0, depth: DEPTH }, modules).unwrap()
     }
 
-    /// Walks with the memo and, as its naive twin, without; how many frames came from the memo.
+    /// Walks with the memo and, as its naive twin, without; how many frames came from the memo, and
+    /// whether all did.
     fn agree(
         dwarf: &Dwarf,
         memo: &mut Memo,
         modules: &Modules,
         frame: Frame,
         stack_end: u64,
-    ) -> usize {
-        let walk = |memo: &mut Memo| {
-            let mut captured = Captured::new();
+    ) -> (usize, bool) {
+        let walk = |memo: &mut Memo, knows_last| {
+            let mut captured = Captured::new(knows_last);
             captured.limit = DEPTH;
             dwarf.walk_with(memo, &mut captured, frame, stack_end, 0, modules);
             captured
         };
-        let expected = walk(&mut Memo::new(0));
+        let expected = walk(&mut Memo::new(0), false);
         memo.walked.fill(Kept::UNKNOWN);
-        let found = walk(memo);
+        let last = memo.addresses[memo.first..].to_vec();
+        let mut found = walk(memo, true);
+        let is_last = found.is_last;
+        if is_last {
+            assert_eq!(expected.frames(), last);
+            found = walk(memo, false);
+        }
         assert_eq!(found.frames(), expected.frames());
         assert_eq!(found.truncated, expected.truncated);
         assert_eq!(found.module_mark, expected.module_mark);
         assert_eq!(found.hash(), hash_frames(expected.frames()));
         // What was kept before has a hash.
         let by_itself = memo.walked.iter().skip(1).filter(|kept| kept.sp != 0 && kept.hash == 0);
-        found.frames().len() - by_itself.count().min(found.frames().len())
+        (found.frames().len() - by_itself.count().min(found.frames().len()), is_last)
     }
 
     /// What a stack may hold: addresses of code, addresses of the stack, anything.
@@ -300,7 +314,7 @@ mod tests {
         let stack = memory.as_ptr_range();
         let stack = stack.start as u64..stack.end as u64;
         let mut memo = Memo::new(DEPTH);
-        let mut followed = 0;
+        let (mut followed, mut lasts) = (0, 0);
         for _ in 0..20_000 {
             memory.fill_with(|| word(&mut random, &code, &stack));
             let sp = stack.start + random.next() % 32 * 8;
@@ -320,10 +334,13 @@ mod tests {
                 // As the compiler sees it nobody reads the memory.
                 black_box(&mut memory);
                 if frame.sp < stack.end {
-                    followed += agree(&dwarf, &mut memo, &modules, frame, stack.end);
+                    let (by_memo, is_last) = agree(&dwarf, &mut memo, &modules, frame, stack.end);
+                    followed += by_memo;
+                    lasts += usize::from(is_last);
                 }
             }
         }
+        assert!(lasts > 1_000, "a stack may be as it was: {lasts}");
         assert!(followed > 10_000, "the memo is of use: {followed}");
     }
 
@@ -366,7 +383,7 @@ mod tests {
                     let (ip, sp, fp) = arch::here();
                     let end = sys::own_stack().unwrap().end as u64;
                     let frame = Frame { ip, sp, fp };
-                    calls.followed += agree(calls.dwarf, calls.memo, calls.modules, frame, end);
+                    calls.followed += agree(calls.dwarf, calls.memo, calls.modules, frame, end).0;
                 }
             }
         }

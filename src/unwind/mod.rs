@@ -53,6 +53,10 @@ pub(crate) struct Captured {
     /// The walk did not reach the thread's first function.
     pub(crate) truncated: bool,
     pub(crate) by: By,
+    /// The caller knows the last stack of its lane, and need not be told it again.
+    knows_last: bool,
+    /// It is that of the last capture in the lane, and so it has no frames here.
+    pub(crate) is_last: bool,
     /// Written up to `len`.
     addresses: [MaybeUninit<u64>; MAX_STACK_DEPTH],
 }
@@ -67,9 +71,9 @@ pub(crate) enum By {
 }
 
 impl Captured {
-    /// Room for a stack.
+    /// Room for a stack, for a caller that knows the last one of its lane or does not.
     #[inline(always)]
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(knows_last: bool) -> Self {
         Self {
             addresses: [MaybeUninit::uninit(); MAX_STACK_DEPTH],
             len: 0,
@@ -78,6 +82,8 @@ impl Captured {
             module_mark: 0,
             by: By::Nobody,
             hash: None,
+            knows_last,
+            is_last: false,
         }
     }
 
@@ -131,7 +137,7 @@ pub(crate) struct Size {
     pub(crate) engines: usize,
     /// Rules of usual ones.
     pub(crate) rules: usize,
-    /// Stacks whose last walk is kept.
+    /// Lanes whose last walk is kept.
     pub(crate) memos: usize,
     /// Frames of a stack.
     pub(crate) depth: usize,
@@ -174,8 +180,8 @@ impl Unwinder {
         &self.modules
     }
 
-    /// The stack of the caller, into a new `captured`. `stack` is the thread's own, `engine` any number that differs
-    /// between threads.
+    /// The stack of the caller, into a new `captured`. `stack` is the thread's own, `lane` the number of
+    /// its lane.
     ///
     /// Leading frames may belong to the profiler and the allocator; readers cut them by name.
     #[inline(never)]
@@ -183,10 +189,10 @@ impl Unwinder {
         &self,
         captured: &mut Captured,
         stack: Option<Range<usize>>,
-        engine: usize,
+        lane: usize,
     ) {
         captured.limit = self.depth.min(MAX_STACK_DEPTH);
-        if !self.dwarf.capture(captured, stack, engine, &self.modules) {
+        if !self.dwarf.capture(captured, stack, lane, &self.modules) {
             with_backtrace(captured);
         }
     }

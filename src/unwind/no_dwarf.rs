@@ -21,7 +21,7 @@ impl Dwarf {
         &self,
         _captured: &mut Captured,
         _stack: Option<Range<usize>>,
-        _engine: usize,
+        _lane: usize,
         _modules: &Modules,
     ) -> bool {
         false

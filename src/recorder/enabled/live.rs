@@ -1,7 +1,7 @@
 //! What a session holds: live samples, stacks, labels, the unwinder, counters.
 
 use std::io;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use super::counters::{Counter, Counters};
@@ -13,7 +13,7 @@ use crate::live_set::{LargeIndex, NewSample, RecordId, Records, Sample};
 use crate::profiler::Config;
 use crate::sampler::{Interval, Weight};
 use crate::stack_table::{SiteId, SiteKey, StackTable};
-use crate::sync::Lane;
+use crate::sync::{LANES, Lane};
 use crate::sys;
 use crate::unwind::{By, Captured, Size, Unwinder};
 
@@ -26,9 +26,19 @@ pub(super) struct Live {
     pub(super) labels: LabelTable,
     pub(super) unwinder: Unwinder,
     counters: Counters,
+    lasts: Box<[LastSite]>,
     thinner: Thinner,
     /// When recording started, by `sys::monotonic_ms`.
     pub(super) started_ms: u64,
+}
+
+/// The site of the last stack that was captured in a lane: most often the next is there too.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct LastSite {
+    /// 0: none.
+    site: AtomicU32,
+    labels: AtomicU32,
 }
 
 /// How a cap is divided into tables. Sizes are limits in address space: memory is charged to the
@@ -51,8 +61,8 @@ impl Plan {
                 engines: (2 * cores).clamp(4, 16).min(cap / 8 / Size::ENGINE_BYTES.max(1) as usize),
                 // A 512th of the cap: at 64 MiB 16,384 call sites.
                 rules: power_of_two(cap / 512 / 8).clamp(1024, 16_384),
-                // A 384th of the cap: at 64 MiB 18 stacks of 128 frames.
-                memos: (cap / 384 / Size::memo_bytes(depth).max(1) as usize).min(64),
+                // A 384th of the cap: at 64 MiB as many as there are lanes, for 128 frames.
+                memos: (cap / 384 / Size::memo_bytes(depth).max(1) as usize).min(LANES - 1),
                 depth,
             },
             // A 32nd of the cap: at 64 MiB 114,000 large objects, which is 3.5 GiB and more.
@@ -83,6 +93,7 @@ impl Live {
             labels: LabelTable::new()?,
             unwinder: Unwinder::new(&plan.unwinder)?,
             counters: Counters::default(),
+            lasts: (0..LANES).map(|_| LastSite::default()).collect(),
             thinner: Thinner::default(),
             started_ms: sys::monotonic_ms(),
         };
@@ -108,16 +119,6 @@ impl Live {
     /// The site of the calling thread: its stack and its labels.
     #[inline(never)]
     pub(super) fn capture(&self, lane: Lane) -> SiteId {
-        let mut stack = Captured::new();
-        self.unwinder.capture(&mut stack, local::stack(), lane.number());
-        match stack.by {
-            By::Framehop => self.count(lane, Counter::Framehop),
-            By::Backtrace => self.count(lane, Counter::Backtrace),
-            By::Nobody => self.count(lane, Counter::DroppedUnwinds),
-        }
-        if stack.truncated {
-            self.count(lane, Counter::Truncated);
-        }
         let budget = &RECORDER.budget;
         let labels = local::with_labels(|labels| {
             self.labels.intern(labels, budget).unwrap_or_else(|| {
@@ -125,17 +126,47 @@ impl Live {
                 0
             })
         });
+        let labels = labels.unwrap_or(0);
+        let last = self.last_site(lane, labels);
+        let mut stack = Captured::new(last.is_some());
+        self.unwinder.capture(&mut stack, local::stack(), lane.number());
+        match stack.by {
+            By::Framehop => self.count(lane, Counter::Framehop),
+            By::Backtrace => self.count(lane, Counter::Backtrace),
+            By::Nobody => self.count(lane, Counter::DroppedUnwinds),
+        }
+        if let Some(site) = last.filter(|_| stack.is_last) {
+            return site;
+        }
+        if stack.truncated {
+            self.count(lane, Counter::Truncated);
+        }
         let key = SiteKey {
             frames: stack.frames(),
             frames_hash: stack.hash(),
             module_mark: stack.module_mark,
-            labels: labels.unwrap_or(0),
+            labels,
             truncated: stack.truncated,
         };
-        self.stacks.intern(&key, budget).unwrap_or_else(|| {
+        let site = self.stacks.intern(&key, budget);
+        if let Some(last) = lane.own(&self.lasts) {
+            // Relaxed, in steps: nobody else is in the lane. Other unwinders do not tell whether a stack
+            // is the last one, and one that was lost is looked for again.
+            let site = site.filter(|_| stack.by == By::Framehop).map_or(0, |site| site.0);
+            last.site.store(site, Ordering::Relaxed);
+            last.labels.store(labels, Ordering::Relaxed);
+        }
+        site.unwrap_or_else(|| {
             self.count(lane, Counter::DroppedStacks);
             SiteId::LOST
         })
+    }
+
+    /// Where the last capture of a lane was, if it had these labels.
+    fn last_site(&self, lane: Lane, labels: u32) -> Option<SiteId> {
+        let last = lane.own(&self.lasts)?;
+        let site = last.site.load(Ordering::Relaxed);
+        (site != 0 && last.labels.load(Ordering::Relaxed) == labels).then_some(SiteId(site))
     }
 
     /// Counts an allocation toward what its site has allocated since the start and, where its address
