@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::arena::{Budget, Table, UpTo, Zeroed};
 use crate::index::Index;
 use crate::sampler::{Weight, mix};
-use crate::sync::AtomicF64;
+use crate::sync::{AtomicF64, AtomicFixed};
 
 /// Index of a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,25 +28,39 @@ impl SiteId {
     pub(crate) const LOST: Self = Self(0);
 }
 
+/// Bytes, to a 256th: one site can allocate 2⁵⁵, or a gigabyte a second for a year.
+type Bytes = AtomicFixed<8>;
+/// Objects, to a 65,536th: one site can allocate 2⁴⁷, or four million a second for a year.
+type Count = AtomicFixed<16>;
+
 /// Sums over samples: estimates and their variances.
 #[derive(Debug, Default)]
 pub(crate) struct Sums {
-    bytes: AtomicF64,
-    count: AtomicF64,
+    bytes: Bytes,
+    count: Count,
     bytes_variance: AtomicF64,
     count_variance: AtomicF64,
 }
 
 impl Sums {
-    /// Adds a weight `times` 1 or −1.
     #[inline]
-    fn add(&self, weight: Weight, times: f64) {
-        self.count.add(times * weight.count);
+    fn add(&self, weight: Weight) {
+        self.bytes.add(weight.bytes);
+        self.count.add(weight.count);
         if weight.count_variance != 0.0 {
-            self.count_variance.add(times * weight.count_variance);
-            self.bytes_variance.add(times * weight.bytes_variance);
+            self.count_variance.add(weight.count_variance);
+            self.bytes_variance.add(weight.bytes_variance);
         }
-        self.bytes.add(times * weight.bytes);
+    }
+
+    /// Takes out what was added.
+    fn subtract(&self, weight: Weight) {
+        self.bytes.subtract(weight.bytes);
+        self.count.subtract(weight.count);
+        if weight.count_variance != 0.0 {
+            self.count_variance.add(-weight.count_variance);
+            self.bytes_variance.add(-weight.bytes_variance);
+        }
     }
 
     fn store(&self, weight: Weight) {
@@ -109,15 +123,16 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// The live sums: differences, which are exact as long as the sums are whole numbers.
+    /// The live sums: differences, which are exact but for the variances.
     fn live(&self) -> Weight {
-        let (all, gone) = (self.alloc.load(), self.gone.load());
+        let (all, gone) = (&self.alloc, &self.gone);
+        // Sums of other roundings may differ by less than nothing.
+        let variance = |all: &AtomicF64, gone: &AtomicF64| (all.load() - gone.load()).max(0.0);
         Weight {
-            bytes: all.bytes - gone.bytes,
-            count: all.count - gone.count,
-            // Sums of other roundings may differ by less than nothing.
-            bytes_variance: (all.bytes_variance - gone.bytes_variance).max(0.0),
-            count_variance: (all.count_variance - gone.count_variance).max(0.0),
+            bytes: all.bytes.minus(&gone.bytes),
+            count: all.count.minus(&gone.count),
+            bytes_variance: variance(&all.bytes_variance, &gone.bytes_variance),
+            count_variance: variance(&all.count_variance, &gone.count_variance),
         }
     }
 }
@@ -133,7 +148,14 @@ pub(crate) struct StackTable {
     index: Index,
     next_site: AtomicU32,
     next_frame: AtomicU64,
-    live_bytes: AtomicF64,
+    total: Total,
+}
+
+/// What every sample changes, on a cache line of its own: all threads read what stands beside it.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Total {
+    live_bytes: Bytes,
     peak_bytes: AtomicF64,
     /// The number of maxima of `live_bytes` so far.
     epoch: AtomicU64,
@@ -164,9 +186,7 @@ impl StackTable {
             index: Index::new(sites)?,
             next_site: AtomicU32::new(1),
             next_frame: AtomicU64::new(0),
-            live_bytes: AtomicF64::default(),
-            peak_bytes: AtomicF64::default(),
-            epoch: AtomicU64::new(1),
+            total: Total { epoch: AtomicU64::new(1), ..Total::default() },
         };
         table.sites.get(SiteId::LOST.0 as usize).ready.store(1, Ordering::Release);
         Ok(table)
@@ -255,7 +275,7 @@ impl StackTable {
     pub(crate) fn allocated(&self, site: SiteId, weight: Weight) {
         let entry = self.site(site);
         self.before_change(entry);
-        entry.alloc.add(weight, 1.0);
+        entry.alloc.add(weight);
         self.grow(weight);
     }
 
@@ -263,17 +283,17 @@ impl StackTable {
     pub(crate) fn add_live(&self, site: SiteId, weight: Weight) {
         let entry = self.site(site);
         self.before_change(entry);
-        entry.gone.add(weight, -1.0);
+        entry.gone.subtract(weight);
         self.grow(weight);
     }
 
     #[inline]
     fn grow(&self, weight: Weight) {
-        let live = self.live_bytes.add(weight.bytes);
-        if live > self.peak_bytes.load() {
-            self.peak_bytes.store(live);
+        let live = self.total.live_bytes.add(weight.bytes);
+        if live > self.total.peak_bytes.load() {
+            self.total.peak_bytes.store(live);
             // Release: pairs with `before_change`; the live sums as they are now are the peak's.
-            self.epoch.fetch_add(1, Ordering::Release);
+            self.total.epoch.fetch_add(1, Ordering::Release);
         }
     }
 
@@ -282,14 +302,14 @@ impl StackTable {
     pub(crate) fn remove_live(&self, site: SiteId, weight: Weight) {
         let entry = self.site(site);
         self.before_change(entry);
-        entry.gone.add(weight, 1.0);
-        self.live_bytes.add(-weight.bytes);
+        entry.gone.add(weight);
+        self.total.live_bytes.subtract(weight.bytes);
     }
 
     /// Keeps the live sums of the last maximum, if they still stand.
     #[inline]
     fn before_change(&self, entry: &Site) {
-        let epoch = self.epoch.load(Ordering::Acquire);
+        let epoch = self.total.epoch.load(Ordering::Acquire);
         let kept = entry.peak_epoch.load(Ordering::Relaxed);
         if kept != epoch
             && entry
@@ -320,7 +340,7 @@ impl StackTable {
 
     /// The sites that have been written, by number. `None` for one that was abandoned.
     pub(crate) fn view(&self) -> Vec<Option<SiteView>> {
-        let epoch = self.epoch.load(Ordering::Acquire);
+        let epoch = self.total.epoch.load(Ordering::Acquire);
         (0..self.len()).map(|site| self.view_site(SiteId(site), epoch)).collect()
     }
 
