@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn what_was_added_and_subtracted_leaves_nothing() {
         let sum = AtomicFixed::<8>::default();
-        let values = [1.0, 0.3, 1e15, 3.53, 524_288.123_4];
+        let values = [1.0, 0.3, 1e12, 3.53, 524_288.123_4];
         for value in values {
             sum.add(value);
         }

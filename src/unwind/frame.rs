@@ -46,7 +46,7 @@ impl Bounds {
 
     /// One comparison: whatever is below, or not at a whole word, becomes a large number.
     #[inline]
-    fn contain(self, address: u64) -> bool {
+    pub(super) fn contain(self, address: u64) -> bool {
         address.wrapping_sub(self.bottom).rotate_right(3) < self.words
     }
 
@@ -55,9 +55,18 @@ impl Bounds {
         if !self.contain(address) {
             return None;
         }
+        // SAFETY: it is within.
+        Some(unsafe { self.read_within(address) })
+    }
+
+    /// # Safety
+    /// The address is of a whole word within the bounds.
+    #[inline]
+    pub(super) unsafe fn read_within(self, address: u64) -> u64 {
+        debug_assert!(self.contain(address));
         // SAFETY: between the stack pointer and the end of this thread's stack: mapped, and not
         // written by anybody else.
-        Some(unsafe { (address as *const u64).read_volatile() })
+        unsafe { (address as *const u64).read_volatile() }
     }
 }
 

@@ -27,6 +27,7 @@ use super::arch;
 use super::frame::{Bounds, Frame};
 use super::rules::Rule;
 use super::{NO_FRAMES, hash_frame};
+use crate::snapshot::MAX_STACK_DEPTH;
 
 /// What the walk knew at a frame.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +42,13 @@ struct Kept {
     needs_frame_pointer: bool,
     /// Whether the caller needs the frame pointer that the rule restores.
     restores_needed: bool,
+    /// The first frame from this one outward of which that is so, or [`NONE`].
+    next_restore: u16,
 }
+
+/// No frame.
+const NONE: u16 = u16::MAX;
+const _: () = assert!(MAX_STACK_DEPTH < NONE as usize);
 
 impl Kept {
     const UNKNOWN: Self = Self {
@@ -51,6 +58,7 @@ impl Kept {
         rule: Rule::FOREIGN,
         needs_frame_pointer: false,
         restores_needed: false,
+        next_restore: NONE,
     };
 }
 
@@ -81,6 +89,11 @@ pub(super) struct Memo {
     /// memory, so that outer frames stay where they are when inner ones change.
     addresses: Box<[u64]>,
     frames: Box<[Kept]>,
+    /// Where the return address of each frame is.
+    slots: Box<[u64]>,
+    /// From here outward each frame is followed, and slots ascend: so all are compared at once, their
+    /// bounds once.
+    plain_from: usize,
     first: usize,
     end: End,
     /// The kept frames before this one are inside of where the walk has come.
@@ -92,7 +105,7 @@ pub(super) struct Memo {
 
 impl Memo {
     /// Bytes for each frame of room.
-    pub(super) const FRAME_BYTES: u64 = 8 + 2 * size_of::<Kept>() as u64;
+    pub(super) const FRAME_BYTES: u64 = 16 + 2 * size_of::<Kept>() as u64;
 
     /// With room for walks of `limit` frames; without any, nothing is remembered.
     pub(super) fn new(limit: usize) -> Self {
@@ -100,6 +113,8 @@ impl Memo {
         Self {
             addresses: vec![0; limit].into_boxed_slice(),
             frames: kept(limit),
+            slots: vec![0; limit].into_boxed_slice(),
+            plain_from: limit,
             first: limit,
             end: End::Open,
             cursor: limit,
@@ -148,7 +163,12 @@ impl Memo {
         let outermost = self.frames.len() - 1;
         let room = self.frames.len() - walked;
         let end = outermost.min(at + room);
-        let changed = (at..end).find(|at| !self.leads_outward(*at, bounds)).unwrap_or(end);
+        let changed = if self.all_lead_outward(at, end, bounds) && self.all_restore(at, end, bounds)
+        {
+            end
+        } else {
+            (at..end).find(|at| !self.leads_outward(*at, bounds)).unwrap_or(end)
+        };
         if changed == outermost && self.ends_there(bounds) {
             return Some(Followed::ToTheEnd { from: at });
         }
@@ -168,6 +188,39 @@ impl Memo {
         Some(Followed::To(Frame { ip: self.addresses[changed], sp: self.frames[changed].sp, fp }))
     }
 
+    /// Whether the frame pointers that kept frames up to `end` restore, where they are needed, are as kept.
+    #[inline]
+    fn all_restore(&self, at: usize, end: usize, bounds: Bounds) -> bool {
+        let mut next = usize::from(self.frames[at].next_restore);
+        while next < end {
+            if !self.restores(next, bounds) {
+                return false;
+            }
+            next = usize::from(self.frames[next + 1].next_restore);
+        }
+        true
+    }
+
+    /// Whether the return addresses of kept frames up to `end` are as kept. `false` where that is not
+    /// told at once.
+    #[inline]
+    fn all_lead_outward(&self, at: usize, end: usize, bounds: Bounds) -> bool {
+        let slots = &self.slots[at..end];
+        let (Some(first), Some(last)) = (slots.first(), slots.last()) else { return true };
+        if at < self.plain_from || !bounds.contain(*first) || !bounds.contain(*last) {
+            return false;
+        }
+        // Without a way out in between: nearly always nothing has changed.
+        let differing =
+            slots.iter().zip(&self.addresses[at + 1..=end]).fold(0, |bits, (slot, address)| {
+                // SAFETY: slots ascend, they were whole words when they were walked, and the first and the last
+                // are within the bounds.
+                let return_address = unsafe { bounds.read_within(*slot) };
+                bits | (arch::strip(return_address).wrapping_sub(1) ^ address)
+            });
+        differing == 0
+    }
+
     /// Whether a kept frame still leads to the kept caller.
     #[inline]
     fn leads_outward(&self, at: usize, bounds: Bounds) -> bool {
@@ -175,9 +228,15 @@ impl Memo {
         let Some(slot) = kept.rule.return_address_below(caller.sp) else { return false };
         let inside_call = |address: u64| arch::strip(address).wrapping_sub(1);
         bounds.read(slot).map(inside_call) == Some(self.addresses[at + 1])
-            && (!kept.restores_needed
-                || kept.rule.frame_pointer_below(caller.sp).and_then(|slot| bounds.read(slot))
-                    == Some(caller.fp))
+            && (!kept.restores_needed || self.restores(at, bounds))
+    }
+
+    /// Whether a kept frame restores the frame pointer of the kept caller.
+    #[inline]
+    fn restores(&self, at: usize, bounds: Bounds) -> bool {
+        let (kept, caller) = (&self.frames[at], &self.frames[at + 1]);
+        let slot = kept.rule.frame_pointer_below(caller.sp);
+        slot.and_then(|slot| bounds.read(slot)) == Some(caller.fp)
     }
 
     /// Whether the last kept frame is the outermost still.
@@ -224,16 +283,43 @@ impl Memo {
         let mut hash = self.frames.get(from).map_or(NO_FRAMES, |kept| kept.hash);
         let mut needed = self.frames.get(from).is_some_and(|kept| kept.needs_frame_pointer);
         let first = from - walked.len();
+        let mut next_restore = self.frames.get(from).map_or(NONE, |kept| kept.next_restore);
+        self.plain_from = self.plain_from.max(from);
         for (at, address) in walked.iter().enumerate().rev() {
             let kept = self.walked[at + 1];
             hash = hash_frame(hash, *address);
             let restores_needed = needed && kept.rule.restores_frame_pointer();
             needed = kept.rule.uses_frame_pointer() || needed && !restores_needed;
-            self.frames[first + at] =
-                Kept { hash, needs_frame_pointer: needed, restores_needed, ..kept };
+            let at = first + at;
+            if restores_needed {
+                next_restore = at as u16;
+            }
+            let needs_frame_pointer = needed;
+            self.frames[at] =
+                Kept { hash, needs_frame_pointer, restores_needed, next_restore, ..kept };
+            self.keep_slot(at);
         }
         self.addresses[first..from].copy_from_slice(walked);
         self.first = first;
+    }
+
+    /// Notes where the return address of a kept frame is, and whether it is plain as those outside of it.
+    #[inline]
+    fn keep_slot(&mut self, at: usize) {
+        let kept = &self.frames[at];
+        let is_plain = match self.frames.get(at + 1) {
+            // The outermost leads nowhere.
+            None => true,
+            Some(caller) => {
+                let slot = kept.rule.return_address_below(caller.sp);
+                self.slots[at] = slot.unwrap_or(u64::MAX);
+                let ascends = at + 2 == self.frames.len() || self.slots[at] < self.slots[at + 1];
+                slot.is_some() && ascends
+            }
+        };
+        if is_plain && self.plain_from == at + 1 {
+            self.plain_from = at;
+        }
     }
 
     /// The hash of the addresses of the kept walk; `None` where there is no room for any.
