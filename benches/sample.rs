@@ -1,48 +1,151 @@
-//! One sample, from allocation to free: capture, intern, insert, remove, by depth of the stack.
+//! One sample: what its allocation takes (capture, intern, insert) and what its free takes, by depth
+//! of the stack and by how much one stack resembles the one before.
 //!
-//! Interval 1 makes every allocation a sample. `bare` is the same allocation without a session, to
-//! be subtracted.
+//! Interval 1 makes every allocation a sample. Each is timed by itself, since the slowest of a
+//! hundred count too; criterion knows means only. From all figures the time of the same allocation
+//! without a session is subtracted, and with it that of the clock and of the calls down.
 
 use std::hint::black_box;
+use std::time::Instant;
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use heapdrift::{Alloc, Profiler};
 
 #[global_allocator]
 static ALLOC: Alloc = Alloc::system();
 
-/// Calls `work` under `depth` more frames.
-#[inline(never)]
-fn under(depth: usize, work: &mut dyn FnMut()) {
+type Block = Box<[u8; 64]>;
+
+const ROUNDS: usize = 400;
+const BATCH: usize = 256;
+
+/// How the stacks of one round differ.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Stacks {
+    /// All from one loop, at the bottom of the calls.
+    Loop,
+    /// All from one place, each called from the top anew.
+    Calls,
+    /// From 1,024 places, taken in turn, whose last ten calls differ.
+    Sites,
+    /// From 1,024 places whose first ten calls differ, so that nothing on the stack stays.
+    Roots,
+}
+
+impl Stacks {
+    /// Which of two functions is called with `depth` calls to go, of `all`.
+    fn branch(self, site: usize, depth: usize, all: usize) -> bool {
+        match self {
+            Self::Loop | Self::Calls => false,
+            Self::Sites => depth <= 10 && site >> (depth - 1) & 1 != 0,
+            Self::Roots => all - depth < 10 && site >> (all - depth) & 1 != 0,
+        }
+    }
+}
+
+struct Calls<'a> {
+    stacks: Stacks,
+    all: usize,
+    site: usize,
+    work: &'a mut dyn FnMut(),
+}
+
+/// Does the work under `depth` more calls.
+fn call(calls: &mut Calls<'_>, depth: usize) {
     if depth == 0 {
-        work();
+        (calls.work)();
+    } else if calls.stacks.branch(calls.site, depth, calls.all) {
+        left(calls, depth);
     } else {
-        under(depth - 1, work);
-        // Not a tail call: the frame stays.
-        black_box(depth);
+        right(calls, depth);
     }
 }
 
-fn pairs(criterion: &mut Criterion, name: &str) {
-    let mut group = criterion.benchmark_group(name);
-    for depth in [10, 24, 40, 80] {
-        group.bench_function(BenchmarkId::from_parameter(depth), |bencher| {
-            // The frames of the harness come on top; the walk ends at the limit of `depth`.
-            under(depth, &mut || bencher.iter(|| black_box(Box::new(black_box([0_u8; 64])))));
-        });
+/// One of two functions that are on the stack.
+#[inline(never)]
+fn left(calls: &mut Calls<'_>, depth: usize) {
+    call(calls, depth - 1);
+    // Not a tail call: the frame stays.
+    black_box(depth);
+}
+
+/// The other, with a frame of another size.
+#[inline(never)]
+fn right(calls: &mut Calls<'_>, depth: usize) {
+    black_box([depth; 3]);
+    call(calls, depth - 1);
+    black_box(depth);
+}
+
+/// Times in nanoseconds.
+#[derive(Default)]
+struct Times(Vec<u64>);
+
+impl Times {
+    fn add(&mut self, work: impl FnOnce()) {
+        let start = Instant::now();
+        work();
+        self.0.push(start.elapsed().as_nanos() as u64);
     }
-    group.finish();
+
+    /// What one in `1 / (1 − share)` exceeds.
+    fn quantile(&mut self, share: f64) -> i64 {
+        self.0.sort_unstable();
+        self.0[(self.0.len() as f64 * share) as usize] as i64
+    }
 }
 
-fn bare(criterion: &mut Criterion) {
-    pairs(criterion, "bare pair");
+/// The times of allocations and of frees.
+fn measure(stacks: Stacks, depth: usize) -> [Times; 2] {
+    // Made before anything is timed, and in memory that is there.
+    let times = || Times((0..(ROUNDS * BATCH) as u64).collect());
+    let [mut allocations, mut frees] = [times(), times()];
+    allocations.0.clear();
+    frees.0.clear();
+    let mut held: Vec<Block> = Vec::with_capacity(BATCH);
+    for round in 0..ROUNDS {
+        let mut site = round * BATCH;
+        if stacks == Stacks::Loop {
+            let work = &mut || {
+                for _ in 0..BATCH {
+                    allocations.add(|| held.push(black_box(Box::new([0; 64]))));
+                }
+            };
+            call(&mut Calls { stacks, all: depth, site: 0, work }, depth);
+        } else {
+            for _ in 0..BATCH {
+                site += 1;
+                let work = &mut || held.push(black_box(Box::new([0; 64])));
+                let mut calls = Calls { stacks, all: depth, site, work };
+                allocations.add(|| call(&mut calls, depth));
+            }
+        }
+        for block in held.drain(..) {
+            frees.add(|| drop(block));
+        }
+    }
+    [allocations, frees]
 }
 
-fn exact(criterion: &mut Criterion) {
-    let profiler = Profiler::builder().sample_interval_bytes(1).start().expect("a session");
-    pairs(criterion, "sampled pair");
-    drop(profiler);
+fn main() {
+    println!("ns                 allocation          free");
+    println!("stacks  depth    median     99%   median     99%");
+    for stacks in [Stacks::Loop, Stacks::Calls, Stacks::Sites, Stacks::Roots] {
+        for depth in [10, 20, 40, 80] {
+            let [mut allocations, mut frees] = measure(stacks, depth);
+            let bare = [allocations.quantile(0.5), frees.quantile(0.5)];
+            let profiler = Profiler::builder().sample_interval_bytes(1).start().expect("a session");
+            // What is met for the first time is not what is asked for.
+            measure(stacks, depth);
+            let [mut allocations, mut frees] = measure(stacks, depth);
+            drop(profiler);
+            println!(
+                "{:6} {depth:6} {:9} {:7} {:8} {:7}",
+                format!("{stacks:?}"),
+                allocations.quantile(0.5) - bare[0],
+                allocations.quantile(0.99) - bare[0],
+                frees.quantile(0.5) - bare[1],
+                frees.quantile(0.99) - bare[1],
+            );
+        }
+    }
 }
-
-criterion_group!(benches, bare, exact);
-criterion_main!(benches);

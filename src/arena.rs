@@ -113,6 +113,19 @@ impl<T: Zeroed> Table<T> {
         size_of::<T>() as u64
     }
 
+    /// The `count` entries from `first` on.
+    ///
+    /// # Panics
+    /// As [`get`](Self::get).
+    #[inline]
+    pub(crate) fn some(&self, first: usize, count: usize) -> &[T] {
+        let end = first.checked_add(count);
+        assert!(end.is_some_and(|end| end <= self.len), "indices inside the table");
+        let entries = self.memory.as_ptr().cast::<T>().wrapping_add(first);
+        // SAFETY: as in `get`, for each of them.
+        unsafe { std::slice::from_raw_parts(entries, count) }
+    }
+
     /// The entry at `index`.
     ///
     /// # Panics

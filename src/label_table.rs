@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use crate::arena::{Budget, Table, UpTo, Zeroed};
+use crate::index::Index;
 use crate::sampler::mix;
 
 /// The most labels of one set.
@@ -80,23 +81,20 @@ impl<'a> Gathered<'a> {
 pub(crate) struct LabelTable {
     sets: Table<Set>,
     text: Table<AtomicU8>,
-    /// As the index of the stack table.
-    index: Table<AtomicU64>,
+    index: Index,
     next_set: AtomicU32,
     next_byte: AtomicU32,
 }
 
-const UPPER: u64 = !(u32::MAX as u64);
-
 impl LabelTable {
     /// Bytes taken at once: the index.
-    pub(crate) const FIXED_BYTES: u64 = MAX_SETS as u64 * 2 * 8;
+    pub(crate) const FIXED_BYTES: u64 = Index::bytes(MAX_SETS);
 
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             sets: Table::new(MAX_SETS)?,
             text: Table::new(MAX_TEXT)?,
-            index: Table::new(MAX_SETS * 2)?,
+            index: Index::new(MAX_SETS)?,
             next_set: AtomicU32::new(1),
             next_byte: AtomicU32::new(0),
         })
@@ -112,31 +110,8 @@ impl LabelTable {
         let hash = mix(text.iter().fold(text.len() as u64, |hash, byte| {
             (hash.rotate_left(5) ^ u64::from(*byte)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
         }));
-        let mask = self.index.len() - 1;
-        let mut position = hash as usize & mask;
-        let mut made = None;
-        loop {
-            let cell = self.index.get(position);
-            // Acquire: pairs with the release below, which publishes the set.
-            let mut entry = cell.load(Ordering::Acquire);
-            if entry == 0 {
-                let set = match made {
-                    Some(set) => set,
-                    None => self.make(text, budget)?,
-                };
-                made = Some(set);
-                let new = (hash & UPPER) | u64::from(set);
-                match cell.compare_exchange(0, new, Ordering::Release, Ordering::Acquire) {
-                    Ok(_) => return Some(set),
-                    Err(other) => entry = other,
-                }
-            }
-            let set = (entry & !UPPER) as u32;
-            if entry & UPPER == hash & UPPER && self.bytes(set).eq(text.iter().copied()) {
-                return Some(set);
-            }
-            position = (position + 1) & mask;
-        }
+        let is = |set| self.bytes(set).eq(text.iter().copied());
+        self.index.find_or_make(hash, is, || self.make(text, budget))
     }
 
     fn make(&self, text: &[u8], budget: &Budget) -> Option<u32> {

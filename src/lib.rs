@@ -78,6 +78,8 @@ mod stats;
 #[allow(unsafe_code)]
 mod arena;
 #[cfg(all(feature = "profiling", unix))]
+mod index;
+#[cfg(all(feature = "profiling", unix))]
 #[allow(unsafe_code)]
 mod label_table;
 #[cfg(all(feature = "profiling", unix))]

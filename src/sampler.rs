@@ -61,9 +61,6 @@ impl Interval {
 
     /// Bytes to skip before the next point, drawn with `uniform` in (0, 1].
     fn gap(self, uniform: f64) -> i64 {
-        if self == Self::EXACT {
-            return 0;
-        }
         // At most 45·R (the smallest uniform is 2⁻⁶⁴), so it always fits.
         (-uniform.ln() * f64::from(self.0)) as i64
     }
@@ -71,7 +68,11 @@ impl Interval {
 
 impl Weight {
     /// Of a sample that was taken at `interval`.
+    #[inline]
     pub(crate) fn new(size: u64, interval: Interval) -> Self {
+        if interval == Interval::EXACT {
+            return Self { count: 1.0, bytes: size as f64, ..Self::default() };
+        }
         Self::of(size, interval.probability(size))
     }
 }
@@ -182,6 +183,9 @@ impl Sampler {
 
     fn draw(&mut self, current: Interval) -> i64 {
         self.armed = Some(current);
+        if current == Interval::EXACT {
+            return 0;
+        }
         current.gap(self.random.uniform())
     }
 }

@@ -15,8 +15,9 @@ use std::io;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::arena::{Budget, Table, UpTo, Zeroed};
+use crate::index::Index;
 use crate::sampler::{Weight, mix};
-use crate::sync::AtomicF64;
+use crate::sync::{AtomicF64, AtomicFixed};
 
 /// Index of a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,31 +28,46 @@ impl SiteId {
     pub(crate) const LOST: Self = Self(0);
 }
 
+/// Bytes, to a 256th: one site can allocate 2⁵⁵, or a gigabyte a second for a year.
+type Bytes = AtomicFixed<8>;
+/// Objects, to a 65,536th: one site can allocate 2⁴⁷, or four million a second for a year.
+type Count = AtomicFixed<16>;
+
 /// Sums over samples: estimates and their variances.
 #[derive(Debug, Default)]
 pub(crate) struct Sums {
-    bytes: AtomicF64,
-    count: AtomicF64,
+    bytes: Bytes,
+    count: Count,
     bytes_variance: AtomicF64,
     count_variance: AtomicF64,
 }
 
 impl Sums {
-    /// Adds a weight `times` 1 or −1; returns the sum of bytes.
-    fn add(&self, weight: Weight, times: f64) -> f64 {
-        self.count.add(times * weight.count);
+    #[inline]
+    fn add(&self, weight: Weight) {
+        self.bytes.add(weight.bytes);
+        self.count.add(weight.count);
         if weight.count_variance != 0.0 {
-            self.count_variance.add(times * weight.count_variance);
-            self.bytes_variance.add(times * weight.bytes_variance);
+            self.count_variance.add(weight.count_variance);
+            self.bytes_variance.add(weight.bytes_variance);
         }
-        self.bytes.add(times * weight.bytes)
     }
 
-    fn copy_from(&self, other: &Self) {
-        self.bytes.store(other.bytes.load());
-        self.count.store(other.count.load());
-        self.bytes_variance.store(other.bytes_variance.load());
-        self.count_variance.store(other.count_variance.load());
+    /// Takes out what was added.
+    fn subtract(&self, weight: Weight) {
+        self.bytes.subtract(weight.bytes);
+        self.count.subtract(weight.count);
+        if weight.count_variance != 0.0 {
+            self.count_variance.add(-weight.count_variance);
+            self.bytes_variance.add(-weight.bytes_variance);
+        }
+    }
+
+    fn store(&self, weight: Weight) {
+        self.bytes.store(weight.bytes);
+        self.count.store(weight.count);
+        self.bytes_variance.store(weight.bytes_variance);
+        self.count_variance.store(weight.count_variance);
     }
 
     /// The sums as they stand; not all at one moment.
@@ -70,6 +86,8 @@ impl Sums {
 pub(crate) struct SiteKey<'a> {
     /// Call addresses, innermost first.
     pub(crate) frames: &'a [u64],
+    /// A hash of the frames.
+    pub(crate) frames_hash: u64,
     /// The newest of the loaded modules that the frames lie in, see `unwind::modules`: the same
     /// addresses mean other code after a library was unloaded and another one put in its place.
     pub(crate) module_mark: u32,
@@ -82,11 +100,7 @@ impl SiteKey<'_> {
         let meta = u64::from(self.module_mark) << 32
             | u64::from(self.labels) << 1
             | u64::from(self.truncated);
-        // One multiplication a frame; `mix` at the end spreads what it gathered.
-        let gathered = self.frames.iter().fold(meta ^ self.frames.len() as u64, |hash, frame| {
-            (hash.rotate_left(5) ^ frame).wrapping_mul(0x9E37_79B9_7F4A_7C15)
-        });
-        mix(gathered)
+        mix(self.frames_hash ^ mix(meta ^ self.frames.len() as u64))
     }
 }
 
@@ -103,8 +117,24 @@ pub(crate) struct Site {
     /// The epoch of which `peak` holds the live sums, if they have changed since.
     peak_epoch: AtomicU64,
     alloc: Sums,
-    live: Sums,
+    /// Of what is not live any more; what is live is the rest. So a new sample is added once.
+    gone: Sums,
     peak: Sums,
+}
+
+impl Site {
+    /// The live sums: differences, which are exact but for the variances.
+    fn live(&self) -> Weight {
+        let (all, gone) = (&self.alloc, &self.gone);
+        // Sums of other roundings may differ by less than nothing.
+        let variance = |all: &AtomicF64, gone: &AtomicF64| (all.load() - gone.load()).max(0.0);
+        Weight {
+            bytes: all.bytes.minus(&gone.bytes),
+            count: all.count.minus(&gone.count),
+            bytes_variance: variance(&all.bytes_variance, &gone.bytes_variance),
+            count_variance: variance(&all.count_variance, &gone.count_variance),
+        }
+    }
 }
 
 // SAFETY: atomics only; zero is a site without frames and samples.
@@ -115,11 +145,17 @@ unsafe impl Zeroed for Site {}
 pub(crate) struct StackTable {
     sites: Table<Site>,
     frames: Table<AtomicU64>,
-    /// Open addressing: the upper half of a hash and site number + 1; 0 is free.
-    index: Table<AtomicU64>,
+    index: Index,
     next_site: AtomicU32,
     next_frame: AtomicU64,
-    live_bytes: AtomicF64,
+    total: Total,
+}
+
+/// What every sample changes, on a cache line of its own: all threads read what stands beside it.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Total {
+    live_bytes: Bytes,
     peak_bytes: AtomicF64,
     /// The number of maxima of `live_bytes` so far.
     epoch: AtomicU64,
@@ -139,22 +175,18 @@ pub(crate) struct SiteView {
 impl StackTable {
     /// Bytes taken at once by a table of `sites` sites, a power of two: its index.
     pub(crate) const fn fixed_bytes(sites: usize) -> u64 {
-        sites as u64 * 2 * 8
+        Index::bytes(sites)
     }
 
     /// At most `sites` sites, a power of two, and `frames` frames.
     pub(crate) fn new(sites: usize, frames: usize) -> io::Result<Self> {
-        assert!(sites.is_power_of_two());
         let table = Self {
             sites: Table::new(sites)?,
             frames: Table::new(frames.min(u32::MAX as usize))?,
-            // Twice the sites: at most half full, so a probe is short.
-            index: Table::new(sites * 2)?,
+            index: Index::new(sites)?,
             next_site: AtomicU32::new(1),
             next_frame: AtomicU64::new(0),
-            live_bytes: AtomicF64::default(),
-            peak_bytes: AtomicF64::default(),
-            epoch: AtomicU64::new(1),
+            total: Total { epoch: AtomicU64::new(1), ..Total::default() },
         };
         table.sites.get(SiteId::LOST.0 as usize).ready.store(1, Ordering::Release);
         Ok(table)
@@ -167,35 +199,11 @@ impl StackTable {
 
     /// The number of a stack with labels, new if it has not been seen. `None` when there is no room.
     pub(crate) fn intern(&self, key: &SiteKey<'_>, budget: &Budget) -> Option<SiteId> {
-        let hash = key.hash();
-        let mask = self.index.len() - 1;
-        let mut made: Option<SiteId> = None;
-        let mut position = hash as usize & mask;
-        for _ in 0..self.index.len() {
-            let cell = self.index.get(position);
-            // Acquire: pairs with the release below, which publishes the site.
-            let mut entry = cell.load(Ordering::Acquire);
-            if entry == 0 {
-                let site = match made {
-                    Some(site) => site,
-                    None => self.make(key, budget)?,
-                };
-                made = Some(site);
-                let new = (hash & UPPER) | (u64::from(site.0) + 1);
-                match cell.compare_exchange(0, new, Ordering::Release, Ordering::Acquire) {
-                    Ok(_) => return Some(site),
-                    // Another thread's entry, perhaps of the same stack; then the site made here
-                    // stays behind without samples, and snapshots leave it out.
-                    Err(other) => entry = other,
-                }
-            }
-            let site = SiteId((entry & !UPPER) as u32 - 1);
-            if entry & UPPER == hash & UPPER && self.is(site, key) {
-                return Some(site);
-            }
-            position = (position + 1) & mask;
-        }
-        None
+        let is = |site| self.is(SiteId(site), key);
+        // A site that two threads made at once, and the one that stays behind is without samples:
+        // snapshots leave it out.
+        let make = || self.make(key, budget).map(|site| site.0);
+        self.index.find_or_make(key.hash(), is, make).map(SiteId)
     }
 
     fn is(&self, site: SiteId, key: &SiteKey<'_>) -> bool {
@@ -209,10 +217,13 @@ impl StackTable {
             return false;
         }
         let first = entry.first_frame.load(Ordering::Relaxed) as usize;
-        frames
+        let known = self.frames.some(first, frames.len());
+        // Without a way out in between, which is faster: hashes that agree are nearly always right.
+        let differing = known
             .iter()
-            .enumerate()
-            .all(|(i, frame)| self.frames.get(first + i).load(Ordering::Relaxed) == *frame)
+            .zip(frames)
+            .fold(0, |bits, (known, frame)| bits | known.load(Ordering::Relaxed) ^ frame);
+        differing == 0
     }
 
     /// Writes a new site. It is not in the index yet.
@@ -259,35 +270,46 @@ impl StackTable {
         self.sites.get(site.0 as usize)
     }
 
-    /// Notes a new sample.
+    /// Adds a new sample to what was allocated and to what is live.
+    #[inline]
     pub(crate) fn allocated(&self, site: SiteId, weight: Weight) {
-        self.site(site).alloc.add(weight, 1.0);
+        let entry = self.site(site);
+        self.before_change(entry);
+        entry.alloc.add(weight);
+        self.grow(weight);
     }
 
-    /// Adds a sample to the live sums.
+    /// Adds a sample to the live sums that was taken out of them.
     pub(crate) fn add_live(&self, site: SiteId, weight: Weight) {
         let entry = self.site(site);
         self.before_change(entry);
-        entry.live.add(weight, 1.0);
-        let live = self.live_bytes.add(weight.bytes);
-        if live > self.peak_bytes.load() {
-            self.peak_bytes.store(live);
+        entry.gone.subtract(weight);
+        self.grow(weight);
+    }
+
+    #[inline]
+    fn grow(&self, weight: Weight) {
+        let live = self.total.live_bytes.add(weight.bytes);
+        if live > self.total.peak_bytes.load() {
+            self.total.peak_bytes.store(live);
             // Release: pairs with `before_change`; the live sums as they are now are the peak's.
-            self.epoch.fetch_add(1, Ordering::Release);
+            self.total.epoch.fetch_add(1, Ordering::Release);
         }
     }
 
     /// Takes a sample out of the live sums.
+    #[inline]
     pub(crate) fn remove_live(&self, site: SiteId, weight: Weight) {
         let entry = self.site(site);
         self.before_change(entry);
-        entry.live.add(weight, -1.0);
-        self.live_bytes.add(-weight.bytes);
+        entry.gone.add(weight);
+        self.total.live_bytes.subtract(weight.bytes);
     }
 
     /// Keeps the live sums of the last maximum, if they still stand.
+    #[inline]
     fn before_change(&self, entry: &Site) {
-        let epoch = self.epoch.load(Ordering::Acquire);
+        let epoch = self.total.epoch.load(Ordering::Acquire);
         let kept = entry.peak_epoch.load(Ordering::Relaxed);
         if kept != epoch
             && entry
@@ -295,7 +317,7 @@ impl StackTable {
                 .compare_exchange(kept, epoch, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
         {
-            entry.peak.copy_from(&entry.live);
+            entry.peak.store(entry.live());
         }
     }
 
@@ -318,7 +340,7 @@ impl StackTable {
 
     /// The sites that have been written, by number. `None` for one that was abandoned.
     pub(crate) fn view(&self) -> Vec<Option<SiteView>> {
-        let epoch = self.epoch.load(Ordering::Acquire);
+        let epoch = self.total.epoch.load(Ordering::Acquire);
         (0..self.len()).map(|site| self.view_site(SiteId(site), epoch)).collect()
     }
 
@@ -344,13 +366,10 @@ impl StackTable {
             truncated: entry.truncated.load(Ordering::Relaxed) != 0,
             module_mark: entry.module_mark.load(Ordering::Relaxed),
             alloc,
-            peak: if kept { entry.peak.load() } else { entry.live.load() },
+            peak: if kept { entry.peak.load() } else { entry.live() },
         })
     }
 }
-
-/// The half of an index entry that holds the upper half of the hash.
-const UPPER: u64 = !(u32::MAX as u64);
 
 #[cfg(test)]
 mod tests {
@@ -362,7 +381,8 @@ mod tests {
     }
 
     fn key(frames: &[u64]) -> SiteKey<'_> {
-        SiteKey { frames, module_mark: 0, labels: 0, truncated: false }
+        let frames_hash = frames.iter().fold(0, |hash, frame| mix(hash ^ frame));
+        SiteKey { frames, frames_hash, module_mark: 0, labels: 0, truncated: false }
     }
 
     #[test]
@@ -423,7 +443,6 @@ mod tests {
                 let (site, size) = (random.next() as usize % 20, 1 + random.next() % 1000);
                 let weight = Weight::new(size, Interval::EXACT);
                 table.allocated(sites[site], weight);
-                table.add_live(sites[site], weight);
                 live.push((site, size));
                 sums[site] += size;
             } else {

@@ -275,3 +275,42 @@ fn runs_with_the_same_seed_take_the_same_samples() {
     assert_eq!(sampled(Some(3)), sampled(Some(3)));
     assert_ne!(sampled(Some(3)), sampled(Some(4)));
 }
+
+/// Blocks of 64 bytes, each of them sampled, of a session that has all the memory it wants.
+fn sampled_by_a_large_session() -> Vec<Option<Box<[u8; 64]>>> {
+    let profiler = Profiler::builder().sample_interval_bytes(1).start().unwrap();
+    let blocks = (0..40_000).map(|_| Some(Box::new([0; 64]))).collect();
+    assert_eq!(profiler.stats().dropped_slots, 0);
+    blocks
+}
+
+fn small_session() -> Result<Profiler, StartError> {
+    Profiler::builder().sample_interval_bytes(64).seed(3).max_profiler_bytes(1 << 20).start()
+}
+
+#[test]
+fn a_later_session_with_less_memory_has_it_to_itself() {
+    let _one = one_at_a_time();
+    // Freed after the session has ended, and so empty when the next one begins.
+    drop(sampled_by_a_large_session());
+    let profiler = small_session().unwrap();
+    let blocks: Vec<Box<[u8; 64]>> = (0..2_000).map(|_| Box::new([0; 64])).collect();
+    let stats = profiler.stats();
+    assert_eq!(stats.dropped_slots + stats.dropped_records, 0, "{stats:?}");
+    assert!(stats.samples_live > 1_000, "{stats:?}");
+    assert!(stats.profiler_bytes <= 1 << 20, "{stats:?}");
+    drop(blocks);
+}
+
+#[test]
+fn a_session_whose_memory_is_held_by_earlier_samples_does_not_start() {
+    let _one = one_at_a_time();
+    let mut blocks = sampled_by_a_large_session();
+    // One on each page.
+    blocks.iter_mut().enumerate().filter(|(i, _)| i % 64 != 0).for_each(|(_, block)| *block = None);
+    let error = small_session().unwrap_err().to_string();
+    assert!(error.contains("max_profiler_bytes") && error.contains("1048576"), "{error}");
+    assert!(error.contains("an earlier session sampled"), "{error}");
+    drop(blocks);
+    drop(small_session().unwrap());
+}

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use crate::arena::{Budget, Table, UpTo, Zeroed};
 use crate::sampler::{Interval, Random};
-use crate::sync::FreeList;
+use crate::sync::{FreeList, LANES, Lane, OwnList};
 
 /// Index of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,40 +123,42 @@ pub(crate) enum Thinned {
     Dropped(RecordId, Sample),
 }
 
-/// The records of a session, handed out from free lists, one a shard.
+/// The records of a session, handed out from free lists, a short one in each lane.
 #[derive(Debug)]
 pub(crate) struct Records {
     table: Table<Record>,
     /// Records ever made; all below are or were in use.
     made: AtomicU32,
-    shards: Box<[Shard]>,
+    free: FreeList,
+    parts: Box<[Part]>,
 }
 
-/// A free list on cache lines of its own.
+/// What a lane has, on cache lines of its own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Shard {
-    free: FreeList,
-    /// Records in use that were taken by this shard less those returned to it; wraps.
+struct Part {
+    free: OwnList,
+    /// Records in use that were taken by this lane less those returned to it; wraps.
     taken: AtomicU64,
 }
 
+/// The most free records that a lane keeps to itself.
+const MOST_OWN: u32 = 16;
+
 impl Records {
-    /// At most `capacity` records, over `shards` free lists.
-    pub(crate) fn new(capacity: usize, shards: usize) -> io::Result<Self> {
+    /// At most `capacity` records.
+    pub(crate) fn new(capacity: usize) -> io::Result<Self> {
         Ok(Self {
             table: Table::new(capacity.min(u32::MAX as usize - 1))?,
             made: AtomicU32::new(0),
-            shards: (0..shards).map(|_| Shard::default()).collect(),
+            free: FreeList::default(),
+            parts: (0..LANES).map(|_| Part::default()).collect(),
         })
     }
 
     /// Records in use.
     pub(crate) fn live(&self) -> u64 {
-        self.shards
-            .iter()
-            .map(|shard| shard.taken.load(Ordering::Relaxed))
-            .fold(0, u64::wrapping_add)
+        self.parts.iter().map(|part| part.taken.load(Ordering::Relaxed)).fold(0, u64::wrapping_add)
     }
 
     /// Records that exist, in use or free.
@@ -174,17 +176,12 @@ impl Records {
         cannot_make && self.live() >= u64::from(made) / 8 * 7
     }
 
-    /// A free record, from this shard, from another, or new. `None` when there is none and the
-    /// budget has no room.
-    pub(crate) fn take(&self, shard: usize, budget: &Budget) -> Option<RecordId> {
+    /// A free record, or a new one. `None` when there is none and the budget has no room.
+    pub(crate) fn take(&self, lane: Lane, budget: &Budget) -> Option<RecordId> {
         let link = |index| &self.table.get(index as usize).link;
-        let own = &self.shards[shard];
-        let index = own
-            .free
-            .pop(link)
-            .or_else(|| self.make(budget))
-            .or_else(|| self.shards.iter().find_map(|other| other.free.pop(link)))?;
-        own.taken.fetch_add(1, Ordering::Relaxed);
+        let own = lane.own(&self.parts).and_then(|part| part.free.pop(link));
+        let index = own.or_else(|| self.free.pop(link)).or_else(|| self.make(budget))?;
+        lane.add(&self.parts[lane.number()].taken, 1);
         Some(RecordId(index))
     }
 
@@ -257,10 +254,13 @@ impl Records {
     }
 
     /// Gives a claimed or dropped record back.
-    pub(crate) fn release(&self, record: RecordId, shard: usize) {
-        let own = &self.shards[shard];
-        own.free.push(record.0, &self.table.get(record.0 as usize).link);
-        own.taken.fetch_sub(1, Ordering::Relaxed);
+    pub(crate) fn release(&self, record: RecordId, lane: Lane) {
+        let link = &self.table.get(record.0 as usize).link;
+        let own = lane.own(&self.parts);
+        if !own.is_some_and(|part| part.free.push(record.0, link, MOST_OWN)) {
+            self.free.push(record.0, link);
+        }
+        lane.add(&self.parts[lane.number()].taken, u64::MAX);
     }
 
     fn fields(&self, entry: &Record, state: u64) -> Sample {

@@ -18,7 +18,7 @@ use std::io;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use crate::arena::{Budget, Table, UpTo, Zeroed};
-use crate::sync::FreeList;
+use crate::sync::{FreeList, LANES, Lane, OwnList, Pending};
 use crate::sys::{Access, PAGE, Reservation};
 
 /// Objects from this size on are large: they stay with the inner allocator.
@@ -68,6 +68,18 @@ const SIZES: [u32; CLASSES] = {
     sizes
 };
 
+/// 2³² divided by the size of each class, rounded up. For an offset in a span the quotient is that of
+/// the division, which takes three times as long.
+const RECIPROCALS: [u64; CLASSES] = {
+    let mut reciprocals = [0; CLASSES];
+    let mut class = 0;
+    while class < CLASSES {
+        reciprocals[class] = (1_u64 << 32).div_ceil(SIZES[class] as u64);
+        class += 1;
+    }
+    reciprocals
+};
+
 /// The smallest class that fits a layout, if any does.
 fn class_for(layout: Layout) -> Option<usize> {
     let (size, align) = (layout.size().max(1), layout.align());
@@ -83,6 +95,11 @@ fn class_for(layout: Layout) -> Option<usize> {
         class += 1;
     }
     (class < CLASSES).then_some(class)
+}
+
+/// The slot of a span of a class in which the byte at `offset` lies.
+fn slot_in_span(offset: usize, class: usize) -> u32 {
+    ((offset as u64 * RECIPROCALS[class]) >> 32) as u32
 }
 
 /// A slot: span number and number in the span.
@@ -132,12 +149,42 @@ const COMMITTED: u32 = 1 << 30;
 /// Being given back; no slot on it may be handed out until that is done.
 const LEAVING: u32 = 1 << 31;
 
-/// Free lists of one shard, on cache lines of its own.
+/// What a lane has, on cache lines of its own.
 #[derive(Debug)]
 #[repr(align(128))]
-struct Shard {
-    free: [FreeList; CLASSES],
+struct Part {
+    /// Free slots whose pages count them as if they were live: they are handed out again without a
+    /// look at the pages.
+    free: [OwnList; CLASSES],
+    slack: Pending,
 }
+
+/// The most free slots of a size that a lane keeps to itself: a page of them, one at least and eight
+/// at most, since each may keep a page from being given back.
+const fn most_own(class: usize) -> u32 {
+    match PAGE as u32 / SIZES[class] {
+        0 => 1,
+        most if most < 8 => most,
+        _ => 8,
+    }
+}
+
+/// How often a thread looks whether a page that it needs has been given back, which takes a call to
+/// the kernel. After that the thread that does it is off the processor, or was lost in a fork.
+const LOOKS: usize = 64;
+
+/// Whether a slot can be handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Entry {
+    Entered,
+    /// The budget has no room for a page.
+    Refused,
+    /// A page is being given back all the time.
+    Leaving,
+}
+
+/// Slack that a lane may keep to itself. What it has not told counts as held, but for a kilobyte.
+const UNTOLD: std::ops::RangeInclusive<i64> = -(PAGE as i64)..=1024;
 
 /// All slots of the process.
 #[derive(Debug)]
@@ -146,7 +193,8 @@ pub(crate) struct Slots {
     spans: Table<Span>,
     metas: Table<Meta>,
     pages: Table<AtomicU32>,
-    shards: Box<[Shard]>,
+    free: [FreeList; CLASSES],
+    parts: Box<[Part]>,
     /// For each class the span being cut: (span + 1) in the high half, next slot in the low half.
     cutting: [AtomicU64; CLASSES],
     next_span: AtomicU32,
@@ -157,7 +205,7 @@ pub(crate) struct Slots {
 
 impl Slots {
     /// Reserves the range: 64 GiB, or less where that is refused (`RLIMIT_AS`).
-    pub(crate) fn reserve(shards: usize) -> io::Result<Self> {
+    pub(crate) fn reserve() -> io::Result<Self> {
         let range = Self::reserve_range()?;
         range.forbid_huge_pages();
         let (spans, pages) = (range.len() / SPAN, range.len() / PAGE);
@@ -168,8 +216,12 @@ impl Slots {
             spans: Table::new(spans)?,
             metas: Table::new(metas)?,
             pages: Table::new(pages)?,
-            shards: (0..shards)
-                .map(|_| Shard { free: std::array::from_fn(|_| FreeList::default()) })
+            free: std::array::from_fn(|_| FreeList::default()),
+            parts: (0..LANES)
+                .map(|_| Part {
+                    free: std::array::from_fn(|_| OwnList::default()),
+                    slack: Pending::default(),
+                })
                 .collect(),
             cutting: std::array::from_fn(|_| AtomicU64::new(0)),
             next_span: AtomicU32::new(0),
@@ -203,8 +255,7 @@ impl Slots {
     pub(crate) fn slot_at(&self, address: usize) -> SlotId {
         let offset = address - self.range.start();
         let span = (offset / SPAN) as u32;
-        let size = self.size_of_span(span as usize);
-        SlotId::new(span, (offset % SPAN / size) as u32)
+        SlotId::new(span, slot_in_span(offset % SPAN, self.class_of_span(span as usize)))
     }
 
     fn class_of_span(&self, span: usize) -> usize {
@@ -248,45 +299,42 @@ impl Slots {
 
     /// A block for `layout`, uninitialised. `None` where the alignment is above 64 KiB, the range
     /// is used up, or the budget has no room for the slack.
-    pub(crate) fn allocate(
-        &self,
-        layout: Layout,
-        shard: usize,
-        budget: &Budget,
-    ) -> Option<*mut u8> {
-        let class = class_for(layout)?;
-        // The most that this can add: every page it touches, and a meta.
-        let most = (SIZES[class] as usize / PAGE + 2) as i64 * PAGE as i64 + META_BYTES;
-        if !budget.try_charge(most as u64, UpTo::Hard) {
-            return None;
-        }
-        let slot = self.take(class, shard, budget);
-        budget.adjust(-most);
-        let slot = slot?;
-        self.add_slack(-(layout.size() as i64), budget);
+    pub(crate) fn allocate(&self, layout: Layout, lane: Lane, budget: &Budget) -> Option<*mut u8> {
+        let slot = self.take(class_for(layout)?, lane, budget)?;
+        self.add_slack(-(layout.size() as i64), lane, budget);
         Some(self.range.as_ptr().wrapping_add(self.offset(slot)))
     }
 
     /// A free slot of a class, with its pages marked in use.
-    fn take(&self, class: usize, shard: usize, budget: &Budget) -> Option<SlotId> {
+    fn take(&self, class: usize, lane: Lane, budget: &Budget) -> Option<SlotId> {
         let link = |slot: u32| &self.meta(SlotId(slot)).link;
-        let own = &self.shards[shard].free[class];
-        let reused = own
-            .pop(link)
-            .or_else(|| self.shards.iter().find_map(|other| other.free[class].pop(link)))
-            .map(SlotId);
-        if let Some(slot) = reused {
-            if self.enter_pages(slot, budget) {
-                return Some(slot);
+        if let Some(slot) = lane.own(&self.parts).and_then(|part| part.free[class].pop(link)) {
+            return Some(SlotId(slot));
+        }
+        // In a forked child a page may be leaving for ever. A slot of it is left behind: put back, it
+        // would be the next to be found.
+        while let Some(slot) = self.free[class].pop(link).map(SlotId) {
+            match self.enter_pages(slot, budget) {
+                Entry::Entered => return Some(slot),
+                Entry::Leaving => {}
+                Entry::Refused => {
+                    self.free[class].push(slot.0, link(slot.0));
+                    break;
+                }
             }
-            own.push(slot.0, link(slot.0));
         }
-        let slot = self.cut(class)?;
-        self.add_slack(META_BYTES, budget);
-        if self.enter_pages(slot, budget) {
-            return Some(slot);
+        while !budget.refuses(META_BYTES as u64, UpTo::Hard) {
+            let slot = self.cut(class)?;
+            self.settle_slack(META_BYTES, budget);
+            match self.enter_pages(slot, budget) {
+                Entry::Entered => return Some(slot),
+                Entry::Leaving => {}
+                Entry::Refused => {
+                    self.free[class].push(slot.0, link(slot.0));
+                    break;
+                }
+            }
         }
-        own.push(slot.0, link(slot.0));
         None
     }
 
@@ -344,24 +392,53 @@ impl Slots {
         offset / PAGE..=(offset + self.size_of_span(slot.span()) - 1) / PAGE
     }
 
-    /// Marks the pages of a slot in use. `false`, and nothing done, where one is being given back.
-    fn enter_pages(&self, slot: SlotId, budget: &Budget) -> bool {
+    /// Marks the pages of a slot in use, or does nothing.
+    fn enter_pages(&self, slot: SlotId, budget: &Budget) -> Entry {
         for page in self.pages(slot) {
-            // Acquire: pairs with the release in `give_back`: the kernel is done with the page.
-            let entered =
-                self.pages.get(page).try_update(Ordering::Acquire, Ordering::Relaxed, |state| {
-                    (state & LEAVING == 0).then_some((state + 1) | COMMITTED)
-                });
-            match entered {
-                Ok(before) if before & COMMITTED == 0 => self.add_slack(PAGE as i64, budget),
-                Ok(_) => {}
-                Err(_) => {
-                    (*self.pages(slot).start()..page).for_each(|page| _ = self.leave_page(page));
-                    return false;
-                }
+            let entry = self.enter_page(page, budget);
+            if entry != Entry::Entered {
+                (*self.pages(slot).start()..page).for_each(|page| _ = self.leave_page(page));
+                return entry;
             }
         }
-        true
+        Entry::Entered
+    }
+
+    fn enter_page(&self, page: usize, budget: &Budget) -> Entry {
+        let state = self.pages.get(page);
+        let mut now = state.load(Ordering::Relaxed);
+        let mut looks = 0..LOOKS;
+        loop {
+            if now & LEAVING != 0 {
+                match looks.next() {
+                    Some(0..8) => std::hint::spin_loop(),
+                    Some(_) => std::thread::yield_now(),
+                    None => return Entry::Leaving,
+                }
+                now = state.load(Ordering::Relaxed);
+                continue;
+            }
+            let is_new = now & COMMITTED == 0;
+            if is_new && !budget.try_charge(PAGE as u64, UpTo::Hard) {
+                return Entry::Refused;
+            }
+            // Acquire: pairs with the release in `give_back`: the kernel is done with the page.
+            let entered = state.compare_exchange_weak(
+                now,
+                (now + 1) | COMMITTED,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            );
+            match (entered, is_new) {
+                (Ok(_), true) => _ = self.slack.fetch_add(PAGE as i64, Ordering::Relaxed),
+                (Err(_), true) => budget.adjust(-(PAGE as i64)),
+                _ => {}
+            }
+            match entered {
+                Ok(_) => return Entry::Entered,
+                Err(other) => now = other,
+            }
+        }
     }
 
     /// Returns whether the page is without a live slot now.
@@ -371,45 +448,114 @@ impl Slots {
     }
 
     /// Notes that the object in a slot changed its size in place.
-    pub(crate) fn resized(&self, old: usize, new: usize, budget: &Budget) {
-        self.add_slack(old as i64 - new as i64, budget);
+    pub(crate) fn resized(&self, old: usize, new: usize, lane: Lane, budget: &Budget) {
+        self.add_slack(old as i64 - new as i64, lane, budget);
     }
 
-    fn add_slack(&self, bytes: i64, budget: &Budget) {
+    fn add_slack(&self, bytes: i64, lane: Lane, budget: &Budget) {
+        let told = match lane.own(&self.parts) {
+            Some(part) => part.slack.add(bytes, UNTOLD),
+            None => Some(bytes),
+        };
+        if let Some(bytes) = told {
+            self.settle_slack(bytes, budget);
+        }
+    }
+
+    fn settle_slack(&self, bytes: i64, budget: &Budget) {
         self.slack.fetch_add(bytes, Ordering::Relaxed);
         budget.adjust(bytes);
     }
 
     /// Takes back the slot of an object of `size` bytes. Its cell must be cleared.
-    pub(crate) fn free(&self, slot: SlotId, size: usize, shard: usize, budget: &Budget) {
-        self.add_slack(size as i64, budget);
+    pub(crate) fn free(&self, slot: SlotId, size: usize, lane: Lane, budget: &Budget) {
+        self.add_slack(size as i64, lane, budget);
+        let class = self.class_of_span(slot.span());
+        let link = &self.meta(slot).link;
+        let keeps = lane.own(&self.parts).is_some_and(|part| {
+            self.slack.load(Ordering::Relaxed) <= budget.cap() as i64 / 64
+                && part.free[class].push(slot.0, link, most_own(class))
+        });
+        if !keeps {
+            self.leave(slot, class, budget);
+        }
+    }
+
+    /// Hands a free slot to all lanes, and its pages to the kernel if they are too much.
+    fn leave(&self, slot: SlotId, class: usize, budget: &Budget) {
         for page in self.pages(slot) {
-            if self.leave_page(page) && self.has_too_much_slack(budget) {
-                self.give_back(page, budget);
+            if self.leave_page(page) {
+                self.spare(page, slot.span(), budget);
             }
         }
-        let class = self.class_of_span(slot.span());
-        self.shards[shard].free[class].push(slot.0, &self.meta(slot).link);
+        self.free[class].push(slot.0, &self.meta(slot).link);
     }
 
-    /// Slack is kept for reuse up to a sixteenth of the cap: giving a page back costs about a
-    /// microsecond, and another when it is used again.
-    fn has_too_much_slack(&self, budget: &Budget) -> bool {
-        self.slack.load(Ordering::Relaxed) > (budget.cap() / 16) as i64
-    }
-
-    fn give_back(&self, page: usize, budget: &Budget) {
-        let state = self.pages.get(page);
-        // Acquire: pairs with the releases of those who left. Only a page that is still empty.
-        if state.compare_exchange(COMMITTED, LEAVING, Ordering::Acquire, Ordering::Relaxed).is_err()
-        {
-            return;
+    /// Hands what a lane has kept to itself to all.
+    pub(crate) fn share(&self, lane: Lane, budget: &Budget) {
+        let Some(part) = lane.own(&self.parts) else { return };
+        for (class, free) in part.free.iter().enumerate() {
+            while let Some(slot) = free.pop(|slot| &self.meta(SlotId(slot)).link) {
+                self.leave(SlotId(slot), class, budget);
+            }
         }
-        // SAFETY: no slot on the page is live, and none is handed out while LEAVING is set.
-        unsafe { self.range.decommit(page * PAGE, PAGE) };
-        self.add_slack(-(PAGE as i64), budget);
-        // Release: pairs with `enter_pages`.
-        state.store(0, Ordering::Release);
+    }
+
+    /// Gives back memory that is too much, now that a page has no live slot. Slack is kept for reuse up
+    /// to a thirty-second of the cap: giving a page back costs about a microsecond, and another when it
+    /// is used again. Beyond that a whole span is given back at once when all of it is empty, and
+    /// beyond a sixteenth each page by itself.
+    fn spare(&self, page: usize, span: usize, budget: &Budget) {
+        let slack = self.slack.load(Ordering::Relaxed);
+        let cap = budget.cap() as i64;
+        if slack > cap / 16 {
+            self.give_back(page..page + 1, budget);
+        } else if slack > cap / 32 {
+            let first = span * (SPAN / PAGE);
+            let states = self.pages.some(first, SPAN / PAGE);
+            if states.iter().all(|state| state.load(Ordering::Relaxed) & !COMMITTED == 0) {
+                self.give_back(first..first + states.len(), budget);
+            }
+        }
+    }
+
+    /// Gives back the memory of all pages without a live slot.
+    pub(crate) fn give_all_back(&self, budget: &Budget) {
+        let used = self.next_span.load(Ordering::Relaxed) as usize * (SPAN / PAGE);
+        self.give_back(0..used.min(self.pages.len()), budget);
+    }
+
+    /// Gives back those of some pages that are empty, neighbours by one call.
+    fn give_back(&self, pages: std::ops::Range<usize>, budget: &Budget) {
+        let mut next = pages.start;
+        while next < pages.end {
+            let first = next;
+            while next < pages.end && self.begin_leaving(next) {
+                next += 1;
+            }
+            if first == next {
+                next += 1;
+                continue;
+            }
+            let bytes = (next - first) * PAGE;
+            // SAFETY: no slot on these pages is live, and none is handed out while LEAVING is set.
+            unsafe { self.range.decommit(first * PAGE, bytes) };
+            self.settle_slack(-(bytes as i64), budget);
+            for page in first..next {
+                // Release: pairs with `enter_page`.
+                self.pages.get(page).store(0, Ordering::Release);
+            }
+        }
+    }
+
+    /// Keeps slots of a page from being handed out, if it is committed and none is live.
+    fn begin_leaving(&self, page: usize) -> bool {
+        let state = self.pages.get(page);
+        // Acquire: pairs with the releases of those who left. Looked at first: most are in use.
+        state.load(Ordering::Relaxed) == COMMITTED
+            && state
+                .compare_exchange(COMMITTED, LEAVING, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
     }
 }
 
@@ -429,6 +575,15 @@ mod tests {
     }
 
     #[test]
+    fn every_byte_of_a_span_is_in_the_slot_that_division_gives() {
+        for (class, size) in SIZES.iter().enumerate() {
+            for offset in 0..SPAN {
+                assert_eq!(slot_in_span(offset, class), offset as u32 / size, "{offset}, {size}");
+            }
+        }
+    }
+
+    #[test]
     fn alignments_up_to_a_span_are_honoured() {
         for shift in 0..=16 {
             for size in [1, 17, 100, 1000, 5000, 32_767] {
@@ -438,5 +593,43 @@ mod tests {
             }
         }
         assert_eq!(class_for(Layout::from_size_align(8, 1 << 17).unwrap()), None);
+    }
+
+    /// One thread allocates, another frees, and pages are given back all the time.
+    #[test]
+    fn a_page_that_is_being_given_back_is_waited_for() {
+        let slots = Slots::reserve().unwrap();
+        let budget = Budget::new(16 << 20);
+        // So much slack that each page without a live slot is given back at once.
+        budget.adjust(1 << 20);
+        slots.slack.fetch_add(1 << 20, Ordering::Relaxed);
+        let layout = Layout::from_size_align(500, 8).unwrap();
+        let (hand_over, handed) = std::sync::mpsc::sync_channel::<usize>(64);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for block in handed {
+                    slots.free(slots.slot_at(block), layout.size(), Lane::SHARED, &budget);
+                }
+            });
+            for _ in 0..100_000 {
+                let block = slots.allocate(layout, Lane::SHARED, &budget);
+                hand_over.send(block.expect("there is room") as usize).unwrap();
+            }
+            drop(hand_over);
+        });
+    }
+
+    /// Those of another lane are free to all when the lane shares them.
+    #[test]
+    fn a_lane_keeps_a_few_free_slots_until_it_shares_them() {
+        let slots = Slots::reserve().unwrap();
+        let budget = Budget::new(64 << 20);
+        let layout = Layout::from_size_align(48, 8).unwrap();
+        let [own, other] = [Lane::of(0), Lane::of(1)];
+        let block = slots.allocate(layout, own, &budget).unwrap();
+        slots.free(slots.slot_at(block as usize), 48, own, &budget);
+        assert_ne!(slots.allocate(layout, other, &budget), Some(block));
+        slots.share(own, &budget);
+        assert_eq!(slots.allocate(layout, other, &budget), Some(block));
     }
 }

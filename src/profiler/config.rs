@@ -147,6 +147,9 @@ impl Builder {
     /// When it is reached the profiler thins: it doubles the interval and keeps each live sample
     /// with the probability that the new interval would have given it. Estimates stay unbiased, and
     /// their standard errors grow. Address space of a small multiple is reserved, not used.
+    ///
+    /// A later session with a smaller cap has to live with what objects sampled by an earlier one
+    /// still take. Where that is more than half of it, [`start`](Self::start) says so.
     pub fn max_profiler_bytes(mut self, bytes: u64) -> Self {
         self.config.max_profiler_bytes = bytes;
         self

@@ -4,8 +4,8 @@
 //!   alloc ── countdown ──► decide ──► capture stack ──► intern ──► place ──► record ──► sums
 //!   free  ── address, size ──────────────────────────────────────► place ──► claim ───► sums
 //! ```
-//! Nothing on this path parks, and nothing takes a lock; a thread that vanished in the middle of
-//! it (a forked child has only one of its parent's threads) costs an engine or a sample.
+//! Nothing on this path parks, and nobody waits for a lock; a thread that vanished in the middle of
+//! it (a forked child has only one of its parent's threads) costs a lane, an engine, or a sample.
 
 mod counters;
 mod hook;
@@ -31,10 +31,8 @@ pub(crate) use waker::{Wake, Waker};
 use crate::arena::Budget;
 use crate::live_set::Slots;
 use crate::sampler::{Interval, Random};
+use crate::sync::{LANES, Lane};
 use live::Live;
-
-/// Shards of everything that threads write to when they sample.
-const SHARDS: usize = 16;
 
 /// Everything that outlives a session.
 struct Recorder {
@@ -50,14 +48,15 @@ struct Recorder {
     streams: AtomicU64,
     /// Threads that have ever sampled or freed a sample.
     threads: AtomicU32,
-    /// Threads inside the hook, a counter a shard. Whoever is counted may use `live`.
-    inside: [Inside; SHARDS],
+    /// Threads inside the hook, by lane. Whoever is counted may use `live`.
+    inside: [Inside; LANES],
     live: AtomicPtr<Live>,
     slots: OnceCell<Slots>,
     budget: Budget,
     running: AtomicBool,
 }
 
+/// Threads in a lane: at most one, but for the shared lane.
 #[derive(Debug)]
 #[repr(align(128))]
 struct Inside {
@@ -87,7 +86,7 @@ static RECORDER: Recorder = Recorder {
     tick: AtomicU32::new(1),
     streams: AtomicU64::new(0),
     threads: AtomicU32::new(0),
-    inside: [const { Inside::nobody() }; SHARDS],
+    inside: [const { Inside::nobody() }; LANES],
     live: AtomicPtr::new(std::ptr::null_mut()),
     slots: OnceCell::new(),
     budget: Budget::new(0),
@@ -102,6 +101,12 @@ impl Recorder {
 
     fn set_interval(&self, interval: Interval) {
         self.interval.store(interval.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Changes the interval unless another thread has changed it meanwhile.
+    fn raise_interval(&self, from: Interval, to: Interval) -> bool {
+        let (from, to) = (from.to_bits(), to.to_bits());
+        self.interval.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     fn is_paused(&self) -> bool {
@@ -120,36 +125,49 @@ impl Recorder {
         Random::new(self.seed.load(Ordering::Relaxed), stream)
     }
 
-    /// Enters the hook; `None` while nothing is recorded.
-    fn enter(&self) -> Option<Entered<'_>> {
-        let shard = local::shard();
-        let inside = &self.inside[shard].now;
+    /// Enters the hook.
+    fn enter(&self) -> Entered<'_> {
+        self.enter_lane(Lane::of(local::number())).unwrap_or_else(|| {
+            self.inside[Lane::SHARED.number()].now.fetch_add(1, Ordering::SeqCst);
+            self.entered(Lane::SHARED)
+        })
+    }
+
+    /// Enters a lane, unless somebody is in it.
+    fn enter_lane(&self, lane: Lane) -> Option<Entered<'_>> {
         // SeqCst, as in `Session::drop`: either the session's end sees this thread inside, or this
-        // thread sees that the session has ended.
-        inside.fetch_add(1, Ordering::SeqCst);
+        // thread sees that the session has ended. Acquire is in it: what the last thread in this
+        // lane did there is seen.
+        let inside = &self.inside[lane.number()].now;
+        let is_free = inside.compare_exchange(0, 1, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+        is_free.then(|| self.entered(lane))
+    }
+
+    /// For a thread that is counted in a lane.
+    fn entered(&self, lane: Lane) -> Entered<'_> {
         let live = self.live.load(Ordering::SeqCst);
-        // SAFETY: freed only after all counters were seen at zero with `live` at null.
-        match unsafe { live.as_ref() } {
-            Some(live) => Some(Entered { live, shard, inside }),
-            None => {
-                inside.fetch_sub(1, Ordering::Release);
-                None
-            }
-        }
+        // SAFETY: freed only after all lanes were seen empty with `live` at null.
+        Entered { live: unsafe { live.as_ref() }, lane, recorder: self }
     }
 }
 
 /// A thread in the hook.
 struct Entered<'a> {
-    live: &'a Live,
-    shard: usize,
-    inside: &'a AtomicU32,
+    /// `None` while nothing is recorded.
+    live: Option<&'a Live>,
+    lane: Lane,
+    recorder: &'a Recorder,
 }
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        // Release: pairs with the load in `Session::drop`.
-        self.inside.fetch_sub(1, Ordering::Release);
+        let inside = &self.recorder.inside[self.lane.number()].now;
+        // Release: pairs with `enter`, and with the load in `Session::drop`.
+        if self.lane == Lane::SHARED {
+            inside.fetch_sub(1, Ordering::Release);
+        } else {
+            inside.store(0, Ordering::Release);
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! A stack of free indices (Treiber's), whose links stand outside the indexed objects.
+//! Stacks of free indices, whose links stand outside the indexed objects: one for all threads
+//! (Treiber's), and one for whoever is alone with it.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -53,9 +54,52 @@ impl FreeList {
     }
 }
 
+/// A few free indices, last in first out, of one lane. Relaxed, and in steps: nobody else is here.
+#[derive(Debug, Default)]
+pub(crate) struct OwnList {
+    /// Index + 1 of the first, 0 for none.
+    head: AtomicU32,
+    len: AtomicU32,
+}
+
+impl OwnList {
+    /// Adds an index that nobody else uses, unless there are `most`.
+    #[inline]
+    pub(crate) fn push(&self, index: u32, link: &AtomicU32, most: u32) -> bool {
+        let len = self.len.load(Ordering::Relaxed);
+        if len >= most {
+            return false;
+        }
+        link.store(self.head.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.head.store(index + 1, Ordering::Relaxed);
+        self.len.store(len + 1, Ordering::Relaxed);
+        true
+    }
+
+    /// Takes an index; `link` finds the link of an index.
+    #[inline]
+    pub(crate) fn pop<'a>(&self, link: impl Fn(u32) -> &'a AtomicU32) -> Option<u32> {
+        let index = self.head.load(Ordering::Relaxed).checked_sub(1)?;
+        self.head.store(link(index).load(Ordering::Relaxed), Ordering::Relaxed);
+        self.len.store(self.len.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+        Some(index)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_own_list_gives_back_what_it_has_room_for() {
+        let links: Vec<AtomicU32> = (0..4).map(|_| AtomicU32::new(0)).collect();
+        let list = OwnList::default();
+        let pushed: Vec<bool> = (0..4).map(|i| list.push(i, &links[i as usize], 3)).collect();
+        assert_eq!(pushed, [true, true, true, false]);
+        let left = std::iter::from_fn(|| list.pop(|i| &links[i as usize]));
+        assert_eq!(left.collect::<Vec<_>>(), [2, 1, 0]);
+        assert!(list.push(3, &links[3], 3));
+    }
 
     #[test]
     fn threads_that_pop_and_push_never_hold_the_same_index() {

@@ -5,91 +5,19 @@
 //! it starts looking at its thread's favourite, whose cache is warm. Engines are made when recording
 //! starts, and never on the hook path.
 
-use std::cell::UnsafeCell;
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use framehop::{ExplicitModuleSectionInfo, FrameAddress, Module, Unwinder as _};
 
+use super::frame::{Bounds, Frame};
+use super::memo::{End, Followed, Memo};
 use super::modules::UnwindTables;
 use super::rules::{Rule, Rules, Step};
-use super::{By, Captured, Modules};
+use super::seat::{Seat, Taken};
+use super::{By, Captured, Modules, Size, arch};
 
 type Tables = &'static [u8];
-
-#[cfg(target_arch = "x86_64")]
-mod arch {
-    pub(super) type Unwinder<D> =
-        framehop::x86_64::UnwinderX86_64<D, framehop::MustNotAllocateDuringUnwind>;
-    pub(super) type Cache = framehop::x86_64::CacheX86_64<framehop::MustNotAllocateDuringUnwind>;
-    pub(super) type Registers = framehop::x86_64::UnwindRegsX86_64;
-
-    /// Instruction, stack and frame pointer of the function that this is inlined into.
-    #[inline(always)]
-    pub(super) fn here() -> (u64, u64, u64) {
-        let (ip, sp, bp): (u64, u64, u64);
-        // SAFETY: reads three registers, touches nothing.
-        unsafe {
-            std::arch::asm!(
-                "lea {}, [rip]", "mov {}, rsp", "mov {}, rbp",
-                out(reg) ip, out(reg) sp, out(reg) bp,
-                options(nomem, nostack, preserves_flags),
-            );
-        }
-        (ip, sp, bp)
-    }
-
-    pub(super) fn registers(ip: u64, sp: u64, bp: u64) -> Registers {
-        Registers::new(ip, sp, bp)
-    }
-
-    pub(super) fn frame_pointer(registers: &Registers) -> u64 {
-        registers.bp()
-    }
-
-    /// A return address as it is stored, without the processor's signature.
-    pub(super) fn strip(return_address: u64) -> u64 {
-        return_address
-    }
-}
-
-#[cfg(target_arch = "aarch64")]
-mod arch {
-    pub(super) type Unwinder<D> =
-        framehop::aarch64::UnwinderAarch64<D, framehop::MustNotAllocateDuringUnwind>;
-    pub(super) type Cache = framehop::aarch64::CacheAarch64<framehop::MustNotAllocateDuringUnwind>;
-    pub(super) type Registers = framehop::aarch64::UnwindRegsAarch64;
-
-    /// Instruction, stack and frame pointer of the function that this is inlined into. It is no
-    /// leaf: its return address is on the stack.
-    #[inline(always)]
-    pub(super) fn here() -> (u64, u64, u64) {
-        let (ip, sp, fp): (u64, u64, u64);
-        // SAFETY: reads three registers, touches nothing.
-        unsafe {
-            std::arch::asm!(
-                "adr {}, .", "mov {}, sp", "mov {}, x29",
-                out(reg) ip, out(reg) sp, out(reg) fp,
-                options(nomem, nostack, preserves_flags),
-            );
-        }
-        (ip, sp, fp)
-    }
-
-    pub(super) fn registers(ip: u64, sp: u64, fp: u64) -> Registers {
-        Registers::new(ip, sp, fp)
-    }
-
-    pub(super) fn frame_pointer(registers: &Registers) -> u64 {
-        registers.fp()
-    }
-
-    /// A return address as it is stored, without the processor's signature.
-    pub(super) fn strip(return_address: u64) -> u64 {
-        return_address & ((1 << 48) - 1)
-    }
-}
 
 struct Engine {
     unwinder: arch::Unwinder<Tables>,
@@ -98,43 +26,18 @@ struct Engine {
     dynamic: Vec<(u32, UnwindTables)>,
 }
 
-/// An engine and whether somebody walks with it.
-struct Seat {
-    taken: AtomicBool,
-    engine: UnsafeCell<Engine>,
-}
-
-// SAFETY: the engine is touched only between winning `taken` and giving it back.
-unsafe impl Sync for Seat {}
-
-/// A taken seat, given back when dropped.
-struct Taken<'a>(&'a Seat);
-
-impl Taken<'_> {
-    fn engine(&mut self) -> &mut Engine {
-        // SAFETY: whoever has taken the seat is alone with it.
-        unsafe { &mut *self.0.engine.get() }
-    }
-}
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        // Release: pairs with the acquire in `Dwarf::take`.
-        self.0.taken.store(false, Ordering::Release);
-    }
-}
-
-/// The rules and engines of a session.
+/// The rules, engines and memos of a session.
 pub(super) struct Dwarf {
     rules: Rules,
-    seats: Box<[Seat]>,
+    engines: Box<[Seat<Engine>]>,
+    memos: Box<[Seat<Memo>]>,
     /// The process of the threads that take seats.
     process: u32,
 }
 
 impl std::fmt::Debug for Dwarf {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Dwarf").field("engines", &self.seats.len()).finish()
+        f.debug_struct("Dwarf").field("engines", &self.engines.len()).finish()
     }
 }
 
@@ -144,19 +47,22 @@ impl Dwarf {
     /// One of ours.
     pub(super) const RULE_BYTES: u64 = 8;
 
-    pub(super) fn new(engines: usize, rules: usize, modules: &Modules) -> io::Result<Self> {
-        let seat = |_| {
+    /// What a memo takes for each frame that a stack may have.
+    pub(super) const MEMO_FRAME_BYTES: u64 = Memo::FRAME_BYTES;
+
+    pub(super) fn new(size: &Size, modules: &Modules) -> io::Result<Self> {
+        let engine = |_| {
             let mut unwinder = arch::Unwinder::default();
             for module in 0..modules.permanent() {
                 unwinder.add_module(framehop_module(modules.tables(module)));
             }
-            let engine =
-                Engine { unwinder, cache: arch::Cache::default(), dynamic: Vec::with_capacity(8) };
-            Seat { taken: AtomicBool::new(false), engine: UnsafeCell::new(engine) }
+            let cache = arch::Cache::default();
+            Seat::new(Engine { unwinder, cache, dynamic: Vec::with_capacity(8) })
         };
         Ok(Self {
-            rules: Rules::new(rules)?,
-            seats: (0..engines.max(1)).map(seat).collect(),
+            rules: Rules::new(size.rules)?,
+            engines: (0..size.engines.max(1)).map(engine).collect(),
+            memos: (0..size.memos).map(|_| Seat::new(Memo::new(size.depth))).collect(),
             process: std::process::id(),
         })
     }
@@ -168,7 +74,7 @@ impl Dwarf {
         &self,
         captured: &mut Captured,
         stack: Option<Range<usize>>,
-        favourite: usize,
+        lane: usize,
         modules: &Modules,
     ) -> bool {
         let (ip, sp, fp) = arch::here();
@@ -176,7 +82,7 @@ impl Dwarf {
             return false;
         };
         captured.by = By::Framehop;
-        self.walk(captured, Frame { ip, sp, fp }, stack.end as u64, favourite, modules);
+        self.walk(captured, Frame { ip, sp, fp }, stack.end as u64, lane, modules);
         true
     }
 
@@ -185,31 +91,70 @@ impl Dwarf {
         captured: &mut Captured,
         innermost: Frame,
         stack_end: u64,
-        favourite: usize,
+        lane: usize,
         modules: &Modules,
     ) {
-        let bounds = Bounds { bottom: innermost.sp, top: stack_end };
-        let mut seat: Option<Taken<'_>> = None;
+        // Nobody else is in the lane, but for threads that a forked child does not have.
+        match self.memos.get(lane).and_then(Seat::take) {
+            Some(mut memo) => {
+                self.walk_with(&mut memo, captured, innermost, stack_end, lane, modules);
+            }
+            None => {
+                let memo = &mut Memo::new(0);
+                self.walk_with(memo, captured, innermost, stack_end, lane, modules);
+            }
+        }
+    }
+
+    pub(super) fn walk_with(
+        &self,
+        memo: &mut Memo,
+        captured: &mut Captured,
+        innermost: Frame,
+        stack_end: u64,
+        lane: usize,
+        modules: &Modules,
+    ) {
+        let bounds = Bounds::new(innermost.sp, stack_end);
+        memo.begin();
+        let mut engine: Option<Taken<'_, Engine>> = None;
         let mut frame = innermost;
-        loop {
-            let caller = match self.step(&frame, modules) {
-                Step::Out { from_frame_pointer, distance, return_address, frame_pointer } => {
-                    let base = if from_frame_pointer { frame.fp } else { frame.sp };
-                    frame.out(base.wrapping_add(distance), return_address, frame_pointer, bounds)
-                }
-                Step::End => return,
-                Step::Foreign => {
-                    if seat.is_none() {
-                        seat = self.take(favourite);
+        let end = loop {
+            let walked = captured.len;
+            match memo.follow(&frame, walked, bounds, |address| _ = captured.push(address)) {
+                Some(Followed::ToTheEnd { from }) => {
+                    let inward = &captured.frames()[..walked - 1];
+                    // Without an engine all frames are of permanent modules, as all kept ones are.
+                    if captured.knows_last && engine.is_none() && memo.is_last(inward, from) {
+                        captured.is_last = true;
+                        return;
                     }
-                    let Some(seat) = &mut seat else {
+                    memo.keep_from(inward, from);
+                    captured.extend(memo.callers(from));
+                    captured.hash = memo.hash();
+                    return;
+                }
+                Some(Followed::To(outward)) => frame = outward,
+                None => {}
+            }
+            let walked = captured.len;
+            let rule = self.rule(frame.ip, modules);
+            memo.note(walked, &frame, rule);
+            let caller = match rule.step() {
+                Step::Out { distance } => frame.out(rule, frame.caller_sp(rule, distance), bounds),
+                Step::End => break End::Rule,
+                Step::Foreign => {
+                    if engine.is_none() {
+                        engine = self.engine(lane);
+                    }
+                    let Some(engine) = &mut engine else {
                         captured.by = By::Nobody;
                         captured.truncated = true;
-                        return;
+                        break End::Open;
                     };
                     let first = frame == innermost;
-                    match seat.engine().step(&frame, first, captured, modules, bounds) {
-                        Some(None) => return,
+                    match engine.step(&frame, first, captured, modules, bounds) {
+                        Some(None) => break End::Open,
                         known => known.flatten(),
                     }
                 }
@@ -217,22 +162,25 @@ impl Dwarf {
             // A frame that does not lead outward would lead in circles.
             let Some(caller) = caller.filter(|caller| caller.sp > frame.sp) else {
                 captured.truncated = true;
-                return;
+                break End::Open;
             };
             if caller.ip == 0 {
-                return;
+                let null = rule.return_address_below(caller.sp);
+                break null.map_or(End::Open, |at| End::Null { at });
             }
             // The lookup address: inside the call instruction.
             frame = Frame { ip: caller.ip - 1, ..caller };
             if !captured.push(frame.ip) {
-                return;
+                break End::Open;
             }
-        }
+        };
+        memo.keep(captured.frames(), end);
+        captured.hash = memo.hash();
     }
 
     #[inline]
-    fn step(&self, frame: &Frame, modules: &Modules) -> Step {
-        self.rules.get(frame.ip).unwrap_or_else(|| self.learn(frame.ip, modules)).step()
+    fn rule(&self, address: u64, modules: &Modules) -> Rule {
+        self.rules.get(address).unwrap_or_else(|| self.learn(address, modules))
     }
 
     /// The rule of an address in a permanent module, from now on known. Others may have another
@@ -245,18 +193,15 @@ impl Dwarf {
         rule
     }
 
-    fn take(&self, favourite: usize) -> Option<Taken<'_>> {
-        let count = self.seats.len();
+    fn engine(&self, lane: usize) -> Option<Taken<'_, Engine>> {
+        let count = self.engines.len();
         // With more runnable threads than cores all holders may be off the processor at once.
         // Yielding lets them finish; after this many times something is wrong, and the stack is
         // given up.
         for attempt in 0..256 {
-            let free = (0..count).map(|i| &self.seats[(favourite + i) % count]).find(|seat| {
-                // Acquire: pairs with the release in `Taken::drop`.
-                !seat.taken.load(Ordering::Relaxed) && !seat.taken.swap(true, Ordering::Acquire)
-            });
-            if free.is_some() {
-                return free.map(Taken);
+            let mut seats = (0..count).map(|i| &self.engines[(lane + i) % count]);
+            if let Some(engine) = seats.find_map(Seat::take) {
+                return Some(engine);
             }
             // In a forked child all holders may be threads that it does not have. Waiting for them
             // with every sample made a child hang that its parent's twelve threads had left none.
@@ -266,52 +211,6 @@ impl Dwarf {
             if attempt < 8 { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
         None
-    }
-}
-
-/// Where a function is, and where its variables are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Frame {
-    /// Of the innermost frame the current instruction, of others inside the call.
-    ip: u64,
-    sp: u64,
-    fp: u64,
-}
-
-impl Frame {
-    /// The caller, whose stack pointer is `sp`; its `ip` is the return address. `None` when that
-    /// asks for memory outside the bounds.
-    #[inline]
-    fn out(self, sp: u64, return_address: u64, fp: Option<u64>, bounds: Bounds) -> Option<Self> {
-        let below = |distance: u64| bounds.read(sp.wrapping_sub(distance)).ok();
-        let ip = arch::strip(below(return_address)?);
-        let fp = fp.map_or(Some(self.fp), below)?;
-        Some(Self { ip, sp, fp })
-    }
-}
-
-/// The part of the own stack that is in use: all that a walk may read.
-#[derive(Clone, Copy)]
-struct Bounds {
-    bottom: u64,
-    top: u64,
-}
-
-impl Bounds {
-    fn contain(self, address: u64) -> bool {
-        address >= self.bottom
-            && address.checked_add(8).is_some_and(|end| end <= self.top)
-            && address.is_multiple_of(8)
-    }
-
-    #[inline]
-    fn read(self, address: u64) -> Result<u64, ()> {
-        if !self.contain(address) {
-            return Err(());
-        }
-        // SAFETY: between the stack pointer and the end of this thread's stack: mapped, and not
-        // written by anybody else.
-        Ok(unsafe { (address as *const u64).read_volatile() })
     }
 }
 
@@ -336,7 +235,7 @@ impl Engine {
             FrameAddress::from_return_address(frame.ip + 1)?
         };
         let mut registers = arch::registers(frame.ip, frame.sp, frame.fp);
-        let mut read = |address| bounds.read(address);
+        let mut read = |address| bounds.read(address).ok_or(());
         let caller =
             self.unwinder.unwind_frame(address, &mut registers, &mut self.cache, &mut read).ok()?;
         Some(caller.map(|ip| Frame { ip, sp: registers.sp(), fp: arch::frame_pointer(&registers) }))
@@ -388,16 +287,7 @@ mod tests {
     use super::*;
     use crate::sampler::Random;
 
-    #[test]
-    fn nothing_outside_the_bounds_is_read() {
-        let bounds = Bounds { bottom: 0x1000, top: 0x2000 };
-        for inside in [0x1000, 0x1008, 0x1ff8] {
-            assert!(bounds.contain(inside));
-        }
-        for outside in [0, 0xff8, 0x1001, 0x1ff9, 0x1ffc, 0x2000, u64::MAX, u64::MAX - 7] {
-            assert_eq!(bounds.read(outside), Err(()));
-        }
-    }
+    const SIZE: Size = Size { engines: 1, rules: 1, memos: 1, depth: 64 };
 
     /// Frames at any instruction of this program, with registers that point anywhere into `stack`,
     /// or nowhere.
@@ -416,11 +306,11 @@ mod tests {
     #[test]
     fn walks_with_wrong_registers_end_by_themselves() {
         let modules = Modules::new().unwrap();
-        let dwarf = Dwarf::new(1, 1, &modules).unwrap();
+        let dwarf = Dwarf::new(&SIZE, &modules).unwrap();
         let stack_end = crate::sys::own_stack().unwrap().end as u64;
         let here = &raw const stack_end as u64;
         for frame in frames(&modules, 20_000, here..stack_end) {
-            let mut captured = Captured::new();
+            let mut captured = Captured::new(false);
             captured.limit = 64;
             dwarf.walk(&mut captured, frame, stack_end, 0, &modules);
             assert!(captured.frames().len() <= 64);
@@ -431,26 +321,21 @@ mod tests {
     #[test]
     fn rules_and_framehop_agree() {
         let modules = Modules::new().unwrap();
-        let dwarf = Dwarf::new(1, 1, &modules).unwrap();
+        let dwarf = Dwarf::new(&SIZE, &modules).unwrap();
         let mut random = Random::new(5, 0);
         let memory: Vec<u64> = (0..1 << 15).map(|_| random.next() | 1).collect();
         let stack = memory.as_ptr_range();
         let stack = stack.start as u64..stack.end as u64;
-        let mut seat = dwarf.take(0).unwrap();
+        let mut engine = dwarf.engine(0).unwrap();
         let (mut agreed, mut ordinary) = (0, 0);
         for frame in frames(&modules, 200_000, stack.clone()) {
-            let Step::Out { from_frame_pointer, distance, return_address, frame_pointer } =
-                dwarf.step(&frame, &modules)
-            else {
-                continue;
-            };
+            let rule = dwarf.rule(frame.ip, &modules);
+            let Step::Out { distance } = rule.step() else { continue };
             ordinary += 1;
-            let base = if from_frame_pointer { frame.fp } else { frame.sp };
-            let bounds = Bounds { bottom: frame.sp, top: stack.end };
-            let sp = base.wrapping_add(distance);
-            let ours = frame.out(sp, return_address, frame_pointer, bounds);
+            let bounds = Bounds::new(frame.sp, stack.end);
+            let ours = frame.out(rule, frame.caller_sp(rule, distance), bounds);
             let theirs =
-                seat.engine().step(&frame, false, &mut Captured::new(), &modules, bounds).flatten();
+                engine.step(&frame, false, &mut Captured::new(false), &modules, bounds).flatten();
             if let (Some(ours), Some(theirs)) = (ours, theirs) {
                 assert_eq!(ours, theirs, "at {frame:x?}");
                 agreed += 1;

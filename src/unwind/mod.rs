@@ -10,10 +10,16 @@
 //! The addresses of a captured stack lie inside the call instructions (return address − 1).
 
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod arch;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod dwarf;
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 #[path = "no_dwarf.rs"]
 mod dwarf;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod frame;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod memo;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod modules;
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
@@ -21,6 +27,8 @@ mod modules;
 mod modules;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod rules;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod seat;
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -32,16 +40,25 @@ use crate::snapshot::MAX_STACK_DEPTH;
 
 /// A captured stack.
 #[derive(Debug)]
+// In this order: between two zeroes the compiler would fill the addresses with zeroes too, by one call
+// that takes as long as the rest of a capture.
+#[repr(C)]
 pub(crate) struct Captured {
-    /// Written up to `len`. Zeroing all of it would cost as much as a walk of ten frames.
-    addresses: [MaybeUninit<u64>; MAX_STACK_DEPTH],
     len: usize,
     limit: usize,
-    /// The walk did not reach the thread's first function.
-    pub(crate) truncated: bool,
+    /// Of the frames, where the walk has found it out by the way.
+    hash: Option<u64>,
     /// See [`crate::stack_table::SiteKey::module_mark`].
     pub(crate) module_mark: u32,
+    /// The walk did not reach the thread's first function.
+    pub(crate) truncated: bool,
     pub(crate) by: By,
+    /// The caller knows the last stack of its lane, and need not be told it again.
+    knows_last: bool,
+    /// It is that of the last capture in the lane, and so it has no frames here.
+    pub(crate) is_last: bool,
+    /// Written up to `len`.
+    addresses: [MaybeUninit<u64>; MAX_STACK_DEPTH],
 }
 
 /// Which unwinder walked.
@@ -54,9 +71,9 @@ pub(crate) enum By {
 }
 
 impl Captured {
-    /// Room for a stack.
+    /// Room for a stack, for a caller that knows the last one of its lane or does not.
     #[inline(always)]
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(knows_last: bool) -> Self {
         Self {
             addresses: [MaybeUninit::uninit(); MAX_STACK_DEPTH],
             len: 0,
@@ -64,6 +81,9 @@ impl Captured {
             truncated: false,
             module_mark: 0,
             by: By::Nobody,
+            hash: None,
+            knows_last,
+            is_last: false,
         }
     }
 
@@ -71,6 +91,11 @@ impl Captured {
     pub(crate) fn frames(&self) -> &[u64] {
         // SAFETY: `push` has written the first `len`.
         unsafe { self.addresses[..self.len].assume_init_ref() }
+    }
+
+    /// The hash of the frames.
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash.unwrap_or_else(|| hash_frames(self.frames()))
     }
 
     /// Adds a frame; `false`, and the stack is marked truncated, at the depth limit.
@@ -83,6 +108,56 @@ impl Captured {
         self.len += 1;
         true
     }
+
+    /// Adds frames that there is room for.
+    fn extend(&mut self, addresses: &[u64]) {
+        self.addresses[self.len..][..addresses.len()].write_copy_of_slice(addresses);
+        self.len += addresses.len();
+    }
+}
+
+/// The hash of a stack without frames.
+const NO_FRAMES: u64 = 0;
+
+/// The hash of a stack that calls one more frame. One multiplication; whoever uses it mixes it.
+#[inline]
+fn hash_frame(hash: u64, frame: u64) -> u64 {
+    (hash.rotate_left(5) ^ frame).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+/// The hash of a stack, innermost frame first.
+pub(crate) fn hash_frames(frames: &[u64]) -> u64 {
+    frames.iter().rev().fold(NO_FRAMES, |hash, frame| hash_frame(hash, *frame))
+}
+
+/// How much an unwinder has room for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Size {
+    /// Unusual frames at once.
+    pub(crate) engines: usize,
+    /// Rules of usual ones.
+    pub(crate) rules: usize,
+    /// Lanes whose last walk is kept.
+    pub(crate) memos: usize,
+    /// Frames of a stack.
+    pub(crate) depth: usize,
+}
+
+impl Size {
+    /// Bytes of an engine.
+    pub(crate) const ENGINE_BYTES: u64 = dwarf::Dwarf::ENGINE_BYTES;
+
+    /// Bytes of a memo of stacks of `depth` frames.
+    pub(crate) const fn memo_bytes(depth: usize) -> u64 {
+        dwarf::Dwarf::MEMO_FRAME_BYTES * depth as u64
+    }
+
+    /// Bytes of all.
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.engines as u64 * Self::ENGINE_BYTES
+            + self.rules as u64 * dwarf::Dwarf::RULE_BYTES
+            + self.memos as u64 * Self::memo_bytes(self.depth)
+    }
 }
 
 /// Captures stacks, from many threads at once.
@@ -90,29 +165,23 @@ impl Captured {
 pub(crate) struct Unwinder {
     dwarf: dwarf::Dwarf,
     modules: Modules,
-    max_depth: usize,
+    depth: usize,
 }
 
 impl Unwinder {
-    /// With `engines` for unusual frames at once, and memory for about `rules` of usual ones.
-    pub(crate) fn new(engines: usize, rules: usize, max_depth: usize) -> io::Result<Self> {
+    pub(crate) fn new(size: &Size) -> io::Result<Self> {
         let modules = Modules::new()?;
         // The first use of backtrace's unwinder allocates and takes locks: not in the hook.
         backtrace::trace(|_| true);
-        Ok(Self { dwarf: dwarf::Dwarf::new(engines, rules, &modules)?, modules, max_depth })
+        Ok(Self { dwarf: dwarf::Dwarf::new(size, &modules)?, modules, depth: size.depth })
     }
-
-    /// Bytes held by an engine.
-    pub(crate) const ENGINE_BYTES: u64 = dwarf::Dwarf::ENGINE_BYTES;
-    /// Bytes held by a rule.
-    pub(crate) const RULE_BYTES: u64 = dwarf::Dwarf::RULE_BYTES;
 
     pub(crate) fn modules(&self) -> &Modules {
         &self.modules
     }
 
-    /// The stack of the caller, into a new `captured`. `stack` is the thread's own, `engine` any number that differs
-    /// between threads.
+    /// The stack of the caller, into a new `captured`. `stack` is the thread's own, `lane` the number of
+    /// its lane.
     ///
     /// Leading frames may belong to the profiler and the allocator; readers cut them by name.
     #[inline(never)]
@@ -120,10 +189,10 @@ impl Unwinder {
         &self,
         captured: &mut Captured,
         stack: Option<Range<usize>>,
-        engine: usize,
+        lane: usize,
     ) {
-        captured.limit = self.max_depth.min(MAX_STACK_DEPTH);
-        if !self.dwarf.capture(captured, stack, engine, &self.modules) {
+        captured.limit = self.depth.min(MAX_STACK_DEPTH);
+        if !self.dwarf.capture(captured, stack, lane, &self.modules) {
             with_backtrace(captured);
         }
     }

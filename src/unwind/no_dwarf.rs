@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::Range;
 
-use super::{Captured, Modules};
+use super::{Captured, Modules, Size};
 
 #[derive(Debug)]
 pub(super) struct Dwarf;
@@ -11,8 +11,9 @@ pub(super) struct Dwarf;
 impl Dwarf {
     pub(super) const ENGINE_BYTES: u64 = 0;
     pub(super) const RULE_BYTES: u64 = 0;
+    pub(super) const MEMO_FRAME_BYTES: u64 = 0;
 
-    pub(super) fn new(_engines: usize, _rules: usize, _modules: &Modules) -> io::Result<Self> {
+    pub(super) fn new(_size: &Size, _modules: &Modules) -> io::Result<Self> {
         Ok(Self)
     }
 
@@ -20,7 +21,7 @@ impl Dwarf {
         &self,
         _captured: &mut Captured,
         _stack: Option<Range<usize>>,
-        _engine: usize,
+        _lane: usize,
         _modules: &Modules,
     ) -> bool {
         false

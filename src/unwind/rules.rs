@@ -38,18 +38,9 @@ mod registers {
 /// What a rule says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// To the caller. All distances are in bytes, downward from the caller's stack pointer but the
-    /// first.
-    Out {
-        /// Whether `distance` counts from the frame pointer, or from the stack pointer.
-        from_frame_pointer: bool,
-        /// Up to the caller's stack pointer.
-        distance: u64,
-        /// Where the return address is.
-        return_address: u64,
-        /// Where the caller's frame pointer is; `None`: where it was.
-        frame_pointer: Option<u64>,
-    },
+    /// To the caller, whose stack pointer is `distance` bytes above this frame's stack or frame
+    /// pointer.
+    Out { distance: u64 },
     /// This is the outermost frame.
     End,
     /// Not ordinary.
@@ -86,18 +77,37 @@ impl Rule {
 
     #[inline]
     pub(super) fn step(self) -> Step {
-        let bytes = |shift: u32, bits: u32| u64::from(self.0 >> shift & ((1 << bits) - 1)) * 8;
-        let return_address = bytes(DISTANCE_BITS + 1, PLACE_BITS);
-        if return_address == 0 {
-            return if self == Self::END { Step::End } else { Step::Foreign };
+        match self {
+            Self::END => Step::End,
+            Self::FOREIGN => Step::Foreign,
+            Self(word) => Step::Out { distance: u64::from(word & ((1 << DISTANCE_BITS) - 1)) * 8 },
         }
-        let frame_pointer = bytes(DISTANCE_BITS + 1 + PLACE_BITS, PLACE_BITS);
-        Step::Out {
-            from_frame_pointer: self.0 >> DISTANCE_BITS & 1 != 0,
-            distance: bytes(0, DISTANCE_BITS),
-            return_address,
-            frame_pointer: (frame_pointer != 0).then_some(frame_pointer),
-        }
+    }
+
+    /// Where the return address is, below the caller's stack pointer; `None` if this is no step.
+    #[inline]
+    pub(super) fn return_address_below(self, caller_sp: u64) -> Option<u64> {
+        let place = self.0 >> (DISTANCE_BITS + 1) & ((1 << PLACE_BITS) - 1);
+        (place != 0).then(|| caller_sp.wrapping_sub(u64::from(place) * 8))
+    }
+
+    /// Where the caller's frame pointer is, below its stack pointer; `None`: where it was.
+    #[inline]
+    pub(super) fn frame_pointer_below(self, caller_sp: u64) -> Option<u64> {
+        let place = self.0 >> (DISTANCE_BITS + 1 + PLACE_BITS);
+        (place != 0).then(|| caller_sp.wrapping_sub(u64::from(place) * 8))
+    }
+
+    /// Whether the caller's frame pointer is read from memory.
+    #[inline]
+    pub(super) fn restores_frame_pointer(self) -> bool {
+        self.frame_pointer_below(0).is_some()
+    }
+
+    /// Whether the caller's stack pointer is told from the frame pointer.
+    #[inline]
+    pub(super) fn uses_frame_pointer(self) -> bool {
+        self.0 >> DISTANCE_BITS & 1 != 0
     }
 
     /// The rule of an address as its module's tables have it. Some hundred nanoseconds, no
@@ -248,13 +258,16 @@ mod tests {
     #[test]
     fn a_rule_says_what_it_was_made_of() {
         let rule = Rule::out(true, 65_528, 8, 16).unwrap();
-        let step = Step::Out {
-            from_frame_pointer: true,
-            distance: 65_528,
-            return_address: 8,
-            frame_pointer: Some(16),
-        };
-        assert_eq!(rule.step(), step);
+        assert_eq!(rule.step(), Step::Out { distance: 65_528 });
+        assert!(rule.uses_frame_pointer());
+        assert_eq!(rule.return_address_below(100), Some(92));
+        assert_eq!(rule.frame_pointer_below(100), Some(84));
+        let leaf = Rule::out(false, 8, 8, 0).unwrap();
+        assert!(!leaf.uses_frame_pointer() && !leaf.restores_frame_pointer());
+        for none in [Rule::END, Rule::FOREIGN] {
+            assert!(!none.uses_frame_pointer() && !none.restores_frame_pointer());
+            assert_eq!(none.return_address_below(100), None);
+        }
         assert_eq!(Rule::END.step(), Step::End);
         assert_eq!(Rule::FOREIGN.step(), Step::Foreign);
         for (distance, return_address, frame) in

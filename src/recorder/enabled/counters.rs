@@ -1,13 +1,12 @@
-//! Counters of what happened to samples, a set a shard.
+//! Counters of what happened to samples, a set a lane.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::SHARDS;
+use crate::sync::{LANES, Lane};
 
 /// What is counted.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Counter {
-    Taken,
     Thinned,
     Thinnings,
     DroppedRecords,
@@ -25,18 +24,19 @@ const COUNTERS: usize = Counter::Truncated as usize + 1;
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Shard([AtomicU64; COUNTERS]);
+struct Part([AtomicU64; COUNTERS]);
 
 /// All counters. Relaxed throughout: nothing is read on the strength of a count.
 #[derive(Debug, Default)]
-pub(super) struct Counters([Shard; SHARDS]);
+pub(super) struct Counters([Part; LANES]);
 
 impl Counters {
-    pub(super) fn add(&self, shard: usize, counter: Counter) {
-        self.0[shard].0[counter as usize].fetch_add(1, Ordering::Relaxed);
+    #[inline]
+    pub(super) fn add(&self, lane: Lane, counter: Counter) {
+        lane.add(&self.0[lane.number()].0[counter as usize], 1);
     }
 
     pub(super) fn sum(&self, counter: Counter) -> u64 {
-        self.0.iter().map(|shard| shard.0[counter as usize].load(Ordering::Relaxed)).sum()
+        self.0.iter().map(|part| part.0[counter as usize].load(Ordering::Relaxed)).sum()
     }
 }

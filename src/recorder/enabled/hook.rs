@@ -3,11 +3,13 @@
 use std::alloc::{GlobalAlloc, Layout};
 
 use super::counters::Counter;
+use super::live::Live;
 use super::local::{self, Mute};
-use super::{Entered, RECORDER, slots};
+use super::{RECORDER, slots};
 use crate::live_set::{LARGE, NewSample, Sample, Slots, in_window};
 use crate::sampler::Interval;
 use crate::stack_table::SiteId;
+use crate::sync::Lane;
 use crate::sys;
 
 /// Whether a free may be of a sampled block. Wrong one way only: a `false` is certain.
@@ -66,13 +68,15 @@ impl Fill {
 }
 
 unsafe fn allocate(inner: &dyn GlobalAlloc, layout: Layout, fill: Fill) -> *mut u8 {
-    if let Some(interval) = local::decide(layout.size())
-        && let Some(entered) = RECORDER.enter()
-        && let Some(interval) = entered.live.accept(layout.size(), interval)
-    {
-        let _mute = Mute::new();
-        // SAFETY: the caller's promises are passed on.
-        return unsafe { sample_new(&entered, inner, layout, fill, interval) };
+    if let Some(interval) = local::decide(layout.size()) {
+        let entered = RECORDER.enter();
+        if let Some(live) = entered.live
+            && let Some(interval) = live.accept(layout.size(), interval)
+        {
+            let _mute = Mute::new();
+            // SAFETY: the caller's promises are passed on.
+            return unsafe { sample_new(live, entered.lane, inner, layout, fill, interval) };
+        }
     }
     // SAFETY: the caller's promises are passed on.
     unsafe { fill.allocate(inner, layout) }
@@ -80,13 +84,14 @@ unsafe fn allocate(inner: &dyn GlobalAlloc, layout: Layout, fill: Fill) -> *mut 
 
 /// Allocates a block that is sampled.
 unsafe fn sample_new(
-    entered: &Entered<'_>,
+    live: &Live,
+    lane: Lane,
     inner: &dyn GlobalAlloc,
     layout: Layout,
     fill: Fill,
     interval: Interval,
 ) -> *mut u8 {
-    let slot = in_slot(entered, layout);
+    let slot = in_slot(live, lane, layout);
     let block = match slot {
         Some(block) => {
             if fill == Fill::Zero {
@@ -102,25 +107,23 @@ unsafe fn sample_new(
         // A failed allocation does not count.
         return block;
     }
-    let site = entered.live.capture(entered.shard);
-    entered.live.allocated(site, layout.size(), interval);
-    if slot.is_some() || layout.size() >= LARGE {
-        entered.live.insert(entered.shard, new_sample(block, layout.size(), site, interval, None));
-    }
+    let site = live.capture(lane);
+    let sample = new_sample(block, layout.size(), site, interval, None);
+    live.allocated(lane, sample, slot.is_some() || layout.size() >= LARGE);
     block
 }
 
 /// A slot for a small object; `None` for a large one, and where there is no room.
-fn in_slot(entered: &Entered<'_>, layout: Layout) -> Option<*mut u8> {
+fn in_slot(live: &Live, lane: Lane, layout: Layout) -> Option<*mut u8> {
     if layout.size() >= LARGE {
         return None;
     }
-    let block = slots()?.allocate(layout, entered.shard, &RECORDER.budget);
+    let block = slots()?.allocate(layout, lane, &RECORDER.budget);
     if block.is_none() {
-        entered.live.count(entered.shard, Counter::DroppedSlots);
+        live.count(lane, Counter::DroppedSlots);
         // That no slot has such an alignment is no lack of room.
         if Slots::can_hold(layout) {
-            entered.live.begin_thinning();
+            live.begin_thinning(lane);
         }
     }
     block
@@ -154,25 +157,22 @@ pub(crate) unsafe fn dealloc(block: *mut u8, size: usize, align: usize, inner: &
     let layout = unsafe { layout(size, align) };
     match slots().filter(|slots| slots.contains(block as usize)) {
         Some(slots) => {
+            let entered = RECORDER.enter();
             // The record goes first, and the memory after.
-            take_record(block);
+            if let Some(live) = entered.live {
+                live.remove(block as usize, entered.lane);
+            }
             let slot = slots.slot_at(block as usize);
-            slots.free(slot, layout.size(), local::shard(), &RECORDER.budget);
+            slots.free(slot, layout.size(), entered.lane, &RECORDER.budget);
         }
         None => {
             if layout.size() >= LARGE {
-                take_record(block);
+                let entered = RECORDER.enter();
+                entered.live.map(|live| live.remove(block as usize, entered.lane));
             }
             // SAFETY: the caller's promises are passed on; the block is not in a slot.
             unsafe { inner.dealloc(block, layout) }
         }
-    }
-}
-
-/// Takes the sample of a block out of the live set, if it has one.
-fn take_record(block: *mut u8) {
-    if let Some(entered) = RECORDER.enter() {
-        entered.live.remove(block as usize, entered.shard);
     }
 }
 
@@ -195,66 +195,65 @@ pub(crate) unsafe fn realloc(
     let interval = if local::was_due() { local::decide(new_size) } else { None };
     let in_slot = slots().is_some_and(|slots| slots.contains(block as usize));
     let entered = RECORDER.enter();
-    let Some(entered) = entered else {
+    let lane = entered.lane;
+    let Some(live) = entered.live else {
         // SAFETY: the caller's promises are passed on.
-        return unsafe { move_or_resize(None, inner, block, layout, new_size, in_slot, None).0 };
+        return unsafe {
+            move_or_resize(None, lane, inner, block, layout, new_size, in_slot, false).0
+        };
     };
-    let interval = interval.and_then(|interval| entered.live.accept(new_size, interval));
+    let interval = interval.and_then(|interval| live.accept(new_size, interval));
     let _mute = Mute::new();
     // Looking the old address up after the inner `realloc` would be too late: another thread may
     // have been given it by then.
-    let before = (in_slot || layout.size() >= LARGE)
-        .then(|| entered.live.remove(block as usize, entered.shard))
-        .flatten();
+    let before =
+        (in_slot || layout.size() >= LARGE).then(|| live.remove(block as usize, lane)).flatten();
     // SAFETY: the caller's promises are passed on.
     let (new_block, recordable) = unsafe {
-        move_or_resize(Some(&entered), inner, block, layout, new_size, in_slot, interval)
+        let is_sampled = interval.is_some();
+        move_or_resize(Some(live), lane, inner, block, layout, new_size, in_slot, is_sampled)
     };
     if new_block.is_null() {
         // The old block is as it was, and so is its record.
         if let Some(sample) = before {
-            entered.live.insert(entered.shard, sample.again());
+            live.put_back(lane, sample.again());
         }
         return new_block;
     }
     if let Some(interval) = interval {
-        let site = entered.live.capture(entered.shard);
-        entered.live.allocated(site, new_size, interval);
-        if recordable {
-            let sample = new_sample(new_block, new_size, site, interval, before);
-            entered.live.insert(entered.shard, sample);
-        }
+        let site = live.capture(lane);
+        let sample = new_sample(new_block, new_size, site, interval, before);
+        live.allocated(lane, sample, recordable);
     }
     new_block
 }
 
 /// The memory side of `realloc`: where the block is afterwards, and whether a record would be found
-/// there again. `interval` says whether the new size is sampled.
+/// there again.
+#[expect(clippy::too_many_arguments, reason = "those of `realloc`, and where it is recorded")]
 unsafe fn move_or_resize(
-    entered: Option<&Entered<'_>>,
+    live: Option<&Live>,
+    lane: Lane,
     inner: &dyn GlobalAlloc,
     block: *mut u8,
     layout: Layout,
     new_size: usize,
     in_a_slot: bool,
-    interval: Option<Interval>,
+    is_sampled: bool,
 ) -> (*mut u8, bool) {
     // SAFETY: the caller of `realloc` promises that `new_size`, rounded up, fits an `isize`.
     let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
     let stays = slots().filter(|_| in_a_slot).is_some_and(|slots| {
         let fits = slots.fits(slots.slot_at(block as usize), new_layout);
         if fits {
-            slots.resized(layout.size(), new_size, &RECORDER.budget);
+            slots.resized(layout.size(), new_size, lane, &RECORDER.budget);
         }
         fits
     });
     if stays {
         return (block, true);
     }
-    let slot = match (entered, interval) {
-        (Some(entered), Some(_)) => in_slot(entered, new_layout),
-        _ => None,
-    };
+    let slot = live.filter(|_| is_sampled).and_then(|live| in_slot(live, lane, new_layout));
     if slot.is_none() && !in_a_slot {
         // The usual case: large blocks grow by the inner allocator's own means.
         // SAFETY: the caller's promises are passed on; the block is the inner allocator's.
@@ -268,7 +267,7 @@ unsafe fn move_or_resize(
         match slots().filter(|_| in_a_slot) {
             Some(slots) => {
                 let old = slots.slot_at(block as usize);
-                slots.free(old, layout.size(), local::shard(), &RECORDER.budget);
+                slots.free(old, layout.size(), lane, &RECORDER.budget);
             }
             // SAFETY: the block was the inner allocator's, and its contents have moved.
             None => unsafe { inner.dealloc(block, layout) },

@@ -1,20 +1,21 @@
 //! What a session holds: live samples, stacks, labels, the unwinder, counters.
 
 use std::io;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use super::counters::{Counter, Counters};
 use super::thinner::Thinner;
-use super::{RECORDER, SHARDS, local, slots};
+use super::{RECORDER, local, slots};
 use crate::Stats;
 use crate::label_table::LabelTable;
 use crate::live_set::{LargeIndex, NewSample, RecordId, Records, Sample};
 use crate::profiler::Config;
 use crate::sampler::{Interval, Weight};
 use crate::stack_table::{SiteId, SiteKey, StackTable};
+use crate::sync::{LANES, Lane};
 use crate::sys;
-use crate::unwind::{By, Captured, Unwinder};
+use crate::unwind::{By, Captured, Size, Unwinder};
 
 /// The state of one session.
 #[derive(Debug)]
@@ -25,16 +26,25 @@ pub(super) struct Live {
     pub(super) labels: LabelTable,
     pub(super) unwinder: Unwinder,
     counters: Counters,
+    lasts: Box<[LastSite]>,
     thinner: Thinner,
     /// When recording started, by `sys::monotonic_ms`.
     pub(super) started_ms: u64,
 }
 
+/// The site of the last stack that was captured in a lane: most often the next is there too.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct LastSite {
+    /// 0: none.
+    site: AtomicU32,
+    labels: AtomicU32,
+}
+
 /// How a cap is divided into tables. Sizes are limits in address space: memory is charged to the
 /// budget when it is used, but for the hash tables, which are charged at once.
 struct Plan {
-    engines: usize,
-    rules: usize,
+    unwinder: Size,
     large_buckets: usize,
     sites: usize,
     frames: usize,
@@ -42,14 +52,19 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(cap: u64) -> Self {
+    fn new(cap: u64, depth: usize) -> Self {
         let cap = cap as usize;
         let cores = thread::available_parallelism().map_or(4, usize::from);
         let power_of_two = |n: usize| 1 << n.max(1).ilog2();
         Self {
-            engines: (2 * cores).clamp(4, 16).min(cap / 8 / Unwinder::ENGINE_BYTES.max(1) as usize),
-            // A 512th of the cap: at 64 MiB 16,384 call sites.
-            rules: power_of_two(cap / 512 / 8).clamp(1024, 16_384),
+            unwinder: Size {
+                engines: (2 * cores).clamp(4, 16).min(cap / 8 / Size::ENGINE_BYTES.max(1) as usize),
+                // A 512th of the cap: at 64 MiB 16,384 call sites.
+                rules: power_of_two(cap / 512 / 8).clamp(1024, 16_384),
+                // A 384th of the cap: at 64 MiB as many as there are lanes, for 128 frames.
+                memos: (cap / 384 / Size::memo_bytes(depth).max(1) as usize).min(LANES - 1),
+                depth,
+            },
             // A 32nd of the cap: at 64 MiB 114,000 large objects, which is 3.5 GiB and more.
             large_buckets: power_of_two(cap / 32 / LargeIndex::bytes(1) as usize).max(64),
             // At 64 MiB 131,072 stacks, with 2 MiB of index.
@@ -63,22 +78,22 @@ impl Plan {
         LargeIndex::bytes(self.large_buckets)
             + StackTable::fixed_bytes(self.sites)
             + LabelTable::FIXED_BYTES
-            + self.engines as u64 * Unwinder::ENGINE_BYTES
-            + self.rules as u64 * Unwinder::RULE_BYTES
+            + self.unwinder.bytes()
             + size_of::<Live>() as u64
     }
 }
 
 impl Live {
     pub(super) fn new(config: &Config) -> io::Result<Self> {
-        let plan = Plan::new(config.max_profiler_bytes);
+        let plan = Plan::new(config.max_profiler_bytes, config.max_stack_depth);
         let live = Self {
-            records: Records::new(plan.records, SHARDS)?,
+            records: Records::new(plan.records)?,
             large: LargeIndex::new(plan.large_buckets)?,
             stacks: StackTable::new(plan.sites, plan.frames)?,
             labels: LabelTable::new()?,
-            unwinder: Unwinder::new(plan.engines, plan.rules, config.max_stack_depth)?,
+            unwinder: Unwinder::new(&plan.unwinder)?,
             counters: Counters::default(),
+            lasts: (0..LANES).map(|_| LastSite::default()).collect(),
             thinner: Thinner::default(),
             started_ms: sys::monotonic_ms(),
         };
@@ -86,8 +101,8 @@ impl Live {
         Ok(live)
     }
 
-    pub(super) fn count(&self, shard: usize, counter: Counter) {
-        self.counters.add(shard, counter);
+    pub(super) fn count(&self, lane: Lane, counter: Counter) {
+        self.counters.add(lane, counter);
     }
 
     /// Whether a sample drawn at `interval` is taken, and at which interval. After the interval was
@@ -103,68 +118,103 @@ impl Live {
 
     /// The site of the calling thread: its stack and its labels.
     #[inline(never)]
-    pub(super) fn capture(&self, shard: usize) -> SiteId {
-        self.count(shard, Counter::Taken);
-        let mut stack = Captured::new();
-        self.unwinder.capture(&mut stack, local::stack(), shard);
-        match stack.by {
-            By::Framehop => self.count(shard, Counter::Framehop),
-            By::Backtrace => self.count(shard, Counter::Backtrace),
-            By::Nobody => self.count(shard, Counter::DroppedUnwinds),
-        }
-        if stack.truncated {
-            self.count(shard, Counter::Truncated);
-        }
+    pub(super) fn capture(&self, lane: Lane) -> SiteId {
         let budget = &RECORDER.budget;
         let labels = local::with_labels(|labels| {
             self.labels.intern(labels, budget).unwrap_or_else(|| {
-                self.count(shard, Counter::DroppedLabels);
+                self.count(lane, Counter::DroppedLabels);
                 0
             })
         });
+        let labels = labels.unwrap_or(0);
+        let last = self.last_site(lane, labels);
+        let mut stack = Captured::new(last.is_some());
+        self.unwinder.capture(&mut stack, local::stack(), lane.number());
+        match stack.by {
+            By::Framehop => self.count(lane, Counter::Framehop),
+            By::Backtrace => self.count(lane, Counter::Backtrace),
+            By::Nobody => self.count(lane, Counter::DroppedUnwinds),
+        }
+        if let Some(site) = last.filter(|_| stack.is_last) {
+            return site;
+        }
+        if stack.truncated {
+            self.count(lane, Counter::Truncated);
+        }
         let key = SiteKey {
             frames: stack.frames(),
+            frames_hash: stack.hash(),
             module_mark: stack.module_mark,
-            labels: labels.unwrap_or(0),
+            labels,
             truncated: stack.truncated,
         };
-        self.stacks.intern(&key, budget).unwrap_or_else(|| {
-            self.count(shard, Counter::DroppedStacks);
+        let site = self.stacks.intern(&key, budget);
+        if let Some(last) = lane.own(&self.lasts) {
+            // Relaxed, in steps: nobody else is in the lane. Other unwinders do not tell whether a stack
+            // is the last one, and one that was lost is looked for again.
+            let site = site.filter(|_| stack.by == By::Framehop).map_or(0, |site| site.0);
+            last.site.store(site, Ordering::Relaxed);
+            last.labels.store(labels, Ordering::Relaxed);
+        }
+        site.unwrap_or_else(|| {
+            self.count(lane, Counter::DroppedStacks);
             SiteId::LOST
         })
     }
 
-    /// Counts an allocation toward what its site has allocated since the start.
-    pub(super) fn allocated(&self, site: SiteId, size: usize, interval: Interval) {
-        self.stacks.allocated(site, Weight::new(size as u64, interval));
+    /// Where the last capture of a lane was, if it had these labels.
+    fn last_site(&self, lane: Lane, labels: u32) -> Option<SiteId> {
+        let last = lane.own(&self.lasts)?;
+        let site = last.site.load(Ordering::Relaxed);
+        (site != 0 && last.labels.load(Ordering::Relaxed) == labels).then_some(SiteId(site))
     }
 
-    /// Adds a live sample, and does a share of the thinning if that is going on.
-    pub(super) fn insert(&self, shard: usize, sample: NewSample) {
+    /// Counts an allocation toward what its site has allocated since the start and, where its address
+    /// will be `found` again, adds it to the live samples.
+    pub(super) fn allocated(&self, lane: Lane, sample: NewSample, found: bool) {
+        let (site, weight) = (SiteId(sample.site), weight(&sample));
+        self.stacks.allocated(site, weight);
+        if !found || !self.insert(lane, sample) {
+            self.stacks.remove_live(site, weight);
+        }
+    }
+
+    /// Adds a live sample again.
+    pub(super) fn put_back(&self, lane: Lane, sample: NewSample) {
+        let (site, weight) = (SiteId(sample.site), weight(&sample));
+        self.stacks.add_live(site, weight);
+        if !self.insert(lane, sample) {
+            self.stacks.remove_live(site, weight);
+        }
+    }
+
+    /// Adds a record, and does a share of the thinning if that is going on. `false` where there is no
+    /// room: as if it had not been sampled, but counted.
+    fn insert(&self, lane: Lane, sample: NewSample) -> bool {
         let budget = &RECORDER.budget;
-        let record = self.records.take(shard, budget).or_else(|| {
-            self.begin_thinning();
-            self.thinner.finish(self, shard);
-            self.records.take(shard, budget)
+        let record = self.records.take(lane, budget).or_else(|| {
+            self.begin_thinning(lane);
+            self.thinner.finish(self, lane);
+            self.records.take(lane, budget)
         });
         let Some(record) = record else {
-            self.count(shard, Counter::DroppedRecords);
-            return;
+            self.count(lane, Counter::DroppedRecords);
+            return false;
         };
         if !self.place(sample.address, record) {
-            // No room in the hash table: as if it had not been sampled, but counted.
-            self.count(shard, Counter::DroppedRecords);
-            self.records.release(record, shard);
-            self.begin_thinning();
-            return;
+            // No room in the hash table.
+            self.count(lane, Counter::DroppedRecords);
+            self.records.release(record, lane);
+            self.begin_thinning(lane);
+            return false;
         }
-        self.stacks.add_live(SiteId(sample.site), weight(&sample));
         // Last: from here on the thinner may take it out again, cell and all.
         self.records.publish(record, sample);
         if self.records.are_running_out(budget) {
-            self.begin_thinning();
+            self.begin_thinning(lane);
         }
-        self.thinner.step(self, shard);
+        self.thinner.step(self, lane);
+        true
     }
 
     /// Makes the record findable by its address. `false` where there is no room.
@@ -180,7 +230,7 @@ impl Live {
     }
 
     /// Takes the sample of an address out, for the owner of the address.
-    pub(super) fn remove(&self, address: usize, shard: usize) -> Option<Sample> {
+    pub(super) fn remove(&self, address: usize, lane: Lane) -> Option<Sample> {
         let claim = |record: Option<RecordId>| {
             let record = record?;
             Some((record, self.records.claim(record, address)?))
@@ -195,18 +245,18 @@ impl Live {
             None => self.large.remove(address, claim).flatten(),
         };
         let (record, sample) = claimed?;
-        self.retire(record, sample, shard);
+        self.retire(record, sample, lane);
         Some(sample)
     }
 
     /// Gives a claimed record back and takes the sample out of the sums.
-    fn retire(&self, record: RecordId, sample: Sample, shard: usize) {
+    fn retire(&self, record: RecordId, sample: Sample, lane: Lane) {
         self.stacks.remove_live(SiteId(sample.site), weight(&sample.again()));
-        self.records.release(record, shard);
+        self.records.release(record, lane);
     }
 
     /// Follows a record that the thinner dropped.
-    pub(super) fn thinned_out(&self, record: RecordId, sample: Sample, shard: usize) {
+    pub(super) fn thinned_out(&self, record: RecordId, sample: Sample, lane: Lane) {
         match slots().filter(|slots| slots.contains(sample.address)) {
             Some(slots) => {
                 let cell = slots.cell(slots.slot_at(sample.address));
@@ -220,8 +270,8 @@ impl Live {
             }
             None => self.large.forget(sample.address, record),
         }
-        self.retire(record, sample, shard);
-        self.count(shard, Counter::Thinned);
+        self.retire(record, sample, lane);
+        self.count(lane, Counter::Thinned);
     }
 
     /// Follows a record that the thinner kept at a higher interval.
@@ -232,16 +282,18 @@ impl Live {
     }
 
     /// Raises the interval so that about half of the live samples go, unless that is going on.
-    pub(super) fn begin_thinning(&self) {
+    pub(super) fn begin_thinning(&self, lane: Lane) {
         if self.thinner.begin(&self.records) {
-            self.count(0, Counter::Thinnings);
+            self.count(lane, Counter::Thinnings);
         }
     }
 
     pub(super) fn stats(&self) -> Stats {
         let sum = |counter| self.counters.sum(counter);
         Stats {
-            samples_taken: sum(Counter::Taken),
+            samples_taken: sum(Counter::Framehop)
+                + sum(Counter::Backtrace)
+                + sum(Counter::DroppedUnwinds),
             samples_live: self.records.live(),
             samples_thinned: sum(Counter::Thinned),
             thinnings: sum(Counter::Thinnings),

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-use super::{RECORDER, SHARDS};
+use super::RECORDER;
 use crate::label_table::Gathered;
 use crate::sampler::{Interval, LOOK_AGAIN_BYTES, Random, Sampler, Verdict};
 use crate::sys;
@@ -24,7 +24,7 @@ pub(super) struct Local {
     /// The session that `sampler` takes part in.
     session: Cell<u32>,
     sampler: Cell<Sampler>,
-    /// Number of the thread + 1, in the order of first use.
+    /// Number of the thread, from 1 in the order of first use.
     ordinal: Cell<u32>,
     /// The thread's own stack, or 0..0 where it is not known, once it was asked for.
     stack: Cell<Option<(usize, usize)>>,
@@ -125,15 +125,15 @@ pub(super) fn with_random<R>(draw: impl FnOnce(&mut Random) -> R) -> R {
     })
 }
 
-/// The shard of this thread.
-pub(super) fn shard() -> usize {
+/// The number of this thread.
+pub(super) fn number() -> u32 {
     LOCAL.with(|local| {
         if local.ordinal.get() == 0 {
-            // Relaxed: threads only have to be spread.
+            // Relaxed: threads only have to be told apart.
             let ordinal = RECORDER.threads.fetch_add(1, Ordering::Relaxed);
             local.ordinal.set(ordinal.wrapping_add(1).max(1));
         }
-        local.ordinal.get() as usize % SHARDS
+        local.ordinal.get()
     })
 }
 

@@ -10,11 +10,12 @@ use super::live::Live;
 use super::local::{self, Mute};
 use super::observation::LiveObservation;
 use super::snapshot::Facts;
-use super::{Inside, RECORDER, SHARDS};
+use super::{Inside, RECORDER};
 use crate::leak::Observation;
 use crate::live_set::Slots;
 use crate::profiler::{Config, StartError};
 use crate::sampler::{Interval, Random};
+use crate::sync::Lane;
 use crate::{Snapshot, Stats};
 
 /// A session, as its owner holds it.
@@ -54,8 +55,10 @@ impl Session {
     }
 
     fn prepare(config: &Config) -> Result<(Self, u32, Random), StartError> {
-        RECORDER.budget.set_cap(config.max_profiler_bytes);
-        RECORDER.slots.get_or_try_init(|| Slots::reserve(SHARDS)).map_err(StartError::Memory)?;
+        let cap = config.max_profiler_bytes;
+        RECORDER.budget.set_cap(cap);
+        let slots = RECORDER.slots.get_or_try_init(Slots::reserve).map_err(StartError::Memory)?;
+        make_room(slots, cap)?;
         let live = Live::new(config).map_err(StartError::Memory)?;
         let facts = Facts::new(config);
         RECORDER.seed.store(config.seed.unwrap_or(facts.session), Ordering::Relaxed);
@@ -85,7 +88,7 @@ impl Session {
             // In a forked child the thread that held the lock may not exist.
             let _one = (!self.is_in_child()).then(|| self.one_snapshot.lock());
             let sequence = self.snapshots.fetch_add(1, Ordering::Relaxed) + 1;
-            RECORDER.enter().map(|entered| entered.live.snapshot(&self.facts, sequence, reason))
+            RECORDER.enter().live.map(|live| live.snapshot(&self.facts, sequence, reason))
         })
         .unwrap_or_default()
     }
@@ -101,9 +104,7 @@ impl Session {
         tick: u32,
         look: impl FnOnce(&dyn Observation) -> R,
     ) -> Option<R> {
-        Self::muted(|| {
-            RECORDER.enter().map(|entered| look(&LiveObservation::new(entered.live, tick)))
-        })
+        Self::muted(|| RECORDER.enter().live.map(|live| look(&LiveObservation::new(live, tick))))
     }
 
     /// Whether this is a forked child of the process that started, with only one of its threads.
@@ -113,7 +114,7 @@ impl Session {
 
     /// The counters now.
     pub(crate) fn stats(&self) -> Stats {
-        RECORDER.enter().map(|entered| entered.live.stats()).unwrap_or_default()
+        RECORDER.enter().live.map(Live::stats).unwrap_or_default()
     }
 
     /// Stops or goes on sampling.
@@ -129,8 +130,9 @@ impl Session {
 
     /// Notes that a dump could not be written.
     pub(crate) fn count_failed_dump(&self) {
-        if let Some(entered) = RECORDER.enter() {
-            entered.live.count(entered.shard, Counter::DroppedDumps);
+        let entered = RECORDER.enter();
+        if let Some(live) = entered.live {
+            live.count(entered.lane, Counter::DroppedDumps);
         }
     }
 
@@ -147,7 +149,7 @@ impl Drop for Session {
         let live = RECORDER.live.swap(std::ptr::null_mut(), Ordering::SeqCst);
         let all_out = wait(self.is_in_child());
         if !live.is_null() {
-            refund();
+            Self::muted(refund);
             if all_out {
                 // SAFETY: made by `Box::into_raw`, and no thread is in the hook with it.
                 Self::muted(|| drop(unsafe { Box::from_raw(live) }));
@@ -177,8 +179,35 @@ fn wait(in_child: bool) -> bool {
     left
 }
 
-/// Gives back to the budget what the session held. The slots stay, and so does their share.
+/// Gives back the memory of all slots without an object, also of those that lanes have kept.
+fn give_slots_back(slots: &Slots) {
+    for entered in Lane::all().filter_map(|lane| RECORDER.enter_lane(lane)) {
+        slots.share(entered.lane, &RECORDER.budget);
+    }
+    slots.give_all_back(&RECORDER.budget);
+}
+
+/// Gives back to the budget what the session held. Slots with objects stay, and so does their share.
 fn refund() {
-    let overhead = RECORDER.slots.get().map_or(0, Slots::overhead);
-    RECORDER.budget.adjust(overhead - RECORDER.budget.held() as i64);
+    if let Some(slots) = RECORDER.slots.get() {
+        give_slots_back(slots);
+        RECORDER.budget.adjust(slots.overhead() - RECORDER.budget.held() as i64);
+    }
+}
+
+/// Gives back what earlier sessions left. What stays, for the objects of the program that are still in
+/// slots and for the numbers of all slots, counts toward this session's cap too; when it is more than
+/// half, a session would drop what it samples.
+fn make_room(slots: &Slots, cap: u64) -> Result<(), StartError> {
+    give_slots_back(slots);
+    let kept = u64::try_from(slots.overhead()).unwrap_or(0);
+    if kept <= cap / 2 {
+        return Ok(());
+    }
+    let expected = format!(
+        "at least {} bytes, twice the {kept} that places of objects which an earlier session sampled \
+         take",
+        2 * kept
+    );
+    Err(StartError::bad_value("max_profiler_bytes", cap, expected))
 }

@@ -5,12 +5,13 @@
 //! table, and since each record carries its own interval, estimates are unbiased at every moment in
 //! between.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::live::Live;
 use super::{RECORDER, local};
 use crate::live_set::{Records, Thinned};
 use crate::sampler::Interval;
+use crate::sync::Lane;
 
 /// Records that one insertion looks at. A thinning begins with an eighth of the records left; it is
 /// done after a 32nd of them has been inserted, at the latest.
@@ -19,65 +20,58 @@ const BATCH: u32 = 32;
 /// The share of live samples that should survive.
 const SURVIVORS: f64 = 0.5;
 
-/// The state of the sweep.
+/// How far the sweep is: in the low half the next record, in the high half the end, which is 0 when
+/// no sweep is going on. One word, so that a thread that vanishes (in a forked child) at worst
+/// leaves its batch as it was, which is no bias, and never a sweep that does not end.
 #[derive(Debug, Default)]
 pub(super) struct Thinner {
-    sweeping: AtomicBool,
-    next: AtomicU32,
-    end: AtomicU32,
+    progress: AtomicU64,
 }
 
 impl Thinner {
     /// Begins a sweep and raises the interval, unless one is going on. Returns whether it did.
     pub(super) fn begin(&self, records: &Records) -> bool {
-        // Acquire: pairs with the release at the end of a sweep.
-        if self.sweeping.load(Ordering::Relaxed) || self.sweeping.swap(true, Ordering::Acquire) {
+        if self.progress.load(Ordering::Relaxed) != 0 {
             return false;
         }
-        RECORDER.set_interval(raised(records));
-        self.next.store(0, Ordering::Relaxed);
-        // Release: pairs with `step`; the interval and the beginning are seen with the end.
-        self.end.store(records.made(), Ordering::Release);
+        // Whoever raises the interval begins: it is what a sweep thins to.
+        let before = RECORDER.interval();
+        if !RECORDER.raise_interval(before, raised(records, before)) {
+            return false;
+        }
+        // Release: pairs with `sweep`; the interval is seen with the end.
+        self.progress.store(u64::from(records.made()) << 32, Ordering::Release);
         true
     }
 
     /// Sweeps one batch, if a sweep is going on.
-    pub(super) fn step(&self, live: &Live, shard: usize) {
-        if self.sweeping.load(Ordering::Relaxed) {
-            self.sweep(live, shard);
+    pub(super) fn step(&self, live: &Live, lane: Lane) {
+        if self.progress.load(Ordering::Relaxed) != 0 {
+            self.sweep(live, lane);
         }
     }
 
     /// Sweeps all that is left.
-    pub(super) fn finish(&self, live: &Live, shard: usize) {
-        let going_on = || self.sweeping.load(Ordering::Relaxed);
-        while going_on() {
-            if !self.sweep(live, shard) {
-                return;
-            }
-        }
+    pub(super) fn finish(&self, live: &Live, lane: Lane) {
+        while self.sweep(live, lane) {}
     }
 
     /// Sweeps one batch; `false` when there was nothing left for this thread.
-    fn sweep(&self, live: &Live, shard: usize) -> bool {
-        let end = self.end.load(Ordering::Acquire);
-        let first = self.next.fetch_add(BATCH, Ordering::Relaxed);
-        if first >= end {
-            // `end` is 0 between sweeps, so a thread that comes late changes nothing.
-            if end > 0
-                && self.end.compare_exchange(end, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-            {
-                // Release: pairs with `begin`.
-                self.sweeping.store(false, Ordering::Release);
-            }
-            return false;
-        }
+    fn sweep(&self, live: &Live, lane: Lane) -> bool {
+        // Acquire: pairs with the release in `begin`.
+        let batch = self.progress.try_update(Ordering::Acquire, Ordering::Acquire, |progress| {
+            let (end, next) = (progress >> 32, progress & u64::from(u32::MAX));
+            let after = next + u64::from(BATCH);
+            (end > 0).then_some(if after < end { end << 32 | after } else { 0 })
+        });
+        let Ok(progress) = batch else { return false };
+        let (end, first) = ((progress >> 32) as u32, progress as u32);
         let target = RECORDER.interval();
         for record in first..end.min(first + BATCH) {
             match local::with_random(|random| live.records.thin(record, target, random)) {
                 Thinned::Untouched => {}
                 Thinned::Kept(before) => live.thinned_down(before, target),
-                Thinned::Dropped(record, sample) => live.thinned_out(record, sample, shard),
+                Thinned::Dropped(record, sample) => live.thinned_out(record, sample, lane),
             }
         }
         true
@@ -85,7 +79,7 @@ impl Thinner {
 }
 
 /// The interval at which about half of the live samples survive, by a look at some of them.
-fn raised(records: &Records) -> Interval {
+fn raised(records: &Records, before: Interval) -> Interval {
     const LOOK_AT: u32 = 256;
     /// A sample a TiB, as by `sample_interval_bytes`.
     const LARGEST: Interval = Interval::from_power_of_two(40);
@@ -101,7 +95,7 @@ fn raised(records: &Records) -> Interval {
         );
         if seen == 0.0 { 0.0 } else { kept / seen }
     };
-    let mut target = RECORDER.interval().doubled();
+    let mut target = before.doubled();
     while survivors(target) > SURVIVORS && target < LARGEST {
         target = target.doubled();
     }
