@@ -11,7 +11,7 @@ use super::scene::Scene;
 use super::survival::Deaths;
 use super::track::Tracks;
 use crate::diff::{self, Cohorts};
-use crate::snapshot::inclusion_probability;
+use crate::estimate::inclusion_probability;
 
 /// The first tick with an opinion: before, there is no age to speak of.
 const FIRST_TICK: u32 = 20;

@@ -12,8 +12,7 @@ use super::nodes::Found;
 use super::observation::Observation;
 use super::survival;
 use super::tally::Tally;
-use crate::Estimate;
-use crate::snapshot::inclusion_probability;
+use crate::estimate::{Estimate, Weight, inclusion_probability};
 
 /// The first tick that counts toward certainty. What fills up within a few ticks is full by then.
 const FIRST_CERTAIN_TICK: u32 = 22;
@@ -199,13 +198,15 @@ impl<'a> Scene<'a> {
         self.live.for_each(&mut |sample| {
             let Some(number) = of_site.get(&sample.site) else { return };
             let p = inclusion_probability(sample.size, sample.interval);
-            let (size, sum) = (sample.size as f64, &mut sums[*number]);
-            sum.live_bytes = sum.live_bytes + Estimate::new(size / p, size * (1.0 - p).sqrt() / p);
-            sum.live_count = sum.live_count + Estimate::new(1.0 / p, (1.0 - p).sqrt() / p);
+            let (weight, sum) = (Weight::of(sample.size, p), &mut sums[*number]);
+            let bytes = Estimate::new(weight.bytes, weight.bytes_variance.sqrt());
+            sum.live_bytes = sum.live_bytes + bytes;
+            let count = Estimate::new(weight.count, weight.count_variance.sqrt());
+            sum.live_count = sum.live_count + count;
             let (from, to) = ticks[*number];
             if (from..to).contains(&sample.birth) {
                 // Births are random too: each adds its square, not only what sampling adds.
-                sum.leaked_bytes = sum.leaked_bytes + Estimate::new(size / p, size / p);
+                sum.leaked_bytes = sum.leaked_bytes + Estimate::new(weight.bytes, weight.bytes);
             }
         });
         sums
