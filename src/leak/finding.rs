@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::track::Verdict;
+use super::verdict::Verdict;
 use crate::Estimate;
+
+/// The most candidates of a report; what comes after them is counted.
+pub const MAX_CANDIDATES: usize = 20;
 
 /// Something that leaks, or was believed to.
 #[derive(Clone, Debug)]

@@ -38,6 +38,7 @@ mod births;
 mod container;
 mod detector;
 mod finding;
+mod history;
 mod naming;
 mod nodes;
 pub(crate) mod observation;
@@ -50,12 +51,12 @@ mod tally;
 mod text;
 mod track;
 mod tree;
+mod verdict;
 
 pub(crate) use detector::Detector;
+pub use finding::MAX_CANDIDATES;
 pub use naming::Names;
 pub(crate) use observation::{Observation, SnapshotObservation};
 pub use replay::Replay;
-pub use report::{
-    AgeGroup, Evidence, EvidenceKind, LeakCandidate, LeakReport, MAX_CANDIDATES, Standing,
-};
-pub use track::Verdict;
+pub use report::{AgeGroup, Evidence, EvidenceKind, LeakCandidate, LeakReport, Standing};
+pub use verdict::Verdict;

@@ -194,7 +194,7 @@ impl Scene<'_> {
     pub(super) fn goes_on(&self, found: &Found, since: u32) -> bool {
         let births = &found.tally.births;
         let came =
-            |site: &u32| self.detector.cohorts.of_site(*site).any(|cohort| cohort.birth > since);
+            |site: &u32| self.history.cohorts.of_site(*site).any(|cohort| cohort.birth > since);
         let is_part = |site: &u32| {
             found.sites.contains(site)
                 || found.sites.len() > 1 && self.is_below(*site, found.is_inward, &found.prefix)
@@ -299,7 +299,7 @@ impl Judge for Direction<'_, '_> {
     fn clean_deaths(&self, prefix: &[u64]) -> f64 {
         let scene = self.scene;
         // What is alive may leak yet.
-        let dead = |site: usize| scene.detector.born[site].saturating_sub(scene.alive[site]);
+        let dead = |site: usize| scene.history.born[site].saturating_sub(scene.alive[site]);
         (0..scene.bytes.len())
             .filter(|site| dead(*site) > 0)
             .filter(|site| !self.others.is_some_and(|leaking| leaking.contains(&(*site as u32))))

@@ -16,7 +16,7 @@ pub(super) fn is_function(step: u64) -> bool {
 
 impl Scene<'_> {
     pub(super) fn function(&self, address: u64) -> u64 {
-        let mut known = self.detector.functions.borrow_mut();
+        let mut known = self.functions.borrow_mut();
         if known.len() >= MAX_FUNCTIONS {
             known.clear();
         }

@@ -5,10 +5,9 @@ use std::collections::HashMap;
 
 use super::births::Births;
 use super::container::{Container, Growth};
-use super::detector::Detector;
 use super::finding::{Facts, Measure};
+use super::history::History;
 use super::naming::Names;
-use super::nodes::Found;
 use super::observation::Observation;
 use super::survival;
 use super::tally::Tally;
@@ -39,7 +38,9 @@ const FLOOR: f64 = 0.001;
 
 /// The live set of a tick with all evidence so far.
 pub(super) struct Scene<'a> {
-    pub(super) detector: &'a Detector,
+    pub(super) history: &'a History,
+    /// Functions by address, as far as they were asked for.
+    pub(super) functions: &'a RefCell<HashMap<u64, u64>>,
     pub(super) live: &'a dyn Observation,
     pub(super) names: RefCell<&'a mut dyn Names>,
     pub(super) bytes: &'a [f32],
@@ -55,18 +56,19 @@ pub(super) struct Scene<'a> {
 
 impl<'a> Scene<'a> {
     pub(super) fn new(
-        detector: &'a Detector,
+        history: &'a History,
+        functions: &'a RefCell<HashMap<u64, u64>>,
         live: &'a dyn Observation,
         names: &'a mut dyn Names,
         bytes: &'a [f32],
     ) -> Self {
         let uptime = live.tick();
         let mut items: Vec<u32> = (0..bytes.len() as u32)
-            .filter(|site| detector.deaths[*site as usize].mature(uptime) > 0.0)
+            .filter(|site| history.deaths[*site as usize].mature(uptime) > 0.0)
             .collect();
         let mut alive = vec![0; bytes.len()];
         let mut fresh = Vec::new();
-        for cohort in detector.cohorts.iter() {
+        for cohort in history.cohorts.iter() {
             alive[cohort.site as usize] += cohort.alive;
             if cohort.birth == uptime {
                 fresh.push(cohort.site);
@@ -79,7 +81,8 @@ impl<'a> Scene<'a> {
         items.sort_unstable();
         items.dedup();
         Self {
-            detector,
+            history,
+            functions,
             live,
             names: RefCell::new(names),
             bytes,
@@ -101,16 +104,16 @@ impl<'a> Scene<'a> {
             return Tally::default();
         }
         Tally {
-            deaths: self.detector.deaths[at],
+            deaths: self.history.deaths[at],
             births: self.births(site),
-            born: self.detector.born[at] as f32,
+            born: self.history.born[at] as f32,
             live_bytes: self.bytes[at].into(),
         }
     }
 
     pub(super) fn births(&self, site: u32) -> Births {
         let mut births = Births::default();
-        for cohort in self.detector.cohorts.of_site(site) {
+        for cohort in self.history.cohorts.of_site(site) {
             births.add(cohort.birth, self.uptime, cohort.alive);
         }
         births
@@ -123,7 +126,7 @@ impl<'a> Scene<'a> {
     }
 
     pub(super) fn container(&self, site: u32) -> Option<&Container> {
-        self.detector.containers.at(site)
+        self.history.containers.at(site)
     }
 
     /// What the logarithm of an e-value must exceed. The level is divided among the sites, one half
@@ -135,11 +138,11 @@ impl<'a> Scene<'a> {
         -(level * (evenly + by_bytes)).ln()
     }
 
-    pub(super) fn is_certain(&self, found: &Found) -> bool {
-        let tally = &found.tally;
+    /// Whether what leaks, most of it at `main_site`, does so beyond doubt as far as this tick tells.
+    pub(super) fn is_certain(&self, tally: &Tally, main_site: u32) -> bool {
         let is_large = tally.live_bytes > LARGE_SHARE * self.all_bytes;
         // What fills up and is emptied at once tells nothing of the time before.
-        self.uptime >= FIRST_CERTAIN_TICK + self.detector.emptied[found.main_site as usize]
+        self.uptime >= FIRST_CERTAIN_TICK + self.history.emptied[main_site as usize]
             && (is_large || tally.births.old(self.uptime) >= FEWEST_CERTAIN)
             && self.exceeds(tally, CONFIRM_LEVEL)
             && tally.deaths.old_lately()
@@ -179,7 +182,7 @@ impl<'a> Scene<'a> {
 
     /// Containers that grow and grow.
     pub(super) fn growing(&self) -> Vec<(u32, Growth)> {
-        self.detector
+        self.history
             .containers
             .iter()
             .map(|container| (container.blocks.site, container.growth(self.uptime)))

@@ -2,25 +2,12 @@
 
 use std::collections::HashMap;
 
-use serde::{Deserialize, Serialize};
-
 use super::container::Growth;
 use super::finding::{Facts, Finding};
 use super::nodes::Found;
 use super::scene::Scene;
+use super::verdict::Verdict;
 use crate::Estimate;
-
-/// How sure the detector is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// It was one, and is none: its objects died after all, or no more of them are kept.
-    Retracted,
-    /// It looks like a leak. A bounded structure that is still filling looks the same.
-    Suspect,
-    /// The evidence has exceeded its bound at several ticks, and each brought more of it.
-    Confirmed,
-}
 
 /// Ticks with certainty, each with more of it than the one before, that make a suspicion a certainty.
 /// Where it is seen without certainty, one is taken away; a pause between two bursts says nothing.
@@ -121,7 +108,7 @@ impl Tracks {
         self.tracks
             .retain(|track| !track.is_retracted() || tick - track.retracted <= cooldown(tick));
         for found in nodes {
-            let certain = scene.is_certain(&found);
+            let certain = scene.is_certain(&found.tally, found.main_site);
             let same = self.tracks.iter_mut().find(|track| {
                 let overlaps = |own: &Found| found.sites.contains(&own.main_site);
                 track.has(found.main_site)
