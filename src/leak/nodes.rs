@@ -153,6 +153,9 @@ impl Scene<'_> {
     /// there of which too little is known yet, as long as it speaks for a leak.
     fn together(&self, nodes: Vec<Node>, others: Vec<u32>, explained: &HashSet<u32>) -> Vec<Found> {
         let known = nodes.len();
+        if known == 0 {
+            return Vec::new();
+        }
         let other = |site: u32| {
             let tally = self.tally(site);
             let speaks_for_it = tally.evidence(self.uptime()).best > 0.0;
