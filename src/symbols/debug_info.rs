@@ -141,3 +141,51 @@ fn covers(dwarf: &Dwarf<'_>, unit: &gimli::Unit<Reader<'_>>, address: u64) -> bo
     }
     false
 }
+
+#[cfg(all(test, target_os = "linux", target_pointer_width = "64"))]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+    use crate::symbols::ModuleRef;
+
+    #[test]
+    fn more_debug_information_than_a_gigabyte_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("program");
+        fs::copy(std::env::current_exe().unwrap(), &path).unwrap();
+        let data = fs::read(&path).unwrap();
+        let elf = Elf::parse(&*data).unwrap();
+        let (offset, size) = elf.section_by_name(".debug_info").unwrap().file_range().unwrap();
+        let build_id: String =
+            elf.build_id().unwrap().unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
+        // Offset and size stand beside each other in the table of sections.
+        let entry = [offset.to_ne_bytes(), size.to_ne_bytes()].concat();
+        let table = u64::from_ne_bytes(data[0x28..0x30].try_into().unwrap()) as usize;
+        let at = table + data[table..].windows(16).position(|bytes| bytes == entry).unwrap();
+        let place = |size: u64| {
+            // What follows is no debug information, and read as far as it makes sense.
+            let file = File::options().write(true).open(&path).unwrap();
+            file.write_all_at(&size.to_ne_bytes(), at as u64 + 8).unwrap();
+            file.set_len(offset + size.max(data.len() as u64)).unwrap();
+            let module = ModuleRef { path: path.to_str().unwrap(), build_id: &build_id, bias: 0 };
+            let files = Files::open(&module);
+            let mut address = None;
+            for_each_symbol(&files, |name, start, _| {
+                if name.contains("more_debug_information_than_a_gigabyte_is_left_alone") {
+                    address = Some(start);
+                }
+            });
+            let address = address.expect("this function has a symbol");
+            places(&files, &[address]).remove(&address).unwrap()
+        };
+        for (size, read) in
+            [(size, true), (MAX_DEBUG_INFO_BYTES, true), (MAX_DEBUG_INFO_BYTES + 1, false)]
+        {
+            let place = place(size);
+            assert!(place.symbol.is_some());
+            assert_eq!(!place.functions.is_empty(), read, "{size}");
+        }
+    }
+}

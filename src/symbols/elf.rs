@@ -19,13 +19,17 @@ pub(super) struct Files(Vec<Mmap>);
 
 impl Files {
     pub(super) fn open(module: &ModuleRef<'_>) -> Self {
+        Self::open_with(module, Path::new(DEBUG_FILES))
+    }
+
+    fn open_with(module: &ModuleRef<'_>, debug_files: &Path) -> Self {
         let mut candidates = Vec::new();
         if module.build_id.is_empty() {
             // Only of the executable it is certain without one which file it is.
             candidates.extend(running(module.path));
         } else if !module.path.starts_with('[') {
             candidates.push(running(module.path).unwrap_or_else(|| module.path.into()));
-            candidates.push(debug_file(module.build_id));
+            candidates.push(debug_file(debug_files, module.build_id));
         }
         let same = |data: &Mmap| parse(data).is_some_and(|elf| build_id(&elf) == module.build_id);
         Self(candidates.iter().filter_map(|path| map(path).ok()).filter(same).collect())
@@ -53,9 +57,9 @@ fn build_id(elf: &Elf<'_>) -> String {
     id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn debug_file(build_id: &str) -> PathBuf {
+fn debug_file(debug_files: &Path, build_id: &str) -> PathBuf {
     let (folder, file) = build_id.split_at_checked(2).unwrap_or((build_id, ""));
-    Path::new(DEBUG_FILES).join(folder).join(format!("{file}.debug"))
+    debug_files.join(folder).join(format!("{file}.debug"))
 }
 
 /// Whether a module is the program itself.
@@ -68,4 +72,34 @@ pub(super) fn is_executable(path: &str) -> bool {
 /// The path without what Linux appends when the file was replaced while the program ran.
 pub(super) fn without_deleted(path: &str) -> &str {
     path.strip_suffix(" (deleted)").unwrap_or(path)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_debug_file_is_found_by_its_build_id_and_believed_for_what_is_in_it() {
+        let this = std::env::current_exe().unwrap();
+        let id = build_id(&parse(&map(&this).unwrap()).unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let files = |build_id| {
+            let module = ModuleRef { path: "/gone/library.so", build_id, bias: 0 };
+            Files::open_with(&module, folder.path())
+        };
+        let place = |id: &str| {
+            fs::create_dir_all(folder.path().join(&id[..2])).unwrap();
+            symlink(&this, folder.path().join(&id[..2]).join(format!("{}.debug", &id[2..])))
+                .unwrap();
+        };
+        assert!(files(&id).with_section(".text").is_none());
+        place(&id);
+        assert!(files(&id).with_section(".text").is_some());
+        let other = "0123456789abcdef";
+        place(other);
+        assert!(files(other).with_section(".text").is_none(), "it is that of another build");
+    }
 }

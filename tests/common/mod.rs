@@ -1,10 +1,11 @@
 //! What several test programs share. Each includes this file and uses a part of it.
 #![allow(dead_code, unreachable_pub)]
 
+use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use heapdrift::snapshot::{LiveSample, Metrics};
-use heapdrift::{Estimate, Snapshot};
+use heapdrift::{Builder, Estimate, Profiler, Snapshot, dump, with_labels};
 
 /// Sessions are one at a time in a process, and so are the tests of one program.
 pub fn one_at_a_time() -> MutexGuard<'static, ()> {
@@ -48,4 +49,40 @@ pub fn assert_within(what: &str, estimate: Estimate, truth: f64, sigmas: f64) {
         estimate.value,
         estimate.std_error
     );
+}
+
+/// Every allocation is recorded.
+pub fn exact() -> Builder {
+    Profiler::builder().sample_interval_bytes(1)
+}
+
+/// A few blocks from a few places, with and without labels.
+pub fn blocks() -> Vec<Vec<u8>> {
+    let mut blocks: Vec<Vec<u8>> = (1..30).map(|i| Vec::with_capacity(i * 100)).collect();
+    with_labels(&[("route", "/api/\"quoted\"")], || blocks.push(vec![0; 70_000]));
+    blocks
+}
+
+/// The bytes of the dump of a snapshot.
+pub fn bytes(snapshot: &Snapshot) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    dump::to_writer(snapshot, &mut bytes).unwrap();
+    bytes
+}
+
+/// Runs the test `name` of this program in a process of its own, where [`is_child`] says so.
+pub fn in_child(name: &str, environment: &[(&str, &str)]) -> Output {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env_remove("HEAPDRIFT")
+        .env("HEAPDRIFT_TEST_CHILD", name)
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    output
+}
+
+pub fn is_child() -> bool {
+    std::env::var_os("HEAPDRIFT_TEST_CHILD").is_some()
 }

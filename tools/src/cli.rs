@@ -144,6 +144,15 @@ pub(crate) struct Info {
 pub(crate) struct Top {
     /// The dump, - for standard input
     pub(crate) dump: PathBuf,
+    #[command(flatten)]
+    pub(crate) table: Table,
+    #[command(flatten)]
+    pub(crate) names: Names,
+}
+
+/// What is in a table.
+#[derive(Args, Debug)]
+pub(crate) struct Table {
     /// What a row is: function, crate, line, stack or label:KEY
     #[arg(long, default_value = "function", value_name = "WHAT")]
     pub(crate) by: By,
@@ -152,12 +161,22 @@ pub(crate) struct Top {
     pub(crate) metric: Metric,
     /// How many rows, 0 for all [default: 20, with --json all]
     #[arg(short = 'n', value_name = "N")]
-    pub(crate) limit: Option<usize>,
+    limit: Option<usize>,
     /// As one JSON document
     #[arg(long)]
     pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) names: Names,
+}
+
+impl Table {
+    /// How many rows are shown: what was asked for, 0 being all; documents for scripts have all.
+    pub(crate) fn limit(&self) -> usize {
+        match self.limit {
+            Some(0) => usize::MAX,
+            Some(limit) => limit,
+            None if self.json => usize::MAX,
+            None => 20,
+        }
+    }
 }
 
 #[derive(Args, Debug)]
@@ -184,18 +203,8 @@ pub(crate) struct Diff {
     pub(crate) base: PathBuf,
     /// The dump in question
     pub(crate) new: PathBuf,
-    /// What a row is: function, crate, line, stack or label:KEY
-    #[arg(long, default_value = "function", value_name = "WHAT")]
-    pub(crate) by: By,
-    /// What is counted
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) metric: Metric,
-    /// How many rows, 0 for all [default: 20, with --json all]
-    #[arg(short = 'n', value_name = "N")]
-    pub(crate) limit: Option<usize>,
-    /// As one JSON document
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) table: Table,
     /// Exit with status 1 if anything grew faster, for example 10MiB/h
     #[arg(long, value_name = "RATE")]
     pub(crate) fail_over: Option<Rate>,

@@ -39,16 +39,16 @@ pub(crate) fn top(args: cli::Top) -> Result<(), Error> {
     let mut symbolizer = args.names.symbolizer();
     let heap = symbolizer.symbolize(&snapshot);
     warn(&mut symbolizer);
-    let rows = tables::table(&heap, &args.by, args.metric);
-    let limit = limit(args.limit, args.json);
-    if args.json {
+    let (cli::Table { by, metric, json, .. }, limit) = (&args.table, args.table.limit());
+    let rows = tables::table(&heap, by, *metric);
+    if *json {
         return print_json(&tables::Document {
-            metric: args.metric.to_string(),
-            total: args.metric.of(&heap.totals),
+            metric: metric.to_string(),
+            total: metric.of(&heap.totals),
             rows: &rows[..limit.min(rows.len())],
         });
     }
-    print(&tables::render_styled(&heap, &args.by, args.metric, &rows, limit))
+    print(&tables::render_styled(&heap, by, *metric, &rows, limit))
 }
 
 /// Standard input can be read once: a command that takes several dumps takes one from there.
@@ -58,16 +58,6 @@ fn stdin_once<'a>(dumps: impl IntoIterator<Item = &'a PathBuf>) -> Result<(), Er
         return Err(Error::Usage(what.into()));
     }
     Ok(())
-}
-
-/// How many rows are shown: what was asked for, 0 being all; documents for scripts have all.
-fn limit(asked: Option<usize>, json: bool) -> usize {
-    match asked {
-        Some(0) => usize::MAX,
-        Some(limit) => limit,
-        None if json => usize::MAX,
-        None => 20,
-    }
 }
 
 /// Says what was not as it should be, and gives it.

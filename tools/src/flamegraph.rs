@@ -43,11 +43,8 @@ pub fn svg(heap: &Symbolized, metric: Metric) -> io::Result<String> {
     if lines.is_empty() {
         return Ok(empty(&title(heap, metric), &subtitle));
     }
-    if let Some(widest) = left_out {
-        subtitle.push_str(&format!(
-            "; without frames of {} or less",
-            units::amount(widest as f64, metric.is_bytes())
-        ));
+    if let Some(narrow) = left_out {
+        subtitle.push_str(&without(narrow, metric));
     }
     let widest = widest(lines.len());
     let text = |Line { mut stack, mut estimate }| {
@@ -80,7 +77,7 @@ pub fn write_diff(
 ///
 /// Widths are those of `heap`. A frame is red where it holds more itself than it did, its callees
 /// aside, and blue where it holds less, the more the darker: colours that the colour-blind can tell
-/// apart. What is gone has no width.
+/// apart. What is gone has no width. Of more than 20,000 frames the widest are drawn.
 ///
 /// # Errors
 /// None that is known; inferno's are passed on.
@@ -104,6 +101,13 @@ pub fn svg_diff(base: &Symbolized, heap: &Symbolized, metric: Metric) -> io::Res
     let mut lines: Vec<(String, (Estimate, Estimate))> = values.into_iter().collect();
     // By frames, not by text: `a-b` sorts before `a;b` and would tear the frame `a` apart.
     lines.sort_by(|(a, _), (b, _)| a.split(';').cmp(b.split(';')));
+    let mut options = Options::default();
+    // Cut like those of the other picture, colours would be of what was cut, too.
+    if let Some(narrow) = Folded::new(heap, metric).prune(MAX_FRAMES) {
+        let whole: f64 = lines.iter().map(|(_, (_, now))| now.value).sum();
+        options.min_width = options.min_width.max(100.0 * (narrow as f64 + 0.5) / whole);
+        subtitle.push_str(&without(narrow, metric));
+    }
     let widest = widest(lines.len());
     let text = |(mut stack, (before, mut now)): (String, (Estimate, Estimate))| {
         now.value = now.value.min(widest as f64);
@@ -112,10 +116,14 @@ pub fn svg_diff(base: &Symbolized, heap: &Symbolized, metric: Metric) -> io::Res
         (stack, now)
     };
     let (texts, estimates) = lines.into_iter().map(text).unzip();
-    let mut options = Options::default();
     options.title = title(heap, metric);
     options.subtitle = Some(subtitle);
     drawn(options, texts, estimates, metric)
+}
+
+/// What the subtitle says of frames that are not drawn.
+fn without(narrow: u64, metric: Metric) -> String {
+    format!("; without frames of {} or less", units::amount(narrow as f64, metric.is_bytes()))
 }
 
 /// inferno adds the widths up as integers; no real heap comes near, a damaged dump may.
@@ -236,6 +244,7 @@ fn empty(title: &str, subtitle: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::symbolized::{Frame, Stack};
 
     #[test]
     fn the_error_of_a_frame_is_the_root_of_the_sum_of_squares_below_it() {
@@ -251,5 +260,27 @@ mod tests {
         assert!(errors(30, 5).contains("(5 ± 1 bytes, 1%)"));
         assert_eq!(errors(30, 6), frame(30, 6), "out of range: left alone");
         assert_eq!(with_errors("<title>x</title>", &lines, "bytes"), "<title>x</title>");
+    }
+
+    #[test]
+    fn of_many_frames_the_widest_are_drawn() {
+        const DEPTH: u32 = 12;
+        let mut heap = Symbolized { label_sets: vec![BTreeMap::new()], ..Symbolized::default() };
+        for stack in 0..3000 {
+            let of = |depth| Frame { function: format!("f{stack}_{depth}."), ..Frame::default() };
+            heap.frames.extend((0..DEPTH).map(of));
+            let mut new =
+                Stack { frames: (stack * DEPTH..).take(12).collect(), ..Stack::default() };
+            new.metrics.live_bytes = Estimate::new(1000.0 + f64::from(stack), 1.0);
+            heap.stacks.push(new);
+        }
+        let metric = Metric::LiveBytes;
+        for picture in [svg(&heap, metric), svg_diff(&heap, &heap, metric)] {
+            let picture = picture.unwrap();
+            let frames = picture.matches("<title>f").count();
+            assert!((MAX_FRAMES - 100..=MAX_FRAMES + 3000).contains(&frames), "{frames}");
+            assert!(picture.contains("; without frames of 2.3 KiB or less"));
+            assert!(picture.contains("f2999_0.") && !picture.contains("f0_0."));
+        }
     }
 }

@@ -5,14 +5,15 @@ use std::collections::BTreeSet;
 use anstyle::AnsiColor;
 use heapdrift::Snapshot;
 
-use super::{limit, print, print_json, stdin_once, warn};
+use super::{print, print_json, stdin_once, warn};
 use crate::diff::{Side, diff};
 use crate::{Error, cli};
 
 /// Compares two dumps.
 pub(crate) fn run(args: cli::Diff) -> Result<(), Error> {
-    if let Some(rate) = args.fail_over.filter(|rate| !rate.fits(args.metric)) {
-        let metric = args.metric;
+    let (cli::Table { by, metric, json, .. }, limit) = (&args.table, args.table.limit());
+    let metric = *metric;
+    if let Some(rate) = args.fail_over.filter(|rate| !rate.fits(metric)) {
         return Err(Error::Usage(format!(
             "--fail-over: expected a rate of objects like 100/h with --metric {metric}, found {rate}"
         )));
@@ -27,21 +28,20 @@ pub(crate) fn run(args: cli::Diff) -> Result<(), Error> {
         cli::say("warning", AnsiColor::Yellow, what);
     }
     let side = |snapshot, heap| Side { snapshot, heap };
-    let mut found = diff(side(&base, &heaps[0]), side(&new, &heaps[1]), &args.by, args.metric);
+    let mut found = diff(side(&base, &heaps[0]), side(&new, &heaps[1]), by, metric);
     // Found in all rows, whatever is shown.
     let crossed = match args.fail_over {
         Some(rate) => found
             .faster_than(rate)
             .map_err(|why| Error::Usage(format!("{}: {why}", args.new.display())))?
-            .map(|row| found.crossing(row, rate, args.metric)),
+            .map(|row| found.crossing(row, rate, metric)),
         None => None,
     };
-    let limit = limit(args.limit, args.json);
-    if args.json {
+    if *json {
         found.rows.truncate(limit);
         print_json(&found)?;
     } else {
-        print(&found.render_styled(&args.by, args.metric, limit))?;
+        print(&found.render_styled(by, metric, limit))?;
     }
     crossed.map_or(Ok(()), |what| Err(Error::FailOver(what)))
 }

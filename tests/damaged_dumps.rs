@@ -1,0 +1,209 @@
+//! The reader of dumps believes nothing: what is damaged, foreign or without measure is refused with
+//! the reason.
+#![cfg(all(feature = "profiling", unix))]
+
+mod common;
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use common::{blocks, bytes, exact, in_child, is_child, one_at_a_time};
+use flate2::Compression;
+use flate2::read::MultiGzDecoder;
+use flate2::write::GzEncoder;
+use heapdrift::dump::{self, ReadError};
+use heapdrift::{Alloc, Snapshot};
+use serde_json::{Value, json};
+
+#[global_allocator]
+static ALLOC: Alloc = Alloc::system();
+
+/// A dump of a small session, and its JSON.
+fn sample_dump() -> (Snapshot, Vec<u8>, Value) {
+    let profiler = exact().start().unwrap();
+    let kept = blocks();
+    let snapshot = profiler.snapshot();
+    drop(kept);
+    drop(profiler);
+    let bytes = bytes(&snapshot);
+    let json = serde_json::from_reader(MultiGzDecoder::new(&bytes[..])).unwrap();
+    (snapshot, bytes, json)
+}
+
+/// `dump::read` of these bytes as a file.
+fn read(bytes: &[u8]) -> Result<Snapshot, ReadError> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(bytes).unwrap();
+    let result = dump::read(file.path());
+    if let Err(error) = &result {
+        let message = error.to_string();
+        assert!(!message.is_empty() && !message.contains('\n'), "one line: {message}");
+    }
+    result
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn truncated_dumps_are_refused() {
+    let _one = one_at_a_time();
+    let (snapshot, bytes, _) = sample_dump();
+    assert_eq!(read(&bytes).unwrap(), snapshot);
+    for len in (0..bytes.len()).step_by(97).chain(bytes.len() - 12..bytes.len()) {
+        assert!(read(&bytes[..len]).is_err(), "the first {len} bytes of {}", bytes.len());
+    }
+}
+
+/// A small generator: the damage is the same in every run.
+fn random(state: &mut u64) -> usize {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    (*state >> 11) as usize
+}
+
+#[test]
+fn flipped_bits_are_noticed_or_harmless() {
+    let _one = one_at_a_time();
+    let (snapshot, bytes, json) = sample_dump();
+    let mut state = 0x1234_5678_9ABC_DEF1;
+    // In the file: gzip's checksum notices, but for bits of its header that mean nothing.
+    let mut refused = 0;
+    for _ in 0..1000 {
+        let mut bytes = bytes.clone();
+        let bit = random(&mut state) % (bytes.len() * 8);
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        match read(&bytes) {
+            Ok(read) => assert_eq!(read, snapshot),
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(refused > 950, "{refused}");
+    // In the document, behind the checksum: whatever is accepted is consistent.
+    let json = serde_json::to_vec(&json).unwrap();
+    for _ in 0..1000 {
+        let mut json = json.clone();
+        let bit = random(&mut state) % (json.len() * 8);
+        json[bit / 8] ^= 1 << (bit % 8);
+        if let Ok(read) = read(&gzip(&json)) {
+            read.validate().unwrap();
+        }
+    }
+}
+
+#[test]
+fn other_files_are_refused_with_the_reason() {
+    let _one = one_at_a_time();
+    let (_, _, json) = sample_dump();
+    let refused = |bytes: &[u8]| read(bytes).unwrap_err();
+    assert!(matches!(refused(b""), ReadError::NotGzip(_)));
+    assert!(matches!(refused(b"{\"format\": \"heapdrift\"}"), ReadError::NotGzip(_)));
+    assert!(matches!(refused(&gzip(b"")), ReadError::NotJson(_)));
+    assert!(matches!(refused(&gzip(b"not JSON")), ReadError::NotJson(_)));
+    assert!(matches!(refused(&gzip(b"\xff\xfe\0\0")), ReadError::NotJson(_)));
+    // serde takes an array for a struct without names: the format is 1 then.
+    assert!(matches!(refused(&gzip(b"[1, 2]")), ReadError::OtherFormat(_)));
+    assert!(matches!(refused(&gzip(b"{}")), ReadError::OtherFormat(None)));
+    let other = refused(&gzip(br#"{"format": "pprof", "version": 1}"#));
+    assert!(matches!(&other, ReadError::OtherFormat(Some(name)) if name == "pprof"), "{other}");
+    assert!(matches!(refused(&gzip(&[b'['; 100_000])), ReadError::NotJson(_)));
+    let nested = format!("{{\"format\": {}", "[".repeat(1 << 20));
+    assert!(matches!(refused(&gzip(nested.as_bytes())), ReadError::NotJson(_)));
+    // A newer version may lack any field, or have others.
+    let newer = refused(&gzip(br#"{"format": "heapdrift", "version": 2, "new": []}"#));
+    assert!(matches!(newer, ReadError::NewerVersion(2)), "{newer}");
+    assert!(newer.to_string().contains("newer heapdrift"), "{newer}");
+    let mut newer = json.clone();
+    newer["version"] = json!(7);
+    let newer = refused(&gzip(newer.to_string().as_bytes()));
+    assert!(matches!(newer, ReadError::NewerVersion(7)), "{newer}");
+    // Unknown fields of this version are skipped.
+    let mut more = json;
+    more["more"] = json!({"of": ["the", "same"]});
+    read(&gzip(more.to_string().as_bytes())).unwrap();
+    // As are those that older dumps lack.
+    more["process"].as_object_mut().unwrap().remove("host");
+    more["modules"][0].as_object_mut().unwrap().remove("code");
+    let older = read(&gzip(more.to_string().as_bytes())).unwrap();
+    assert_eq!((older.process.host.as_str(), &older.modules[0].code), ("", &None));
+    let missing = dump::read(Path::new("/nonexistent/x.heap.json.gz")).unwrap_err();
+    assert!(matches!(missing, ReadError::Io(_)), "{missing}");
+}
+
+#[test]
+fn indices_and_numbers_out_of_range_are_refused() {
+    let _one = one_at_a_time();
+    let (_, _, json) = sample_dump();
+    for (pointer, bad) in [
+        ("/frames/module/0", json!(1_000_000)),
+        ("/frames/module/0", json!(-1)),
+        ("/frames/module/0", json!(u64::MAX)),
+        ("/stacks/0/frames/0", json!(1_000_000)),
+        ("/stacks/0/labels", json!(99)),
+        ("/live/stack/0", json!(1_000_000)),
+        ("/live/interval/0", json!(0.5)),
+        ("/live/interval/0", json!(-1)),
+        ("/live/interval/0", json!(1e300)),
+        ("/live/size/0", json!("12")),
+        ("/live/size", json!([])),
+        ("/frames/address", json!([1])),
+        ("/stacks/0/metrics/live_bytes/std_error", json!(-1)),
+        ("/totals/live_bytes/value", json!(null)),
+        ("/version", json!(0)),
+        ("/version", json!("1")),
+        ("/version", json!(null)),
+        ("/stacks", json!({})),
+    ] {
+        let mut json = json.clone();
+        *json.pointer_mut(pointer).expect(pointer) = bad.clone();
+        assert!(read(&gzip(json.to_string().as_bytes())).is_err(), "{pointer} = {bad}");
+    }
+}
+
+/// The most memory that this process has had, in KiB.
+#[cfg(target_os = "linux")]
+fn high_water_kib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Two GiB from two MiB: read in a bounded stretch, in little memory.
+#[test]
+#[cfg(target_os = "linux")]
+fn gzip_bombs_are_refused_in_little_memory() {
+    const NAME: &str = "gzip_bombs_are_refused_in_little_memory";
+    if !is_child() {
+        in_child(NAME, &[]);
+        return;
+    }
+    // gzip streams may be concatenated; so 2 GiB need not be packed here.
+    let bomb = |before: &[u8], byte: u8| {
+        let stretch = gzip(&vec![byte; 1 << 20]);
+        let mut bomb = gzip(before);
+        (0..2048).for_each(|_| bomb.extend_from_slice(&stretch));
+        bomb
+    };
+    let zeros = bomb(b"", 0);
+    let spaces = bomb(b"{", b' ');
+    let before = high_water_kib();
+    assert!(matches!(read(&zeros), Err(ReadError::NotJson(_))));
+    let spaces = read(&spaces).unwrap_err();
+    assert!(matches!(spaces, ReadError::TooLarge), "{spaces}");
+    let grown = high_water_kib() - before;
+    assert!(grown < 8 << 10, "{grown} KiB");
+    if cfg!(debug_assertions) {
+        // serde_json takes 60 ns a byte without optimisation: another ten seconds.
+        return;
+    }
+    // One string of that length is held, and what its buffer had before it doubled: not 2 GiB.
+    let name = read(&bomb(br#"{"unwinder": ""#, b'x')).unwrap_err();
+    assert!(matches!(name, ReadError::TooLarge), "{name}");
+    let grown = high_water_kib() - before;
+    assert!(grown < 512 << 10, "{grown} KiB");
+}
