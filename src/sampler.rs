@@ -78,6 +78,9 @@ pub(crate) struct Weight {
 impl Weight {
     #[inline]
     pub(crate) fn new(size: u64, interval: Interval) -> Self {
+        if interval == Interval::EXACT {
+            return Self { count: 1.0, bytes: size as f64, ..Self::default() };
+        }
         let p = interval.probability(size);
         let count = 1.0 / p;
         let count_variance = (1.0 - p) * count * count;

@@ -91,7 +91,8 @@ fn class_for(layout: Layout) -> Option<usize> {
         FINE_CLASSES + 8 * doubling as usize + eighth
     };
     // Slots are aligned to the largest power of two that divides their size, since spans are.
-    while class < CLASSES && !(SIZES[class] as usize).is_multiple_of(align) {
+    // By a mask: the compiler does not know that alignments are powers of two, and would divide.
+    while class < CLASSES && SIZES[class] as usize & (align - 1) != 0 {
         class += 1;
     }
     (class < CLASSES).then_some(class)
