@@ -85,7 +85,7 @@ fn hook(criterion: &mut Criterion) {
     profiler.set_sample_interval_bytes(1).expect("an interval");
     // The gap that was drawn before.
     drop(std::hint::black_box(vec![0_u8; 64 << 20]));
-    let live: Vec<_> = (0..LIVE).map(|i| stacks::allocate(i % PATHS, stacks::DEPTH)).collect();
+    let live: Vec<_> = (0..LIVE).map(|i| stacks::allocate(i % PATHS, 20)).collect();
     profiler.set_sample_interval_bytes(512 << 10).expect("an interval");
     compare_all(criterion, "512 KiB, 200,000 live samples");
     let stats = profiler.stats();

@@ -25,7 +25,7 @@ const SNAPSHOTS: usize = 20;
 
 fn snapshot(criterion: &mut Criterion) {
     let profiler = Profiler::builder().sample_interval_bytes(1).start().expect("a session");
-    let live: Vec<_> = (0..LIVE).map(|i| stacks::allocate(i % PATHS, stacks::DEPTH)).collect();
+    let live: Vec<_> = (0..LIVE).map(|i| stacks::allocate(i % PATHS, 20)).collect();
     let stats = profiler.stats();
     assert!(stats.samples_live >= u64::from(LIVE) && stats.samples_dropped() == 0, "{stats:?}");
     println!("{} samples over {} stacks", stats.samples_live, stats.stacks);

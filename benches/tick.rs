@@ -7,6 +7,8 @@
 
 #[path = "common/delays.rs"]
 mod delays;
+#[path = "common/stacks.rs"]
+mod stacks;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
@@ -22,6 +24,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use delays::Delays;
+use stacks::{Object, allocate};
 
 #[global_allocator]
 static ALLOC: Alloc<Counting> = Alloc::new(Counting);
@@ -68,31 +71,9 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-type Block = Box<[u8; 48]>;
-
-/// Allocates under a stack of some thirty frames that the bits of `path` choose.
-fn allocate(path: u32, depth: u32) -> Block {
-    #[inline(never)]
-    fn left(path: u32, depth: u32) -> Block {
-        // Different code, or the linker makes one function of the two.
-        black_box("left");
-        black_box(allocate(path, depth))
-    }
-    #[inline(never)]
-    fn right(path: u32, depth: u32) -> Block {
-        black_box("right");
-        black_box(allocate(path, depth))
-    }
-    match (depth, path & 1) {
-        (0, _) => Box::new([0; 48]),
-        (_, 0) => left(path >> 1, depth - 1),
-        _ => right(path >> 1, depth - 1),
-    }
-}
-
 /// The function below which the leak is.
 #[inline(never)]
-fn remembered(path: u32) -> Block {
+fn remembered(path: u32) -> Object {
     black_box("remembered");
     black_box(allocate(path, 15))
 }
@@ -135,8 +116,8 @@ impl Heap {
 struct Objects {
     service: Service,
     rng: StdRng,
-    kept: Vec<Block>,
-    passing: Vec<Block>,
+    kept: Vec<Object>,
+    passing: Vec<Object>,
 }
 
 impl Objects {
@@ -147,7 +128,7 @@ impl Objects {
     }
 
     #[inline(never)]
-    fn allocate(&mut self, stacks: Range<u32>, remember: bool) -> Block {
+    fn allocate(&mut self, stacks: Range<u32>, remember: bool) -> Object {
         let path = self.rng.random_range(stacks);
         if remember { remembered(path) } else { allocate(path, 15) }
     }

@@ -100,9 +100,57 @@ impl Serialize for Thousandths {
     }
 }
 
+/// The probability with which an object of `size` bytes is sampled at `interval`: `1 − exp(−size/R)`,
+/// or 1 where the interval is 1. An object of no bytes counts as one of 1.
+pub(crate) fn inclusion_probability(size: u64, interval: f32) -> f64 {
+    if interval <= 1.0 { 1.0 } else { -(-(size.max(1) as f64) / f64::from(interval)).exp_m1() }
+}
+
+/// What one sample stands for: what it adds to sums, and to their variances.
+///
+/// Horvitz and Thompson: a sample included with probability `p` stands for `1/p` objects, and
+/// `(1−p)/p²` is an unbiased estimate of the variance of that. See [`Estimate`].
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Weight {
+    /// Objects.
+    pub count: f64,
+    /// Bytes.
+    pub bytes: f64,
+    /// Variance of `count`.
+    pub count_variance: f64,
+    /// Variance of `bytes`.
+    pub bytes_variance: f64,
+}
+
+impl Weight {
+    /// Of a sample of `size` bytes that was included with probability `p`.
+    pub fn of(size: u64, p: f64) -> Self {
+        let count = 1.0 / p;
+        let count_variance = (1.0 - p) * count * count;
+        let size = size as f64;
+        Self {
+            count,
+            bytes: size * count,
+            count_variance,
+            bytes_variance: size * size * count_variance,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sample_stands_for_the_inverse_of_its_probability() {
+        let weight = |size, interval| Weight::of(size, inclusion_probability(size, interval));
+        let p = 1.0 - (-1.0_f64).exp();
+        assert_eq!((weight(1000, 1.0).count, weight(1000, 1.0).count_variance), (1.0, 0.0));
+        assert!((weight(1000, 1000.0).count - 1.0 / p).abs() < 1e-12);
+        assert!((weight(1000, 1000.0).count_variance - (1.0 - p) / (p * p)).abs() < 1e-12);
+        assert!(weight(0, 1e9).count.is_finite());
+    }
 
     #[test]
     fn independent_estimates_add_their_variances() {

@@ -102,7 +102,7 @@ mod sys;
 mod unwind;
 
 pub use alloc::Alloc;
-pub use estimate::Estimate;
+pub use estimate::{Estimate, Weight};
 pub use labels::{LabelFuture, Labeled, with_labels};
 pub use leak::{LeakCandidate, LeakReport, Verdict};
 pub use profiler::{Builder, Profiler, StartError};

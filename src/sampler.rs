@@ -16,6 +16,9 @@
 //! short-lived threads free of bias. A sample carries the `R` that was in force for its thread when
 //! its gap was drawn, so that a change of `R` reaches threads late without reaching them wrongly.
 
+pub(crate) use crate::estimate::Weight;
+use crate::estimate::inclusion_probability;
+
 /// The mean number of bytes between samples, at least 1. Stored as an `f32`: the relative error of
 /// 6·10⁻⁸ is far below any standard error, and gaps and probabilities both use the rounded value.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
@@ -53,7 +56,7 @@ impl Interval {
 
     /// The probability that an allocation of `size` bytes is sampled.
     pub(crate) fn probability(self, size: u64) -> f64 {
-        if self == Self::EXACT { 1.0 } else { -(-(size as f64) / f64::from(self.0)).exp_m1() }
+        inclusion_probability(size, self.0)
     }
 
     /// Bytes to skip before the next point, drawn with `uniform` in (0, 1].
@@ -63,34 +66,14 @@ impl Interval {
     }
 }
 
-/// What one sample adds to the sums of its stack: unbiased estimates and their variances.
-///
-/// Horvitz and Thompson: a sample included with probability `p` stands for `1/p` objects, and
-/// `(1−p)/p²` is an unbiased estimate of the variance of that.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Weight {
-    pub(crate) count: f64,
-    pub(crate) bytes: f64,
-    pub(crate) count_variance: f64,
-    pub(crate) bytes_variance: f64,
-}
-
 impl Weight {
+    /// Of a sample that was taken at `interval`.
     #[inline]
     pub(crate) fn new(size: u64, interval: Interval) -> Self {
         if interval == Interval::EXACT {
             return Self { count: 1.0, bytes: size as f64, ..Self::default() };
         }
-        let p = interval.probability(size);
-        let count = 1.0 / p;
-        let count_variance = (1.0 - p) * count * count;
-        let size = size as f64;
-        Self {
-            count,
-            bytes: size * count,
-            count_variance,
-            bytes_variance: size * size * count_variance,
-        }
+        Self::of(size, interval.probability(size))
     }
 }
 

@@ -9,11 +9,13 @@
 //! ([`Snapshot::validate`]).
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use crate::estimate::inclusion_probability;
 use crate::leak::LeakReport;
-use crate::{Estimate, Stats};
+use crate::{Estimate, Stats, Weight};
 
 /// The most frames that a recorded stack has.
 pub const MAX_STACK_DEPTH: usize = 512;
@@ -57,6 +59,9 @@ pub struct Snapshot {
 pub struct Process {
     /// The process id.
     pub id: u32,
+    /// Name of the host, or of the container, when the snapshot was taken; empty where unknown.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub host: String,
     /// Path of the executable, as the process itself saw it.
     pub executable: String,
     /// A random number of this profiling session: dumps with the same number are of one series.
@@ -137,6 +142,10 @@ pub struct Module {
     pub end: u64,
     /// File offset of the module's first executable segment.
     pub file_offset: u64,
+    /// Where that segment is in memory, relative to the module: the byte at `file_offset` of the file
+    /// is mapped at `load_bias` plus the start. Absent where unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Range<u64>>,
 }
 
 impl Module {
@@ -269,10 +278,11 @@ impl LiveSample {
     pub fn probability(&self) -> f64 {
         inclusion_probability(self.size, self.interval)
     }
-}
 
-pub(crate) fn inclusion_probability(size: u64, interval: f32) -> f64 {
-    if interval <= 1.0 { 1.0 } else { -(-(size.max(1) as f64) / f64::from(interval)).exp_m1() }
+    /// What the sample stands for.
+    pub fn weight(&self) -> Weight {
+        Weight::of(self.size, self.probability())
+    }
 }
 
 impl LiveSamples {

@@ -129,6 +129,18 @@ pub(crate) fn monotonic_ms() -> u64 {
     time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
 }
 
+/// Name of the host; empty where the system does not tell.
+pub(crate) fn host_name() -> String {
+    // POSIX has at most 255 bytes, Linux 64.
+    let mut name = [0_u8; 256];
+    // SAFETY: writes at most so many bytes.
+    if unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len()) } != 0 {
+        return String::new();
+    }
+    let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(name).into_owned()
+}
+
 /// The calling thread's own stack, as `low..high`; `None` where the system does not tell.
 ///
 /// On glibc this allocates from the C library directly, so not through a global allocator; for the

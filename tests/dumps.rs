@@ -86,6 +86,33 @@ fn what_is_read_is_what_was_written() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn a_dump_says_on_which_host_and_where_the_code_of_each_module_is() {
+    let _one = one_at_a_time();
+    let profiler = exact().start().unwrap();
+    let blocks = blocks();
+    let snapshot = profiler.snapshot();
+    drop(blocks);
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    assert_eq!(snapshot.process.host, host.trim_end());
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let number = |text: &str| u64::from_str_radix(text, 16).unwrap();
+    let page = |address: u64| address / 4096 * 4096;
+    let files = snapshot.modules.iter().filter(|module| module.path.starts_with('/'));
+    for module in files {
+        let code = module.code.clone().expect("it has code");
+        // What the kernel says of the pages from there on: `start-end perms offset …`.
+        let start = page(module.load_bias + code.start);
+        let mapping = maps.lines().find(|line| number(line.split('-').next().unwrap()) == start);
+        let facts: Vec<&str> = mapping.expect(&module.path).split_whitespace().collect();
+        assert_eq!((facts[1], number(facts[2])), ("r-xp", page(module.file_offset)));
+        let end = number(facts[0].split('-').nth(1).unwrap());
+        assert_eq!(end, (module.load_bias + code.end).next_multiple_of(4096));
+    }
+    assert!(snapshot.modules.iter().any(|module| module.path == snapshot.process.executable));
+}
+
+#[test]
 fn a_dump_by_call_is_private_and_replaces_what_was_there() {
     let _one = one_at_a_time();
     let folder = tempfile::tempdir().unwrap();
@@ -525,6 +552,11 @@ fn other_files_are_refused_with_the_reason() {
     let mut more = json;
     more["more"] = json!({"of": ["the", "same"]});
     read(&gzip(more.to_string().as_bytes())).unwrap();
+    // As are those that older dumps lack.
+    more["process"].as_object_mut().unwrap().remove("host");
+    more["modules"][0].as_object_mut().unwrap().remove("code");
+    let older = read(&gzip(more.to_string().as_bytes())).unwrap();
+    assert_eq!((older.process.host.as_str(), &older.modules[0].code), ("", &None));
     let missing = dump::read(Path::new("/nonexistent/x.heap.json.gz")).unwrap_err();
     assert!(matches!(missing, ReadError::Io(_)), "{missing}");
 }

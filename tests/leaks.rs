@@ -240,6 +240,39 @@ mod verdicts {
         }
     }
 
+    #[test]
+    fn what_is_emptied_at_once_is_not_certain_soon_after() {
+        let _one = one_at_a_time();
+        let profiler = by_hand().start().unwrap();
+        let mut pile = Vec::with_capacity(1000);
+        let reports = run(&profiler, 44, |tick| {
+            // First early, as if it had begun before the recording; then every 18 ticks.
+            if tick % 18 == 8 {
+                pile.clear();
+            }
+            pile.extend((0..12).map(|_| remember()));
+        });
+        for report in &reports {
+            assert_eq!(confirmed(report), [""; 0], "{report}");
+        }
+    }
+
+    #[test]
+    fn a_leak_that_comes_in_bursts_is_confirmed_and_not_forgotten_in_between() {
+        let _one = one_at_a_time();
+        let profiler = by_hand().start().unwrap();
+        let mut kept = Vec::with_capacity(2000);
+        let reports = run(&profiler, 110, |tick| {
+            if [4, 12, 19, 22, 36, 38, 52, 60, 64, 80, 86, 98].contains(&tick) {
+                kept.extend((0..15).map(|_| remember()));
+            }
+        });
+        let at = |tick: usize| verdict(&reports[tick - 1], REMEMBER);
+        assert_eq!(at(110), Some(Verdict::Confirmed), "{}", reports[109]);
+        let first = (1..=110).find(|tick| at(*tick).is_some()).unwrap();
+        assert!((first..=110).all(|tick| at(tick) > Some(Verdict::Retracted)));
+    }
+
     #[inline(never)]
     fn push_for_ever(list: &mut Vec<u64>, items: usize) {
         for item in 0..items {

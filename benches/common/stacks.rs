@@ -4,10 +4,7 @@ use std::hint::black_box;
 
 pub(crate) type Object = Box<[u8; 48]>;
 
-/// Calls that lead to one of at least 2²⁰ stacks.
-pub(crate) const DEPTH: u32 = 20;
-
-/// Allocates under a stack of `depth` frames or so that the bits of `path` choose.
+/// Allocates under a stack of twice `depth` frames that the bits of `path` choose: one of `2^depth`.
 #[inline(never)]
 pub(crate) fn allocate(path: u32, depth: u32) -> Object {
     #[inline(never)]

@@ -36,7 +36,7 @@ fn row(objects: usize, stacks: usize, per: usize) -> Vec<String> {
 
 #[inline(never)]
 fn allocate(path: usize) -> Object {
-    stacks::allocate(path as u32, stacks::DEPTH)
+    stacks::allocate(path as u32, 20)
 }
 
 /// Under stacks that are known, one after another in no order.

@@ -18,7 +18,7 @@ pub(crate) fn row(threads: usize) -> Vec<String> {
     let stopped = in_threads(threads, UNSAMPLED, pair);
     let profiler = exact_session();
     let sampled = in_threads(threads, SAMPLED, |number| {
-        drop(black_box(stacks::allocate(number as u32 % 64, stacks::DEPTH)));
+        drop(black_box(stacks::allocate(number as u32 % 64, 20)));
     });
     profiler.set_sample_interval_bytes(512 << 10).expect("an interval");
     let unsampled = in_threads(threads, UNSAMPLED, pair);

@@ -7,7 +7,7 @@ use std::hint::black_box;
 use rand_distr::{Distribution, Zipf};
 
 use crate::scenario::{Behaviour, Scenario};
-use crate::sites::{Block, Site};
+use crate::sites::{Block, Site, site};
 use crate::world::{INTERVAL_BYTES, World};
 
 pub(crate) static ALL: &[Scenario] = &[
@@ -35,17 +35,6 @@ pub(crate) static ALL: &[Scenario] = &[
     Scenario::healthy("retry_queue", retry_queue),
     Scenario::healthy("config_reload", config_reload),
 ];
-
-/// A site that only allocates. A macro, because each must be a function with code of its own.
-macro_rules! site {
-    ($name:ident) => {
-        #[inline(never)]
-        fn $name(size: usize) -> Block {
-            black_box(stringify!($name));
-            Vec::with_capacity(size)
-        }
-    };
-}
 
 /// Objects that together are so many samples.
 fn objects(samples: f64, size: usize) -> usize {
@@ -131,10 +120,11 @@ fn ring(world: &mut World<'_>) -> Behaviour {
             ring.push_back(block);
             if ring.len() > capacity {
                 ring.pop_front();
+                world.full();
             }
         }
     })
-    .full_at(fill)
+    .bounded()
 }
 
 /// A cache of the most recently used, and how it lets go.
@@ -193,10 +183,11 @@ fn cache(world: &mut World<'_>, site: Site, evict: fn(&mut Cache)) -> Behaviour 
             cache.touch(key, || world.allocate(site, size));
             if cache.entries.len() > capacity {
                 evict(&mut cache);
+                world.full();
             }
         }
     })
-    .full_at(fill)
+    .bounded()
 }
 
 fn lru(world: &mut World<'_>) -> Behaviour {
@@ -261,17 +252,17 @@ fn sawtooth(world: &mut World<'_>) -> Behaviour {
     site!(healthy_sawtooth);
     let period = world.between(8.0, 40.0) as u32;
     let (rate, size) = (world.between(60.0, 200.0) / f64::from(period), world.size());
-    // From the start of a period, so that it is full when it is first freed.
     let mut pile = Vec::new();
     Behaviour::new(move |world| {
-        if world.tick().is_multiple_of(period) {
+        if world.tick().is_multiple_of(period) && !pile.is_empty() {
             pile.clear();
+            world.full();
         }
         for _ in 0..world.births(rate, size) {
             pile.push(world.allocate(healthy_sawtooth, size));
         }
     })
-    .full_at(f64::from(period))
+    .bounded()
 }
 
 /// Nothing for long, then a job that needs much for a few ticks.
@@ -305,9 +296,12 @@ fn pool_high_water(world: &mut World<'_>) -> Behaviour {
         while pool.len() < needed {
             pool.push(world.allocate(healthy_pool, size));
         }
+        // The first peak; later ones are records by little.
+        if f64::from(world.tick()) > period / 2.0 + 2.0 {
+            world.full();
+        }
     })
-    // The first peak; later ones are records by little.
-    .full_at(period / 2.0 + 3.0)
+    .bounded()
 }
 
 /// Each of a fixed number of strings is kept when it is first met.
@@ -318,17 +312,22 @@ fn interned_strings(world: &mut World<'_>) -> Behaviour {
     let share = world.between(0.06, 0.15);
     let constant = world.part(share);
     let mut interned = vec![false; strings];
+    let mut missing = strings;
     Behaviour::new(move |world| {
         for _ in 0..world.poisson(strings as f64 / constant) {
             let string = world.index(strings);
             if !std::mem::replace(&mut interned[string], true) {
                 let block = world.allocate(healthy_interned, size);
                 world.keep(block);
+                missing -= 1;
             }
         }
+        // All but a twentieth.
+        if missing * 20 <= strings {
+            world.full();
+        }
     })
-    // All but a twentieth.
-    .full_at(3.0 * constant)
+    .bounded()
 }
 
 /// Tables that are built at their first use.
@@ -346,8 +345,11 @@ fn lazy_tables(world: &mut World<'_>) -> Behaviour {
             let block = world.allocate(healthy_lazy_table, size);
             world.keep(block);
         }
+        if first_uses.is_empty() {
+            world.full();
+        }
     })
-    .full_at(last)
+    .bounded()
 }
 
 /// Threads that come as the load rises and stay, each with buffers of its own. Real threads allocate.
@@ -367,8 +369,11 @@ fn thread_pool(world: &mut World<'_>) -> Behaviour {
             // A thread that panicked would have said so.
             held.into_iter().flatten().for_each(|buffer| world.keep(buffer));
         }
+        if starts.is_empty() {
+            world.full();
+        }
     })
-    .full_at(last)
+    .bounded()
 }
 
 /// Sessions that end a while after their last use.
@@ -402,10 +407,13 @@ fn growing_buffer(world: &mut World<'_>) -> Behaviour {
     let fill = world.part(share);
     let mut buffer = Vec::new();
     Behaviour::new(move |world| {
-        let size = (f64::from(world.tick() + 1) / fill).min(1.0) * largest;
-        world.serve(|| healthy_growing_buffer(&mut buffer, size as usize));
+        let share = (f64::from(world.tick() + 1) / fill).min(1.0);
+        world.serve(|| healthy_growing_buffer(&mut buffer, (share * largest) as usize));
+        if share == 1.0 {
+            world.full();
+        }
     })
-    .full_at(fill)
+    .bounded()
 }
 
 /// Two generations: what was not used in the last one goes with it.
@@ -416,13 +424,16 @@ fn generational_cache(world: &mut World<'_>) -> Behaviour {
     let (mut young, mut old) = (Vec::new(), Vec::new());
     Behaviour::new(move |world| {
         if world.tick().is_multiple_of(period) {
-            drop(std::mem::replace(&mut old, std::mem::take(&mut young)));
+            if !old.is_empty() {
+                world.full();
+            }
+            old = std::mem::take(&mut young);
         }
         for _ in 0..world.births(rate, size) {
             young.push(world.allocate(healthy_generation, size));
         }
     })
-    .full_at(2.0 * f64::from(period))
+    .bounded()
 }
 
 /// Drained at once, but for an outage in the middle of the run, after which it is worked off.

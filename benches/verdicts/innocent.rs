@@ -14,6 +14,8 @@ pub(crate) struct Innocent {
     /// Samples born in a tick, on average.
     rate: f64,
     habit: Habit,
+    /// The tick, from 1, in which a bounded one was first full.
+    full_at: Option<u32>,
 }
 
 enum Habit {
@@ -26,7 +28,7 @@ enum Habit {
     /// Allocated at the start, for good.
     OneOff { until: u32 },
     /// The last so many.
-    Ring { capacity: usize, fill: f64, blocks: VecDeque<Block> },
+    Ring { capacity: usize, blocks: VecDeque<Block> },
     /// Piled up, then freed at once.
     Sawtooth { period: u32, phase: u32, pile: Vec<Block> },
     /// A batch at times.
@@ -34,7 +36,7 @@ enum Habit {
     /// Load that goes up and down.
     Wave { period: f64, life: f64 },
     /// Grows to what is needed and stays.
-    Pool { capacity: usize, fill: f64, blocks: Vec<Block> },
+    Pool { capacity: usize, blocks: Vec<Block> },
 }
 
 /// The innocent sites of a run.
@@ -75,7 +77,7 @@ impl Innocent {
             }
             75..81 => {
                 let fill = world.log_between(2.0, 20.0);
-                let ring = Habit::Ring { capacity: objects(live), fill, blocks: VecDeque::new() };
+                let ring = Habit::Ring { capacity: objects(live), blocks: VecDeque::new() };
                 (live / fill, ring)
             }
             81..86 => {
@@ -96,20 +98,20 @@ impl Innocent {
             }
             _ => {
                 let fill = world.log_between(2.0, 20.0);
-                let pool = Habit::Pool { capacity: objects(live), fill, blocks: Vec::new() };
+                let pool = Habit::Pool { capacity: objects(live), blocks: Vec::new() };
                 (live / fill, pool)
             }
         };
-        Self { site, handler, size, rate, habit }
+        Self { site, handler, size, rate, habit, full_at: None }
     }
 
-    /// When a bounded site first lets go of something, in ticks.
-    pub(crate) fn full_at(&self) -> Option<f64> {
-        match &self.habit {
-            Habit::Ring { fill, .. } | Habit::Pool { fill, .. } => Some(*fill),
-            Habit::Sawtooth { period, .. } => Some(f64::from(*period)),
-            _ => None,
-        }
+    pub(crate) fn is_bounded(&self) -> bool {
+        matches!(self.habit, Habit::Ring { .. } | Habit::Sawtooth { .. } | Habit::Pool { .. })
+    }
+
+    /// The tick, from 1, in which it first let go of something because it was full.
+    pub(crate) fn full_at(&self) -> Option<u32> {
+        self.full_at
     }
 
     /// One tick.
@@ -128,8 +130,9 @@ impl Innocent {
             }
             Habit::Wave { period, .. } => 1.0 + 0.8 * (f64::from(tick) * TAU / *period).sin(),
             Habit::Sawtooth { period, phase, pile } => {
-                if (tick + *phase).is_multiple_of(*period) {
+                if (tick + *phase).is_multiple_of(*period) && !pile.is_empty() {
                     pile.clear();
+                    self.full_at.get_or_insert(tick + 1);
                 }
                 1.0
             }
@@ -147,10 +150,11 @@ impl Innocent {
                 }
                 Habit::HeavyTailed { shortest } => world.pareto(*shortest),
                 Habit::OneOff { .. } => f64::INFINITY,
-                Habit::Ring { capacity, blocks, .. } => {
+                Habit::Ring { capacity, blocks } => {
                     blocks.push_back(block);
                     if blocks.len() > *capacity {
                         blocks.pop_front();
+                        self.full_at.get_or_insert(tick + 1);
                     }
                     continue;
                 }
@@ -158,9 +162,11 @@ impl Innocent {
                     pile.push(block);
                     continue;
                 }
-                Habit::Pool { capacity, blocks, .. } => {
+                Habit::Pool { capacity, blocks } => {
                     if blocks.len() < *capacity {
                         blocks.push(block);
+                    } else {
+                        self.full_at.get_or_insert(tick + 1);
                     }
                     continue;
                 }

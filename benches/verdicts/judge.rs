@@ -21,10 +21,6 @@ const OWN: &str = "verdicts::";
 /// Follows the claims of one detector through one run.
 pub(crate) struct Judge {
     scenario: &'static Scenario,
-    /// When the planted site is full, if it is bounded.
-    full_at: Option<f64>,
-    /// When each innocent site is full, if it is bounded.
-    innocent_full_at: Vec<Option<f64>>,
     places: BTreeMap<(String, BTreeMap<String, String>), Place>,
 }
 
@@ -42,9 +38,35 @@ enum Is {
     Leak(usize),
     /// Healthy; `misplaced` if the leak is elsewhere in the stack.
     Healthy {
-        full_at: Option<f64>,
+        who: Who,
         misplaced: bool,
     },
+}
+
+/// Whose a healthy place is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Who {
+    Planted,
+    Innocent(usize),
+    Other,
+}
+
+/// When what has a bound was full for the first time, in ticks from 1: the end of the run, if it never
+/// was. `None` for what has no bound.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Full {
+    pub(crate) planted: Option<u32>,
+    pub(crate) innocent: Vec<Option<u32>>,
+}
+
+impl Full {
+    fn of(&self, who: Who) -> Option<u32> {
+        match who {
+            Who::Planted => self.planted,
+            Who::Innocent(number) => self.innocent.get(number).copied().flatten(),
+            Who::Other => None,
+        }
+    }
 }
 
 /// What came of one detector in one run.
@@ -79,7 +101,7 @@ pub(crate) struct Alarm {
     pub(crate) stack: Vec<String>,
     pub(crate) confirmed_at: u32,
     pub(crate) withdrawn_at: Option<u32>,
-    pub(crate) full_at: Option<f64>,
+    pub(crate) full_at: Option<u32>,
     /// Confirmed before the structure was full, and not too long.
     pub(crate) early: bool,
     /// The leak is in the stack, but the place is not its own.
@@ -90,17 +112,13 @@ impl Alarm {
     /// From full to withdrawn, in fill times; for an alarm that was early.
     pub(crate) fn fill_times(&self) -> Option<f64> {
         let full_at = self.full_at.filter(|_| self.early)?;
-        Some((f64::from(self.withdrawn_at?) - full_at).max(0.0) / full_at)
+        Some(f64::from(self.withdrawn_at?.saturating_sub(full_at)) / f64::from(full_at))
     }
 }
 
 impl Judge {
-    pub(crate) fn new(
-        scenario: &'static Scenario,
-        full_at: Option<f64>,
-        innocent_full_at: Vec<Option<f64>>,
-    ) -> Self {
-        Self { scenario, full_at, innocent_full_at, places: BTreeMap::new() }
+    pub(crate) fn new(scenario: &'static Scenario) -> Self {
+        Self { scenario, places: BTreeMap::new() }
     }
 
     /// Takes what a detector says at a tick, from 1. What it does not mention any more is withdrawn.
@@ -135,16 +153,16 @@ impl Judge {
         if let Some(leak) = names().find_map(|function| leak_in(function)) {
             return Is::Leak(leak);
         }
-        let full_at = match names().find_map(|function| innocent_number(function)) {
-            Some(number) => self.innocent_full_at.get(number).copied().flatten(),
-            None if names().any(|function| function.contains("healthy_")) => self.full_at,
-            None => None,
+        let who = match names().find_map(|function| innocent_number(function)) {
+            Some(number) => Who::Innocent(number),
+            None if names().any(|function| function.contains("healthy_")) => Who::Planted,
+            None => Who::Other,
         };
-        Is::Healthy { full_at, misplaced: claim.stack.iter().any(|f| leak_in(f).is_some()) }
+        Is::Healthy { who, misplaced: claim.stack.iter().any(|f| leak_in(f).is_some()) }
     }
 
     /// The outcome, after the last tick.
-    pub(crate) fn finish(self, truths: &[Truth]) -> Judgement {
+    pub(crate) fn finish(self, truths: &[Truth], full: &Full) -> Judgement {
         let ticks = truths.iter().map(|truth| truth.leaked_samples.len()).max().unwrap_or(0);
         let leaks = truths
             .iter()
@@ -155,12 +173,12 @@ impl Judge {
         let mut alarms = Vec::new();
         let mut suspected_wrongly = 0;
         for ((function, _), place) in &self.places {
-            let Is::Healthy { full_at, misplaced } = place.is else { continue };
+            let Is::Healthy { who, misplaced } = place.is else { continue };
+            let full_at = full.of(who);
             suspected_wrongly += 1;
             alarms.extend(place.spells.iter().map(|&(confirmed_at, withdrawn_at)| {
                 let early = full_at.is_some_and(|full| {
-                    let end = f64::from(withdrawn_at.unwrap_or(ticks as u32));
-                    f64::from(confirmed_at) <= full.ceil() && end <= (2.0 * full).ceil()
+                    confirmed_at <= full && withdrawn_at.unwrap_or(ticks as u32) <= 2 * full
                 });
                 Alarm {
                     function: function.clone(),

@@ -11,7 +11,7 @@ use heapdrift::with_labels;
 use seq_macro::seq;
 
 use crate::scenario::{Behaviour, Scenario};
-use crate::sites::{Block, CALLERS, Site};
+use crate::sites::{Block, CALLERS, Site, site};
 use crate::world::World;
 
 pub(crate) static ALL: &[Scenario] = &[
@@ -41,17 +41,6 @@ pub(crate) static ALL: &[Scenario] = &[
     Scenario::leak("below_helper", &["leak_below_helper"], below_helper),
     Scenario::leak("mixed_sizes", &["leak_mixed_sizes"], mixed_sizes),
 ];
-
-/// A site that only allocates. A macro, because each must be a function with code of its own.
-macro_rules! site {
-    ($name:ident) => {
-        #[inline(never)]
-        fn $name(size: usize) -> Block {
-            black_box(stringify!($name));
-            Vec::with_capacity(size)
-        }
-    };
-}
 
 /// Leaked samples that are aimed at.
 fn target(world: &mut World<'_>) -> f64 {

@@ -19,18 +19,18 @@ pub(crate) struct Scenario {
 pub(crate) struct Behaviour {
     /// What happens in a tick.
     pub(crate) act: Box<dyn FnMut(&mut World<'_>)>,
-    /// When a bounded structure first lets go of something, in ticks: up to then nobody can tell it
-    /// from a leak.
-    pub(crate) full_at: Option<f64>,
+    /// Whether this is a structure with a bound: until it is full nobody can tell it from a leak. It
+    /// says itself when it is ([`World::full`]).
+    pub(crate) is_bounded: bool,
 }
 
 impl Behaviour {
     pub(crate) fn new(act: impl FnMut(&mut World<'_>) + 'static) -> Self {
-        Self { act: Box::new(act), full_at: None }
+        Self { act: Box::new(act), is_bounded: false }
     }
 
-    pub(crate) fn full_at(mut self, tick: f64) -> Self {
-        self.full_at = Some(tick);
+    pub(crate) fn bounded(mut self) -> Self {
+        self.is_bounded = true;
         self
     }
 }

@@ -53,3 +53,16 @@ seq!(N in 0..60 {
     /// The many callers of one function.
     pub(crate) static CALLERS: [Caller; 60] = [#(caller_~N,)*];
 });
+
+/// A site that only allocates. A macro, because each must be a function with code of its own.
+macro_rules! site {
+    ($name:ident) => {
+        #[inline(never)]
+        fn $name(size: usize) -> Block {
+            black_box(stringify!($name));
+            Vec::with_capacity(size)
+        }
+    };
+}
+
+pub(crate) use site;

@@ -27,6 +27,8 @@ pub(crate) struct World<'a> {
     plants: Vec<Plant>,
     /// The plant that allocates now.
     plant: usize,
+    /// The tick, from 1, in which a bounded plant was first full.
+    full_at: Option<u32>,
 }
 
 /// What is known of a planted site, or of a group of them that leak as one.
@@ -71,6 +73,7 @@ impl<'a> World<'a> {
             kept: Vec::new(),
             plants,
             plant: 0,
+            full_at: None,
         }
     }
 
@@ -92,6 +95,16 @@ impl<'a> World<'a> {
     /// The plant that allocates from now on.
     pub(crate) fn select(&mut self, plant: usize) {
         self.plant = plant;
+    }
+
+    /// Notes that the plant has let go of something because it is full, or has all it will ever have.
+    pub(crate) fn full(&mut self) {
+        self.full_at.get_or_insert(self.tick + 1);
+    }
+
+    /// The tick, from 1, in which the plant was first full.
+    pub(crate) fn full_at(&self) -> Option<u32> {
+        self.full_at
     }
 
     /// What dies in this tick dies; called before anything is born in it.

@@ -8,7 +8,8 @@
 //! `image_upload::server::upload::faulty`.
 //!
 //! With `--features profiling` the run is recorded by heapdrift, says which leak candidates it sees,
-//! and ends with a table of the top allocation sites, the leak report, a flamegraph and the dumps.
+//! and ends with a table of the top allocation sites, the leak report, a page for the browser, a
+//! flamegraph and the dumps.
 //! Without, the same service runs unrecorded.
 //!
 //! ```text

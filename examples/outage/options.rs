@@ -17,7 +17,7 @@ pub(super) struct Options {
     /// How long the load runs, in seconds.
     #[arg(long, default_value_t = 40, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(super) seconds: u64,
-    /// Folder for the dumps, the flamegraph and the report; made if it is not there
+    /// Folder for the dumps, the flamegraph and the reports; made if it is not there
     /// [default: heapdrift-out/ and the name of the example]
     #[arg(long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,

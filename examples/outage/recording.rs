@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, anyhow};
-use heapdrift_tools::{By, Metric, Symbolizer, flamegraph, symbolizer, top};
+use heapdrift::Snapshot;
+use heapdrift_tools::report::{self, History, Report};
+use heapdrift_tools::{By, Metric, Symbolizer, flamegraph, leaks, packages, symbolizer, top};
 
 use super::Run;
 
@@ -67,33 +69,47 @@ impl Recording<'_> {
             return Ok(());
         }
         let dumps = dumps_since(&out, started)?;
-        let picture = show_newest(run, &out, &dumps)?;
+        let [picture, page] = show_newest(run, &out, &dumps)?;
         let leaks = run.show_leaks(&report, &out)?;
 
         run.say("\nfiles:");
         if let Some(newest) = dumps.last() {
             run.say(format_args!("  {} (the newest of {} dumps)", newest.display(), dumps.len()));
         }
+        run.say(format_args!("  {} (for a browser)", page.display()));
         run.say(format_args!("  {}", picture.display()));
         run.say(format_args!("  {}", leaks.display()));
         Ok(())
     }
 }
 
-/// Prints the top sites of the newest of `dumps` and draws its flamegraph into `out`.
-fn show_newest(run: &Run, out: &Path, dumps: &[PathBuf]) -> Result<PathBuf> {
-    let newest =
-        dumps.last().with_context(|| format!("no dump was written to {}", out.display()))?;
-    let snapshot = heapdrift::dump::read(newest)
-        .with_context(|| format!("cannot read the dump {}", newest.display()))?;
+/// Prints the top sites of the newest of `dumps`, and draws its flamegraph and the report of all of them
+/// into `out`.
+fn show_newest(run: &Run, out: &Path, dumps: &[PathBuf]) -> Result<[PathBuf; 2]> {
+    let (history, snapshot) = read(out, dumps)?;
     let mut symbolizer = Symbolizer::new(symbolizer::Options::default());
     let heap = symbolizer.symbolize(&snapshot);
-    for warning in symbolizer.take_warnings() {
+    let packages = packages::of_dump(&mut symbolizer, &snapshot, [""; 0]);
+    let leaks = leaks::embedded(&mut symbolizer, &snapshot, &[]);
+    let warnings = symbolizer.take_warnings();
+    for warning in &warnings {
         eprintln!("warning: {warning}");
     }
     let picture = out.join("flamegraph.svg");
     flamegraph::write(&heap, Metric::LiveBytes, &picture)
         .with_context(|| format!("cannot write {}", picture.display()))?;
+    let page = out.join("report.html");
+    let report = Report {
+        dump: &snapshot,
+        heap: &heap,
+        packages: &packages,
+        history: &history,
+        leaks: leaks.as_ref(),
+        memory_limit: None,
+        name_options: "",
+        warnings: &warnings,
+    };
+    report::write(&report, &page).with_context(|| format!("cannot write {}", page.display()))?;
 
     for (by, metric, limit) in [
         (By::Function, Metric::LiveBytes, SITES_SHOWN),
@@ -103,7 +119,21 @@ fn show_newest(run: &Run, out: &Path, dumps: &[PathBuf]) -> Result<PathBuf> {
         let rows = top::table(&heap, &by, metric);
         run.say(format_args!("\n{}", top::render(&heap, &by, metric, &rows, limit).trim_end()));
     }
-    Ok(picture)
+    Ok([picture, page])
+}
+
+/// Reads dumps, the oldest first, and gives the newest.
+fn read(out: &Path, dumps: &[PathBuf]) -> Result<(History, Snapshot)> {
+    let mut history = History::default();
+    let mut newest = None;
+    for path in dumps {
+        let snapshot = heapdrift::dump::read(path)
+            .with_context(|| format!("cannot read the dump {}", path.display()))?;
+        history.add(path, &snapshot);
+        newest = Some(snapshot);
+    }
+    let newest = newest.with_context(|| format!("no dump was written to {}", out.display()))?;
+    Ok((history, newest))
 }
 
 /// The dumps in `out` that were written since `started`, the oldest first: the folder may hold

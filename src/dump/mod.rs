@@ -18,7 +18,7 @@
 mod reader;
 mod writer;
 
-pub use reader::{MAX_UNPACKED_BYTES, ReadError, from_reader, read};
+pub use reader::{MAX_UNPACKED_BYTES, ReadError, from_json, from_reader, read, unpack};
 pub use writer::{WriteError, to_writer, write};
 
 /// The value of the key `format` in every dump.

@@ -20,6 +20,9 @@ fn warm_up(uptime: u32) -> usize {
     bins(uptime) / 10
 }
 
+/// Births come in bursts where their dispersion is more than this.
+const BURSTY: f64 = 4.0;
+
 /// Normal quantiles of one-sided tests at 10% and 1%.
 const Z90: f64 = 1.281_6;
 const Z99: f64 = 2.326_3;
@@ -86,9 +89,22 @@ impl Births {
         self.alive.iter_mut().zip(other.alive).for_each(|(sum, more)| *sum += more);
     }
 
+    /// Objects alive that came in a tick, since the warm-up.
+    pub(super) fn rate(&self, uptime: u32) -> f64 {
+        let since = f64::from(uptime) * (1.0 - warm_up(uptime) as f64 / bins(uptime) as f64);
+        let objects: u32 = self.alive[warm_up(uptime)..].iter().sum();
+        f64::from(objects) / since
+    }
+
+    /// Whether births come in bursts.
+    pub(super) fn is_bursty(&self, uptime: u32) -> bool {
+        let alive = &self.alive[..bins(uptime)];
+        occupied(alive).is_some_and(|span| dispersion(&alive[span]) > BURSTY)
+    }
+
     /// Births that are missing since the last one: as many as were to be expected by now, after
     /// those before, in bursts. Here the warm-up counts: what was suspected early was born then.
-    fn missing(&self, uptime: u32) -> f64 {
+    pub(super) fn missing(&self, uptime: u32) -> f64 {
         let alive = &self.alive[..bins(uptime)];
         match occupied(alive) {
             None => f64::INFINITY,
@@ -185,7 +201,8 @@ impl Births {
         let long_enough = ticks.1 - ticks.0 >= (uptime / 4).max(8);
         let spread = births >= 5
             && quarters[3] >= 1.0
-            && quarters.iter().filter(|quarter| **quarter < 0.5).count() <= usize::from(n < 16.0);
+            && quarters.iter().filter(|quarter| **quarter < 0.5).count()
+                <= usize::from(n / dispersion(counted) < 16.0);
         // A steady leak has half of them in the second half; what saturates, a fifth and less.
         let going_on = wilson(late, n, -Z90) > 0.3 && quarters[3] > 0.1 * n;
         Spread {

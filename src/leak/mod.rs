@@ -18,9 +18,11 @@
 //! 2. more of them keep coming: births of the objects that are alive are spread over the whole time
 //!    since the first, and do not dry up, as those of anything that warms up or fills would.
 //!
-//! It is *confirmed* when the stricter bound is exceeded at three ticks in a row, and *retracted* by
-//! itself when its objects die after all or no more are kept. A bounded cache that is still filling
-//! cannot be told from a leak before its first eviction; the evictions then retract it.
+//! It is *confirmed* when the stricter bound is exceeded at three ticks, each of which brought more of
+//! it, while hardly an old object went; and not within 22 ticks of the start, or of a tick in which
+//! most of what the site held went at once. It is *retracted* by itself when its objects die after all
+//! or no more are kept. A bounded cache that is still filling cannot be told from a leak before its
+//! first eviction; the evictions then retract it.
 //!
 //! A few large blocks that only grow, by `realloc` or by moving, are a container, and have a rule of
 //! their own.
@@ -35,21 +37,26 @@
 mod births;
 mod container;
 mod detector;
+mod finding;
+mod history;
 mod naming;
+mod nodes;
 pub(crate) mod observation;
+mod path;
 mod replay;
 mod report;
+mod scene;
 mod survival;
 mod tally;
 mod text;
 mod track;
 mod tree;
+mod verdict;
 
 pub(crate) use detector::Detector;
+pub use finding::MAX_CANDIDATES;
 pub use naming::Names;
 pub(crate) use observation::{Observation, SnapshotObservation};
 pub use replay::Replay;
-pub use report::{
-    AgeGroup, Evidence, EvidenceKind, LeakCandidate, LeakReport, MAX_CANDIDATES, Standing,
-};
-pub use track::Verdict;
+pub use report::{AgeGroup, Evidence, EvidenceKind, LeakCandidate, LeakReport, Standing};
+pub use verdict::Verdict;

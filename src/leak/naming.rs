@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::detector::Finding;
+use super::finding::{Finding, MAX_CANDIDATES};
 use super::observation::Observation;
-use super::report::MAX_CANDIDATES;
 use crate::blame::{Frame, Packages};
 use crate::snapshot::Module;
 

@@ -4,16 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::detector::{Finding, Findings};
+use super::finding::{Finding, Findings, MAX_CANDIDATES};
 use super::naming::{Named, Names};
 use super::observation::Observation;
-use super::track::Verdict;
+use super::verdict::Verdict;
 use crate::Estimate;
 use crate::blame::{self, Blame, Frame, Packages};
 use crate::names::machinery::{self, Role};
-
-/// The most candidates of a report; what comes after them is counted.
-pub const MAX_CANDIDATES: usize = 20;
 
 /// The leak candidates at the end of a tick, the best first: confirmed before suspected before
 /// retracted, then by the lower bound of the 95% interval of what leaks in an hour.

@@ -43,7 +43,12 @@ pub(super) struct Deaths {
     at: [f32; OCTAVES],
     /// The same, each death counting less as time goes by.
     recent: [f32; OCTAVES],
+    /// Deaths at an age of a quarter of the uptime and more, forgotten within [`LATELY`] ticks.
+    old_lately: f32,
 }
+
+/// Over how many ticks the death of an old object keeps a suspicion from being a certainty.
+pub(super) const LATELY: f64 = 2.0;
 
 /// Over how many ticks a recent death is forgotten.
 pub(super) fn memory(uptime: u32) -> f64 {
@@ -77,20 +82,30 @@ pub(super) fn begin(octave: usize) -> u32 {
 
 impl Deaths {
     /// Takes down that some died, having been last seen at this age.
-    pub(super) fn add(&mut self, age: f32, died: u32) {
+    pub(super) fn add(&mut self, age: f32, died: u32, uptime: u32) {
         self.at[octave(age)] += died as f32;
         self.recent[octave(age)] += died as f32;
+        if age >= uptime as f32 / 4.0 {
+            self.old_lately += died as f32;
+        }
     }
 
     pub(super) fn add_all(&mut self, other: &Self) {
         self.at.iter_mut().zip(other.at).for_each(|(sum, more)| *sum += more);
         self.recent.iter_mut().zip(other.recent).for_each(|(sum, more)| *sum += more);
+        self.old_lately += other.old_lately;
     }
 
     /// Lets some ticks pass.
     pub(super) fn age(&mut self, ticks: u32, uptime: u32) {
         let kept = (-f64::from(ticks) / memory(uptime)).exp() as f32;
         self.recent.iter_mut().for_each(|deaths| *deaths *= kept);
+        self.old_lately *= (-f64::from(ticks) / LATELY).exp() as f32;
+    }
+
+    /// Old objects that died lately.
+    pub(super) fn old_lately(&self) -> f64 {
+        self.old_lately.into()
     }
 
     /// Deaths in an octave.
@@ -167,7 +182,7 @@ mod tests {
                 let lives = *death > f64::from(tick);
                 if !lives {
                     // As the detector counts: last seen at the tick before.
-                    deaths.add((tick - 1 - birth) as f32 + 0.5, 1);
+                    deaths.add((tick - 1 - birth) as f32 + 0.5, 1, tick);
                 }
                 lives
             });
@@ -224,7 +239,7 @@ mod tests {
         assert!(leaking.log_e > 20.0, "{leaking:?}");
         // A death weighs as much as the survival of an object to 2,900 times the age.
         let mut deaths = Deaths::default();
-        deaths.add(40.0, 10);
+        deaths.add(40.0, 10, 100);
         assert!(deaths.evidence(&alive, 100).log_e < leaking.log_e - 10.0);
     }
 }

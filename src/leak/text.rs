@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::report::{EvidenceKind, LeakCandidate, LeakReport, Standing};
-use super::track::Verdict;
+use super::verdict::Verdict;
 use crate::Estimate;
 use crate::blame::{Frame, Kind};
 

@@ -2,25 +2,15 @@
 
 use std::collections::HashMap;
 
-use serde::{Deserialize, Serialize};
-
 use super::container::Growth;
-use super::detector::{Facts, Finding, Found, Scene};
+use super::finding::{Facts, Finding};
+use super::nodes::Found;
+use super::scene::Scene;
+use super::verdict::Verdict;
 use crate::Estimate;
 
-/// How sure the detector is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// It was one, and is none: its objects died after all, or no more of them are kept.
-    Retracted,
-    /// It looks like a leak. A bounded structure that is still filling looks the same.
-    Suspect,
-    /// The evidence has exceeded its bound at several ticks in a row.
-    Confirmed,
-}
-
-/// Ticks in a row that make a suspicion a certainty.
+/// Ticks with certainty, each with more of it than the one before, that make a suspicion a certainty.
+/// Where it is seen without certainty, one is taken away; a pause between two bursts says nothing.
 const REPEATS: u32 = 3;
 
 /// Findings that are followed at most.
@@ -36,7 +26,9 @@ struct Track {
     verdict: Verdict,
     first_seen: u32,
     last_seen: u32,
-    certain_in_a_row: u32,
+    certainty: u32,
+    /// The last tick that counted toward certainty.
+    counted: u32,
     retracted: u32,
     curve: Vec<(u32, f64)>,
 }
@@ -54,7 +46,8 @@ impl Track {
             verdict: Verdict::Suspect,
             first_seen: tick,
             last_seen: tick,
-            certain_in_a_row: 0,
+            certainty: 0,
+            counted: 0,
             retracted: 0,
             curve: Vec::new(),
         }
@@ -67,19 +60,24 @@ impl Track {
         }
     }
 
-    /// Seen at this tick, with certainty or not.
-    fn see(&mut self, tick: u32, certain: bool) {
+    /// Seen at this tick, with certainty or not, and with more of it or not since the last that counted.
+    fn see(&mut self, tick: u32, certain: bool, more: bool) {
         self.last_seen = tick;
-        self.certain_in_a_row = if certain { self.certain_in_a_row + 1 } else { 0 };
-        if self.certain_in_a_row >= REPEATS {
-            self.verdict = Verdict::Confirmed;
+        if !certain {
+            self.certainty = self.certainty.min(REPEATS).saturating_sub(1);
+        } else if more {
+            self.counted = tick;
+            self.certainty += 1;
+            if self.certainty >= REPEATS {
+                self.verdict = Verdict::Confirmed;
+            }
         }
     }
 
     fn retract(&mut self, tick: u32) {
         self.verdict = Verdict::Retracted;
         self.retracted = tick;
-        self.certain_in_a_row = 0;
+        self.certainty = 0;
     }
 
     fn is_retracted(&self) -> bool {
@@ -110,7 +108,7 @@ impl Tracks {
         self.tracks
             .retain(|track| !track.is_retracted() || tick - track.retracted <= cooldown(tick));
         for found in nodes {
-            let certain = scene.is_certain(&found.tally);
+            let certain = scene.is_certain(&found.tally, found.main_site);
             let same = self.tracks.iter_mut().find(|track| {
                 let overlaps = |own: &Found| found.sites.contains(&own.main_site);
                 track.has(found.main_site)
@@ -119,24 +117,27 @@ impl Tracks {
             match same {
                 Some(track) if track.is_retracted() => {}
                 Some(track) => {
+                    let more = scene.goes_on(&found, track.counted);
                     if let Followed::Node(_) = track.found {
                         track.found = Followed::Node(Box::new(found));
                     }
-                    track.see(tick, certain);
+                    track.see(tick, certain, more);
                 }
-                None => self.follow(Track::new(Followed::Node(Box::new(found)), tick), certain),
+                None => {
+                    let more = scene.goes_on(&found, 0);
+                    self.follow(Track::new(Followed::Node(Box::new(found)), tick), certain, more);
+                }
             }
         }
         for (site, growth) in growing {
             let certain = growth == Growth::Confirmed;
             match self.tracks.iter_mut().find(|track| track.has(site)) {
                 Some(track) if track.is_retracted() => {}
-                Some(track) => track.see(tick, certain),
-                None => self.follow(Track::new(Followed::Container(site), tick), certain),
+                Some(track) => track.see(tick, certain, true),
+                None => self.follow(Track::new(Followed::Container(site), tick), certain, true),
             }
         }
         for track in self.tracks.iter_mut().filter(|track| track.last_seen < tick) {
-            track.certain_in_a_row = 0;
             if !track.is_retracted() && Self::is_refuted(track, tick, scene) {
                 track.retract(tick);
             }
@@ -144,24 +145,29 @@ impl Tracks {
         self.merge();
     }
 
-    fn follow(&mut self, mut track: Track, certain: bool) {
+    fn follow(&mut self, mut track: Track, certain: bool, more: bool) {
         if self.tracks.len() < MAX_TRACKS {
             let tick = track.first_seen;
-            track.see(tick, certain);
+            track.see(tick, certain, more);
             self.tracks.push(track);
         }
     }
 
     fn is_refuted(track: &Track, tick: u32, scene: &Scene<'_>) -> bool {
-        // A suspicion that nothing supports any more fades.
+        // A suspicion that nothing supports any more fades, though not between two bursts.
         let faded = track.verdict == Verdict::Suspect && tick - track.last_seen > (tick / 8).max(5);
-        faded
-            || match &track.found {
-                Followed::Node(found) => scene.is_refuted(&scene.sum(&found.sites)),
-                Followed::Container(site) => scene
-                    .container(*site)
-                    .is_none_or(|container| container.growth(tick) == Growth::No),
+        match &track.found {
+            Followed::Node(found) => {
+                let tally = scene.sum(&found.sites);
+                scene.is_refuted(&tally) || faded && !scene.is_pausing(&tally)
             }
+            Followed::Container(site) => {
+                faded
+                    || scene
+                        .container(*site)
+                        .is_none_or(|container| container.growth(tick) == Growth::No)
+            }
+        }
     }
 
     /// Two tracks that have come to mean the same become the older one.

@@ -27,10 +27,7 @@ impl Files {
             candidates.push(running(module.path).unwrap_or_else(|| module.path.into()));
             candidates.push(debug_file(module.build_id));
         }
-        let same = |data: &Mmap| {
-            let build_id = |elf: &Elf<'_>| elf.build_id().ok().flatten().map(<[u8]>::to_owned);
-            parse(data).is_some_and(|elf| build_id(&elf).unwrap_or_default() == module.build_id)
-        };
+        let same = |data: &Mmap| parse(data).is_some_and(|elf| build_id(&elf) == module.build_id);
         Self(candidates.iter().filter_map(|path| map(path).ok()).filter(same).collect())
     }
 
@@ -50,10 +47,15 @@ fn running(path: &str) -> Option<PathBuf> {
     (cfg!(target_os = "linux") && is_executable(path)).then(|| "/proc/self/exe".into())
 }
 
-fn debug_file(build_id: &[u8]) -> PathBuf {
-    let mut hex = build_id.iter().map(|byte| format!("{byte:02x}"));
-    let folder = hex.next().unwrap_or_default();
-    Path::new(DEBUG_FILES).join(folder).join(hex.collect::<String>() + ".debug")
+/// In hexadecimal; empty where there is none.
+fn build_id(elf: &Elf<'_>) -> String {
+    let id = elf.build_id().ok().flatten().unwrap_or_default();
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn debug_file(build_id: &str) -> PathBuf {
+    let (folder, file) = build_id.split_at_checked(2).unwrap_or((build_id, ""));
+    Path::new(DEBUG_FILES).join(folder).join(format!("{file}.debug"))
 }
 
 /// Whether a module is the program itself.

@@ -44,8 +44,8 @@ const CACHED_ADDRESSES: usize = 2048;
 pub(crate) struct ModuleRef<'a> {
     /// Path of the file, as the loader has it.
     pub(crate) path: &'a str,
-    /// The GNU build-id, empty where there is none.
-    pub(crate) build_id: &'a [u8],
+    /// The GNU build-id in lower-case hexadecimal, empty where there is none.
+    pub(crate) build_id: &'a str,
     /// What is added to the file's own addresses to get those in memory.
     pub(crate) bias: u64,
 }
@@ -55,7 +55,7 @@ pub(crate) struct ModuleRef<'a> {
 pub(crate) struct Symbols {
     packages: Packages,
     /// Numbers of the modules that were asked about: path and build-id.
-    modules: HashMap<(String, Vec<u8>), u32>,
+    modules: HashMap<(String, String), u32>,
     /// By module and address in it.
     cache: HashMap<(u32, u64), Vec<Frame>>,
 }
@@ -138,11 +138,12 @@ mod tests {
 
     use super::*;
     use crate::blame::Kind;
-    use crate::unwind::{ModuleInfo, Modules};
+    use crate::snapshot::Module;
+    use crate::unwind::Modules;
 
     /// The modules of this process, and a stack in it.
     struct Here {
-        modules: Vec<ModuleInfo>,
+        modules: Vec<Module>,
         stack: Vec<(usize, u64)>,
     }
 
@@ -156,16 +157,23 @@ mod tests {
                 stack.extend(known.newest_at(address, known.len()).map(|m| (m as usize, address)));
                 true
             });
-            Self { modules: (0..known.len()).map(|module| known.info(module)).collect(), stack }
+            let module = |number| {
+                let info = known.info(number);
+                let mut module = Module::named(String::from_utf8(info.path).unwrap());
+                module.build_id = info.build_id.iter().map(|byte| format!("{byte:02x}")).collect();
+                module.load_bias = info.bias;
+                module
+            };
+            Self { modules: (0..known.len()).map(module).collect(), stack }
         }
 
         fn modules(&self) -> Vec<ModuleRef<'_>> {
             self.modules
                 .iter()
-                .map(|info| ModuleRef {
-                    path: std::str::from_utf8(&info.path).unwrap(),
-                    build_id: &info.build_id,
-                    bias: info.bias,
+                .map(|module| ModuleRef {
+                    path: &module.path,
+                    build_id: &module.build_id,
+                    bias: module.load_bias,
                 })
                 .collect()
         }
@@ -268,7 +276,7 @@ mod tests {
         let (here, _) = in_json();
         let mut symbols = Symbols::new(Vec::new());
         let mut modules = here.modules();
-        modules.iter_mut().for_each(|module| module.build_id = &[1, 2, 3]);
+        modules.iter_mut().for_each(|module| module.build_id = "010203");
         let frames = symbols.resolve(&modules, &here.stack);
         assert_eq!(frames.len(), here.stack.len());
         for (frames, (module, address)) in frames.iter().zip(&here.stack) {
@@ -286,7 +294,7 @@ mod tests {
         let library =
             here.stack.iter().find(|(module, _)| *module != 0).expect("libc starts threads");
         let mut modules = here.modules();
-        modules[library.0].build_id = &[];
+        modules[library.0].build_id = "";
         let frames = Symbols::new(Vec::new()).resolve(&modules, &[*library]);
         assert!(frames[0][0].function.contains("+0x"), "{frames:?}");
     }
@@ -297,7 +305,7 @@ mod tests {
         let mut symbols = Symbols::new(Vec::new());
         let modules = here.modules();
         let mut none = modules[0];
-        none.build_id = &[];
+        none.build_id = "";
         for start in 0..20 {
             let addresses: Vec<_> =
                 (0..1000).map(|at| (0, none.bias + start * 1000 + at)).collect();

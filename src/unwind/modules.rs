@@ -36,6 +36,8 @@ pub(crate) struct ModuleInfo {
     pub(crate) bias: u64,
     pub(crate) range: Range<u64>,
     pub(crate) file_offset: u64,
+    /// Of the first executable segment, relative to the module.
+    pub(crate) code: Range<u64>,
 }
 
 /// What tells one mapping from another at the same place.
@@ -78,6 +80,8 @@ struct Entry {
     start: AtomicU64,
     end: AtomicU64,
     file_offset: AtomicU64,
+    code_start: AtomicU64,
+    code_end: AtomicU64,
     eh_frame_hdr: AtomicU64,
     content_hash: AtomicU64,
     eh_frame_hdr_end: AtomicU64,
@@ -241,6 +245,7 @@ impl Modules {
             bias: entry.bias.load(Ordering::Relaxed),
             range: entry.start.load(Ordering::Relaxed)..entry.end.load(Ordering::Relaxed),
             file_offset: entry.file_offset.load(Ordering::Relaxed),
+            code: entry.code_start.load(Ordering::Relaxed)..entry.code_end.load(Ordering::Relaxed),
         }
     }
 
@@ -437,8 +442,11 @@ impl Entry {
         store(&self.eh_frame_hdr_end, hdr.end);
         store(&self.eh_frame, eh_frame.start);
         store(&self.eh_frame_end, eh_frame.end);
-        let code = module.segments(libc::PT_LOAD).find(|(_, h)| h.p_flags & libc::PF_X != 0);
-        store(&self.file_offset, code.map_or(0, |(_, header)| header.p_offset));
+        let mut loaded = module.segments(libc::PT_LOAD).map(|(_, header)| header);
+        let code = loaded.find(|header| header.p_flags & libc::PF_X != 0);
+        store(&self.file_offset, code.map_or(0, |header| header.p_offset));
+        store(&self.code_start, code.map_or(0, |header| header.p_vaddr));
+        store(&self.code_end, code.map_or(0, |header| header.p_vaddr + header.p_memsz));
         text(&self.build_id, &self.build_id_len, module.build_id());
         text(&self.path, &self.path_len, module.path);
     }

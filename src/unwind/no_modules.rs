@@ -10,6 +10,7 @@ pub(crate) struct ModuleInfo {
     pub(crate) bias: u64,
     pub(crate) range: Range<u64>,
     pub(crate) file_offset: u64,
+    pub(crate) code: Range<u64>,
 }
 
 #[derive(Debug)]

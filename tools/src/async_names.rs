@@ -4,14 +4,17 @@
 //! information does: it has such a function both as `{async_fn#0}` (`DW_AT_name`) and by its symbol
 //! (`DW_AT_linkage_name`). blazesym and addr2line give the second only, so this reads the pairs.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::Path;
+use std::sync::Mutex;
+use std::{iter, thread};
 
 use heapdrift::names::{Closures, Kind};
 use object::ReadCache;
 
 use crate::dwarf::{self, Reader, covers};
+use crate::lookup::{self, threads};
 
 /// What each of `symbols` is, by the debug information in `file`, and in its `package` where that was
 /// split off. What cannot be read tells nothing, and counts as a plain closure.
@@ -25,17 +28,19 @@ pub(crate) fn closures(
     symbols: HashSet<String>,
     addresses: &[u64],
 ) -> Closures {
-    let mut search = Search { missing: symbols, found: Closures::default() };
+    let mut search = Search { missing: symbols, found: HashMap::new() };
     let _ = search.file(file, package, addresses);
-    for symbol in search.missing {
-        search.found.insert(symbol, None);
+    let mut closures = Closures::default();
+    let unknown = search.missing.into_iter().map(|symbol| (symbol, None));
+    for (symbol, kind) in search.found.into_iter().chain(unknown) {
+        closures.insert(symbol, kind);
     }
-    search.found
+    closures
 }
 
 struct Search {
     missing: HashSet<String>,
-    found: Closures,
+    found: HashMap<String, Option<Kind>>,
 }
 
 impl Search {
@@ -50,25 +55,53 @@ impl Search {
         let package = package.as_ref().zip(sections.as_ref());
         let package =
             package.and_then(|(object, sections)| dwarf::borrowed_package(sections, object));
-        let mut others = Vec::new();
-        let mut headers = dwarf.units();
-        while let Ok(Some(header)) = headers.next() {
-            let Ok(unit) = dwarf.unit(header) else { continue };
-            if covers(&dwarf, &unit, addresses) {
-                let _ = self.whole_unit(&dwarf, package.as_ref(), &unit);
-            } else {
-                others.push(header);
-            }
+        let (mut covering, mut others) = (Vec::new(), Vec::new());
+        dwarf::each_unit(&dwarf, |header, unit| {
+            let group = if covers(&dwarf, unit, addresses) { &mut covering } else { &mut others };
+            group.push(header);
+        });
+        let (dwarf, package) = (&dwarf, package.as_ref());
+        let (this, units) = (&*self, Mutex::new(covering.into_iter()));
+        // Some units are a hundred times as large as others.
+        let next = || units.lock().expect("nothing panics with the lock held").next();
+        let found: Vec<_> = thread::scope(|scope| {
+            let part_of = |_| scope.spawn(|| this.found_in(dwarf, package, iter::from_fn(next)));
+            let parts: Vec<_> = (0..threads()).map(part_of).collect();
+            parts.into_iter().map(lookup::joined).collect()
+        });
+        for (symbol, kind) in found.into_iter().flatten() {
+            self.take(&symbol, || kind);
         }
         for header in others {
             if self.missing.is_empty() {
                 break;
             }
             if let Ok(unit) = dwarf.unit(header) {
-                let _ = self.whole_unit(&dwarf, package.as_ref(), &unit);
+                let _ = self.whole_unit(dwarf, package, &unit);
             }
         }
         Some(())
+    }
+
+    /// What some of the units have.
+    fn found_in<'a>(
+        &self,
+        dwarf: &gimli::Dwarf<Reader<'a>>,
+        package: Option<&gimli::DwarfPackage<Reader<'a>>>,
+        headers: impl Iterator<Item = gimli::UnitHeader<Reader<'a>>>,
+    ) -> HashMap<String, Option<Kind>> {
+        let mut search = Self { missing: self.missing.clone(), found: HashMap::new() };
+        for unit in headers.filter_map(|header| dwarf.unit(header).ok()) {
+            let _ = search.whole_unit(dwarf, package, &unit);
+        }
+        search.found
+    }
+
+    /// Takes down what a symbol is, if that was not known.
+    fn take(&mut self, symbol: &str, kind: impl FnOnce() -> Option<Kind>) {
+        if let Some(symbol) = self.missing.take(symbol) {
+            self.found.insert(symbol, kind());
+        }
     }
 
     /// Searches a unit, or the one in the package that it stands for.
@@ -104,11 +137,8 @@ impl Search {
                 let text = dwarf.attr_string(unit, value).ok()?;
                 std::str::from_utf8(text.slice()).ok()
             };
-            if let Some(symbol) = text(gimli::DW_AT_linkage_name)
-                && let Some(symbol) = self.missing.take(symbol)
-            {
-                let kind = text(gimli::DW_AT_name).and_then(Kind::of_debug_name);
-                self.found.insert(symbol, kind);
+            if let Some(symbol) = text(gimli::DW_AT_linkage_name) {
+                self.take(symbol, || text(gimli::DW_AT_name).and_then(Kind::of_debug_name));
             }
         }
         Ok(())

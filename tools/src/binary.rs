@@ -10,7 +10,7 @@
 //! Of those that match, debug information is taken from the first that has it, the symbol table
 //! from the first that has one: both may be in different files. Split debug information is found as
 //! a package `NAME.dwp`, beside the file or in a directory that was given; each of its units
-//! is believed by its own id. Unpacked (`.dwo`) it is not read: `thorin` or `dwp` packs it.
+//! is believed by its own id. Unpacked it is a `.dwo` file for each unit: see [`dwo`].
 //!
 //! A module without a build-id cannot be told from an older or newer one. The file is used if it
 //! has the same file name, has no build-id either, and was last changed before recording started;
@@ -25,6 +25,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use heapdrift::snapshot::Module;
 use object::{Object as _, ObjectSegment as _, ReadCache, SegmentFlags};
 
+use crate::dwo;
 use crate::symbolized::file_name;
 
 /// Where debug files are looked for besides the directories that were given.
@@ -35,6 +36,8 @@ const SYSTEM_DEBUG_DIR: &str = "/usr/lib/debug";
 struct Elf {
     build_id: String,
     debug_info: bool,
+    /// Whether some of its debug information may be elsewhere: units there refer to addresses here.
+    split: bool,
     symbols: bool,
     /// File name of its separate debug information, if it has that.
     debug_link: Option<String>,
@@ -49,6 +52,7 @@ pub(crate) struct Binaries {
     given: Vec<PathBuf>,
     debug_dirs: Vec<PathBuf>,
     read: HashMap<PathBuf, Result<Elf, String>>,
+    unpacked: HashMap<PathBuf, Vec<PathBuf>>,
 }
 
 /// The files that have the names of a module.
@@ -60,6 +64,8 @@ pub(crate) struct Files {
     pub(crate) table: PathBuf,
     /// The package with split debug information.
     pub(crate) package: Option<PathBuf>,
+    /// Where there is no package: what one can be made of.
+    pub(crate) unpacked: Vec<PathBuf>,
 }
 
 impl Files {
@@ -71,7 +77,8 @@ impl Files {
     /// Each of them.
     pub(crate) fn all(&self) -> Vec<&Path> {
         let others = [self.debug.as_deref(), self.package.as_deref()];
-        others.into_iter().flatten().chain([&*self.table]).collect()
+        let files = others.into_iter().flatten().chain([&*self.table]);
+        files.chain(self.unpacked.iter().map(PathBuf::as_path)).collect()
     }
 }
 
@@ -86,7 +93,7 @@ pub(crate) struct Found {
 
 impl Binaries {
     pub(crate) fn new(given: Vec<PathBuf>, debug_dirs: Vec<PathBuf>) -> Self {
-        Self { given, debug_dirs, read: HashMap::new() }
+        Self { given, debug_dirs, ..Self::default() }
     }
 
     /// The file of `module`, recorded by a process whose recording started at `started_unix_ms`.
@@ -127,8 +134,15 @@ impl Binaries {
         let Some(table) = table.or_else(|| debug.clone()).or(first) else {
             return Found { files: None, warning: Some(self.why_not(module)) };
         };
+        Found { files: Some(self.files(debug, table, module)), warning: None }
+    }
+
+    /// These files with what was split off them.
+    fn files(&mut self, debug: Option<PathBuf>, table: PathBuf, module: &Module) -> Files {
         let package = debug.as_ref().and_then(|debug| self.package(debug, module));
-        Found { files: Some(Files { debug, table, package }), warning: None }
+        let whole = package.is_some();
+        let unpacked = debug.as_ref().filter(|_| !whole).map(|debug| self.unpacked(debug));
+        Files { unpacked: unpacked.unwrap_or_default(), debug, table, package }
     }
 
     /// Where the debug file that `file` names could be.
@@ -160,6 +174,15 @@ impl Binaries {
             .chain(given)
             .chain(self.debug_dirs.iter().map(|folder| folder.join(&name)));
         candidates.find(|path| path.is_file())
+    }
+
+    /// The `.dwo` files of a file.
+    fn unpacked(&mut self, file: &Path) -> Vec<PathBuf> {
+        if !self.elf(file).as_ref().is_ok_and(|elf| elf.split) {
+            return Vec::new();
+        }
+        let found = || dwo::files(file, &self.debug_dirs);
+        self.unpacked.entry(file.to_owned()).or_insert_with(found).clone()
     }
 
     /// One line for each given binary that is no module of the dump.
@@ -242,10 +265,9 @@ impl Binaries {
             "{recorded}: expected a build-id in the dump, found none; {verdict}; \
              link with -C link-arg=-Wl,--build-id"
         );
-        let files = file.map(|file| Files {
-            package: self.package(&file, module),
-            debug: self.elf(&file).as_ref().is_ok_and(|elf| elf.debug_info).then(|| file.clone()),
-            table: file,
+        let files = file.map(|file| {
+            let debug_info = self.elf(&file).as_ref().is_ok_and(|elf| elf.debug_info);
+            self.files(debug_info.then(|| file.clone()), file, module)
         });
         Found { files, warning: Some(warning) }
     }
@@ -288,6 +310,7 @@ impl Elf {
         Ok(Self {
             build_id: id.iter().map(|byte| format!("{byte:02x}")).collect(),
             debug_info: has_data(".debug_info") || has_data(".zdebug_info"),
+            split: has_data(".debug_addr"),
             symbols: has_data(".symtab"),
             debug_link: elf
                 .gnu_debuglink()

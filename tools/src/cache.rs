@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read as _};
+use std::io::{self, BufReader, BufWriter, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -101,9 +101,10 @@ impl Cache {
         let file = File::open(self.file(build_id)?).ok()?;
         // What was used last goes last.
         let _ = file.set_modified(SystemTime::now());
-        let unpacked = GzDecoder::new(BufReader::new(file)).take(MAX_UNPACKED_BYTES);
-        let entry: Entry =
-            serde_json::from_reader(BufReader::with_capacity(64 << 10, unpacked)).ok()?;
+        let mut unpacked = Vec::new();
+        let mut decoder = GzDecoder::new(BufReader::new(file)).take(MAX_UNPACKED_BYTES);
+        decoder.read_to_end(&mut unpacked).ok()?;
+        let entry: Entry = serde_json::from_slice(&unpacked).ok()?;
         (entry.source == *source && entry.is_sound()).then_some(entry)
     }
 
@@ -113,9 +114,10 @@ impl Cache {
         let written = create_private(&self.folder).and_then(|()| {
             let entry = Entry::new(source, known);
             output::write_private(&path, |out| {
-                let mut gzip = GzEncoder::new(out, Compression::fast());
-                serde_json::to_writer(&mut gzip, &entry)?;
-                gzip.finish().map(drop)
+                let gzip = GzEncoder::new(out, Compression::fast());
+                let mut buffered = BufWriter::with_capacity(64 << 10, gzip);
+                serde_json::to_writer(&mut buffered, &entry)?;
+                buffered.into_inner()?.finish().map(drop)
             })
         });
         if written.is_ok() {

@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::top::By;
-use crate::{Error, Metric, Rate, Symbolizer, cache, commands, symbolizer};
+use crate::{Error, Metric, Rate, Symbolizer, cache, commands, output, symbolizer};
 
 #[derive(Parser, Debug)]
 #[command(
@@ -80,6 +80,16 @@ enum Command {
         --fail-over: exit status 1 if a confirmed candidate leaks more than RATE at the lower end of its\n\
         95% interval.")]
     Leaks(Leaks),
+    /// One HTML page of a dump or a series: candidates, timeline, icicle graphs, tables
+    #[command(after_help = "Examples:\n  \
+        heapdrift report app.heap.json.gz -o report.html\n  \
+        heapdrift report app-*.heap.json.gz -o report.html\n  \
+        heapdrift report app-*.heap.json.gz --memory-limit 2GiB -o report.html\n  \
+        heapdrift report app-*.heap.json.gz --baseline last-release.heap.json.gz -o report.html\n\n\
+        Several dumps must be of one session: they make the timeline, and differences between any two\n\
+        of them can be looked at. The candidates are those in the last dump. The page is one file that\n\
+        loads nothing, for any browser of the last few years.")]
+    Report(Report),
     /// For other programs
     #[command(after_help = "Examples:\n  \
         heapdrift export --format folded app.heap.json.gz -o app.folded\n  \
@@ -218,6 +228,32 @@ pub(crate) struct Leaks {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct Report {
+    /// A dump, or a series of dumps of one session; - for standard input
+    #[arg(required = true, value_name = "DUMP")]
+    pub(crate) dumps: Vec<PathBuf>,
+    /// The file to write, - for standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// A dump of the release before: each candidate is new, worse or known
+    #[arg(long, value_name = "DUMP")]
+    pub(crate) baseline: Option<PathBuf>,
+    /// The memory that the service may use, for example 2GiB: a line in the timeline, and when it is reached
+    #[arg(long, value_name = "SIZE", value_parser = memory_limit)]
+    pub(crate) memory_limit: Option<f64>,
+    /// A crate that is the service's own, besides those of its workspace; may be repeated
+    #[arg(long = "own-crate", value_name = "NAME")]
+    pub(crate) own_crates: Vec<String>,
+    #[command(flatten)]
+    pub(crate) names: Names,
+}
+
+fn memory_limit(text: &str) -> Result<f64, &'static str> {
+    let bytes = crate::units::parse_bytes(text).filter(|bytes| *bytes > 0.0);
+    bytes.ok_or("expected a size like 2GiB: a number, and B, KiB, MiB, GiB or nothing for bytes")
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct Export {
     /// The dump, - for standard input
     pub(crate) dump: PathBuf,
@@ -242,7 +278,8 @@ pub(crate) struct Merge {
     /// The dump to write, - for standard output
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
-    /// Label each stack with where it comes from: the name of its dump, without .heap.json.gz
+    /// Label each stack with where it comes from: the name of its dump, without .heap.json.gz, or for
+    /// the key `host` the name of the host, where the dump has that
     #[arg(long, value_name = "KEY")]
     pub(crate) origin_label: Option<String>,
 }
@@ -307,6 +344,15 @@ pub(crate) struct Names {
 }
 
 impl Names {
+    /// The options again, for a command line that finds the same names.
+    pub(crate) fn in_shell(&self) -> String {
+        let binaries = self.binaries.iter().map(|path| ("--binary", path));
+        let folders = self.debug_dirs.iter().map(|path| ("--debug-dir", path));
+        let options = binaries.chain(folders);
+        let words = options.map(|(option, path)| format!("{option} {}", output::shell_word(path)));
+        words.collect::<Vec<_>>().join(" ")
+    }
+
     pub(crate) fn symbolizer(self) -> Symbolizer {
         Symbolizer::new(symbolizer::Options {
             binaries: self.binaries,
@@ -330,6 +376,7 @@ pub fn run() -> ExitCode {
         Command::Flamegraph(args) => commands::flamegraph::run(args),
         Command::Diff(args) => commands::diff::run(args),
         Command::Leaks(args) => commands::leaks::run(args),
+        Command::Report(args) => commands::report::run(args),
         Command::Export(args) => commands::export::run(args),
         Command::Merge(args) => commands::merge::run(args),
         Command::Symbolize(args) => commands::symbolize::run(args),

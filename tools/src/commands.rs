@@ -5,6 +5,7 @@ pub(crate) mod export;
 pub(crate) mod flamegraph;
 pub(crate) mod leaks;
 pub(crate) mod merge;
+pub(crate) mod report;
 pub(crate) mod symbolize;
 
 use std::io::{self, Write as _};
@@ -69,13 +70,13 @@ fn limit(asked: Option<usize>, json: bool) -> usize {
     }
 }
 
-/// Says what was not as it should be, and whether there was anything.
-fn warn(symbolizer: &mut Symbolizer) -> bool {
+/// Says what was not as it should be, and gives it.
+fn warn(symbolizer: &mut Symbolizer) -> Vec<String> {
     let warnings = symbolizer.take_warnings();
     for line in &warnings {
         cli::say("warning", AnsiColor::Yellow, line);
     }
-    !warnings.is_empty()
+    warnings
 }
 
 /// Writes a file and says where it is; nothing is said on a standard output that holds the result.

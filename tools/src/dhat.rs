@@ -19,7 +19,7 @@ use heapdrift::{Estimate, Snapshot};
 use serde::Serialize;
 
 use crate::located::{Located, Location};
-use crate::{fold, symbolized, weight};
+use crate::{fold, symbolized};
 
 /// The document. The names are DHAT's.
 #[derive(Serialize)]
@@ -141,7 +141,7 @@ fn lifetimes(snapshot: &Snapshot) -> Vec<f64> {
     let mut sums = vec![0.0; snapshot.stacks.len()];
     for sample in snapshot.live.iter() {
         let age = snapshot.taken.uptime_ms.saturating_sub(sample.birth_ms);
-        sums[sample.stack as usize] += weight::objects(&sample) * age as f64 * 1000.0;
+        sums[sample.stack as usize] += sample.weight().count * age as f64 * 1000.0;
     }
     sums
 }

@@ -33,7 +33,7 @@ use serde::Serialize;
 
 use crate::symbolized::Symbolized;
 use crate::top::{self, By};
-use crate::{Metric, Rate, series, units, weight};
+use crate::{Metric, Rate, series, units};
 
 /// The share of false ones among the changes that are called significant.
 pub const FALSE_DISCOVERY_RATE: f64 = 0.05;
@@ -244,8 +244,8 @@ impl Unshared {
 
 /// What a sample adds to the variance of a sum.
 fn variance(sample: &LiveSample, metric: Metric) -> f64 {
-    let size = if metric.is_bytes() { sample.size as f64 } else { 1.0 };
-    weight::variance(sample) * size * size
+    let weight = sample.weight();
+    if metric.is_bytes() { weight.bytes_variance } else { weight.count_variance }
 }
 
 fn elapsed_hours(base: &Snapshot, new: &Snapshot, of_one_recording: bool) -> f64 {

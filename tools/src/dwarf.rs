@@ -40,6 +40,22 @@ pub(crate) fn borrowed<'a, 'data>(
     sections.borrow(|data| EndianSlice::new(data, endian))
 }
 
+/// The sections of a `.dwo` file that units and their ids are in.
+pub(crate) fn split_sections<'data>(
+    object: &impl Object<'data>,
+) -> Option<DwarfSections<Cow<'data, [u8]>>> {
+    let size = object.section_by_name(".debug_info.dwo")?.size();
+    (size <= MAX_DEBUG_INFO_BYTES).then_some(())?;
+    DwarfSections::load(|id| -> Result<Cow<'_, [u8]>, object::Error> {
+        use gimli::SectionId::{DebugAbbrev, DebugInfo, DebugLine, DebugStr, DebugStrOffsets};
+        let named = matches!(id, DebugAbbrev | DebugInfo | DebugLine | DebugStr | DebugStrOffsets);
+        let name = id.dwo_name().filter(|_| named);
+        name.and_then(|name| object.section_by_name(name))
+            .map_or(Ok(Cow::Borrowed(&[][..])), |section| section.uncompressed_data())
+    })
+    .ok()
+}
+
 /// The sections of a package of split debug information, as far as names are in them.
 pub(crate) fn package_sections<'data>(
     object: &impl Object<'data>,
@@ -66,6 +82,19 @@ pub(crate) fn borrowed_package<'a, 'data>(
 
 fn endian<'data>(object: &impl Object<'data>) -> RunTimeEndian {
     if object.is_little_endian() { RunTimeEndian::Little } else { RunTimeEndian::Big }
+}
+
+/// Calls `each` with every unit that can be read.
+pub(crate) fn each_unit<'a>(
+    dwarf: &gimli::Dwarf<Reader<'a>>,
+    mut each: impl FnMut(gimli::UnitHeader<Reader<'a>>, &gimli::Unit<Reader<'a>>),
+) {
+    let mut headers = dwarf.units();
+    while let Ok(Some(header)) = headers.next() {
+        if let Ok(unit) = dwarf.unit(header) {
+            each(header, &unit);
+        }
+    }
 }
 
 /// Whether a unit has code at one of the sorted `addresses`.

@@ -1,9 +1,10 @@
 //! Why a command did not end with status 0: one line that names the file, what was expected and what was found.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::{error, fmt, io};
 
-use heapdrift::dump::{MAX_UNPACKED_BYTES, ReadError};
+use heapdrift::dump::{self, ReadError};
 
 /// What ends a command with status 1 or 2.
 #[derive(Debug)]
@@ -22,11 +23,20 @@ pub enum Error {
 impl Error {
     /// Reads a dump, from standard input where `path` is `-`; the error names it.
     pub(crate) fn read_dump(path: &Path) -> Result<heapdrift::Snapshot, Self> {
-        let read = if path == Path::new("-") {
-            spooled(io::stdin().lock()).and_then(|file| heapdrift::dump::read(file.path()))
+        Self::read_dump_by(path, &mut Vec::new())
+    }
+
+    /// Reads one of many dumps, by way of a buffer for all of them.
+    pub(crate) fn read_dump_by(
+        path: &Path,
+        document: &mut Vec<u8>,
+    ) -> Result<heapdrift::Snapshot, Self> {
+        let unpacked = if path == Path::new("-") {
+            dump::unpack(io::stdin().lock(), document)
         } else {
-            heapdrift::dump::read(path)
+            File::open(path).map_err(ReadError::Io).and_then(|file| dump::unpack(file, document))
         };
+        let read = unpacked.and_then(|()| dump::from_json(document));
         read.map_err(|error| Self::Dump(path.to_owned(), error))
     }
 
@@ -39,15 +49,6 @@ impl Error {
     pub(crate) fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Output(_, error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
-}
-
-/// What comes from a pipe as a file: a dump of another format is told by a second pass. Nothing that
-/// is longer than a dump unpacked can be a dump packed.
-fn spooled(from: impl io::Read) -> Result<tempfile::NamedTempFile, ReadError> {
-    let mut file = tempfile::NamedTempFile::new().map_err(ReadError::Io)?;
-    let limit = MAX_UNPACKED_BYTES;
-    let copied = io::copy(&mut from.take(limit + 1), &mut file).map_err(ReadError::Io)?;
-    if copied > limit { Err(ReadError::TooLarge) } else { Ok(file) }
 }
 
 impl fmt::Display for Error {

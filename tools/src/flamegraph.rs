@@ -9,9 +9,13 @@ use heapdrift::Estimate;
 use inferno::flamegraph::color::{MultiPalette, Palette};
 use inferno::flamegraph::{Options, TextTruncateDirection};
 
-use crate::fold::{self, Line};
+use crate::fold::{self, Folded, Line};
 use crate::symbolized::Symbolized;
 use crate::{Metric, output, units};
+
+/// The most frames in a picture: 10 MB or so. 20,000 stacks that branch at every depth made 34 MB,
+/// which took longer to draw than everything before it, and more than browsers like.
+const MAX_FRAMES: usize = 20_000;
 
 /// Writes the flamegraph of one quantity to `path`, atomically; `-` is standard output.
 ///
@@ -24,24 +28,38 @@ pub fn write(heap: &Symbolized, metric: Metric, path: &Path) -> io::Result<()> {
 
 /// The flamegraph of one quantity.
 ///
-/// Widths are estimates rounded to whole bytes or objects; labels are the frames next to the root.
+/// Widths are estimates rounded to whole bytes or objects; labels are the frames next to the root. Of
+/// more than 20,000 frames the widest are drawn, and the subtitle says so.
 /// Where there is nothing to draw, the picture says so.
 ///
 /// # Errors
 /// None that is known; inferno's are passed on.
 pub fn svg(heap: &Symbolized, metric: Metric) -> io::Result<String> {
-    let mut lines = fold::lines(heap, metric);
+    let mut folded = Folded::new(heap, metric);
+    let left_out = folded.prune(MAX_FRAMES);
+    let mut lines = folded.lines();
     lines.retain(|line| fold::rounded(line.estimate) > 0);
+    let mut subtitle = subtitle(heap, metric);
     if lines.is_empty() {
-        return Ok(empty(&title(heap, metric), &subtitle(heap, metric)));
+        return Ok(empty(&title(heap, metric), &subtitle));
     }
-    by_frames(&mut lines);
-    let texts: Vec<String> =
-        lines.iter().map(|l| format!("{} {}", l.stack, fold::rounded(l.estimate))).collect();
+    if let Some(widest) = left_out {
+        subtitle.push_str(&format!(
+            "; without frames of {} or less",
+            units::amount(widest as f64, metric.is_bytes())
+        ));
+    }
+    let widest = widest(lines.len());
+    let text = |Line { mut stack, mut estimate }| {
+        estimate.value = estimate.value.min(widest as f64);
+        stack.push_str(&format!(" {}", fold::rounded(estimate)));
+        (stack, estimate)
+    };
+    let (texts, estimates) = lines.into_iter().map(text).unzip();
     let mut options = Options::default();
     options.title = title(heap, metric);
-    options.subtitle = Some(subtitle(heap, metric));
-    drawn(options, &lines, &texts, metric)
+    options.subtitle = Some(subtitle);
+    drawn(options, texts, estimates, metric)
 }
 
 /// Writes the flamegraph of one quantity, coloured by what it was in `base`, to `path`.
@@ -75,30 +93,29 @@ pub fn svg_diff(base: &Symbolized, heap: &Symbolized, metric: Metric) -> io::Res
         values.entry(line.stack).or_default().0 = line.estimate;
     }
     values.retain(|_, (before, now)| fold::rounded(*before) > 0 || fold::rounded(*now) > 0);
-    let mut lines: Vec<Line> = values.iter().map(|(stack, (_, now))| line(stack, *now)).collect();
     let mut subtitle = subtitle(heap, metric);
     subtitle.push_str(&format!(
         "; was {}; red has grown, blue has shrunk",
         units::estimate(metric.of(&base.totals), metric.is_bytes())
     ));
-    if lines.iter().all(|line| fold::rounded(line.estimate) == 0) {
+    if values.values().all(|(_, now)| fold::rounded(*now) == 0) {
         return Ok(empty(&title(heap, metric), &subtitle));
     }
-    by_frames(&mut lines);
+    let mut lines: Vec<(String, (Estimate, Estimate))> = values.into_iter().collect();
+    // By frames, not by text: `a-b` sorts before `a;b` and would tear the frame `a` apart.
+    lines.sort_by(|(a, _), (b, _)| a.split(';').cmp(b.split(';')));
     let widest = widest(lines.len());
-    let text = |now: &Line| {
-        let before = fold::rounded(values[&now.stack].0).min(widest);
-        format!("{} {before} {}", now.stack, fold::rounded(now.estimate))
+    let text = |(mut stack, (before, mut now)): (String, (Estimate, Estimate))| {
+        now.value = now.value.min(widest as f64);
+        let before = fold::rounded(before).min(widest);
+        stack.push_str(&format!(" {before} {}", fold::rounded(now)));
+        (stack, now)
     };
-    let texts: Vec<String> = lines.iter().map(text).collect();
+    let (texts, estimates) = lines.into_iter().map(text).unzip();
     let mut options = Options::default();
     options.title = title(heap, metric);
     options.subtitle = Some(subtitle);
-    drawn(options, &lines, &texts, metric)
-}
-
-fn line(stack: &str, estimate: Estimate) -> Line {
-    Line { stack: stack.to_owned(), estimate }
+    drawn(options, texts, estimates, metric)
 }
 
 /// inferno adds the widths up as integers; no real heap comes near, a damaged dump may.
@@ -106,21 +123,11 @@ fn widest(lines: usize) -> u64 {
     (1_u64 << 53) / lines as u64
 }
 
-/// Puts the lines in order: by frames, not by text, because `a-b` sorts before `a;b` and would tear
-/// the frame `a` apart.
-fn by_frames(lines: &mut [Line]) {
-    lines.sort_by(|a, b| a.stack.split(';').cmp(b.stack.split(';')));
-    let widest = widest(lines.len()) as f64;
-    for line in lines {
-        line.estimate.value = line.estimate.value.min(widest);
-    }
-}
-
-/// The picture of `lines`, which are `texts` in inferno's own form.
+/// The picture of lines: `texts` in inferno's own form, sorted by frames, with the estimate of each.
 fn drawn(
     mut options: Options<'_>,
-    lines: &[Line],
-    texts: &[String],
+    texts: Vec<String>,
+    estimates: Vec<Estimate>,
     metric: Metric,
 ) -> io::Result<String> {
     options.count_name = metric.unit().into();
@@ -136,8 +143,10 @@ fn drawn(
         texts.iter().rev().map(String::as_str),
         &mut svg,
     )?;
+    // As long as the picture, or longer.
+    drop(texts);
     let svg = String::from_utf8(svg).map_err(io::Error::other)?;
-    Ok(with_errors(&svg, lines, metric.unit()))
+    Ok(with_errors(&svg, &estimates, metric.unit()))
 }
 
 fn title(heap: &Symbolized, metric: Metric) -> String {
@@ -169,13 +178,13 @@ fn subtitle(heap: &Symbolized, metric: Metric) -> String {
 ///
 /// A frame covers a run of lines, and says in `fg:x` and `fg:w` which: so its variance is a
 /// difference of prefix sums. What does not look as expected is left as it is.
-fn with_errors(svg: &str, lines: &[Line], unit: &str) -> String {
+fn with_errors(svg: &str, lines: &[Estimate], unit: &str) -> String {
     // Where each line ends, and the variance up to there.
     let (mut end, mut variance) = (0_u64, 0.0);
     let mut prefix = vec![(end, variance)];
     prefix.extend(lines.iter().map(|line| {
-        end += fold::rounded(line.estimate);
-        variance += line.estimate.std_error * line.estimate.std_error;
+        end += fold::rounded(*line);
+        variance += line.std_error * line.std_error;
         (end, variance)
     }));
     let variance_before = |x: u64| prefix[prefix.partition_point(|(end, _)| *end < x)].1;
@@ -230,11 +239,9 @@ mod tests {
 
     #[test]
     fn the_error_of_a_frame_is_the_root_of_the_sum_of_squares_below_it() {
-        let line = |stack: &str, value, std_error| Line {
-            stack: stack.into(),
-            estimate: Estimate::new(value, std_error),
-        };
-        let lines = [line("a;b", 10.0, 3.0), line("a;c", 20.0, 4.0), line("d", 5.0, 1.0)];
+        // Of `a;b`, `a;c` and `d`.
+        let lines = [(10.0, 3.0), (20.0, 4.0), (5.0, 1.0)]
+            .map(|(value, std_error)| Estimate::new(value, std_error));
         let frame = |x, w| {
             format!("<g><title>f ({w} bytes, 1%)</title><rect fg:x=\"{x}\" fg:w=\"{w}\"/></g>")
         };

@@ -20,6 +20,8 @@ pub struct Info {
     pub build_id: String,
     /// The process id.
     pub pid: u32,
+    /// Name of the host, empty where unknown.
+    pub host: String,
     /// The number that dumps of one recording have in common.
     pub session: u64,
     /// Version of the crate that recorded.
@@ -101,6 +103,7 @@ impl Info {
             binary: process.executable.clone(),
             build_id: executable.map(|module| module.build_id.clone()).unwrap_or_default(),
             pid: process.id,
+            host: process.host.clone(),
             session: process.session,
             heapdrift_version: process.heapdrift_version.clone(),
             taken_unix_ms: taken.unix_ms,
@@ -143,9 +146,13 @@ impl Info {
         let mut page = Page::default();
         page.line("binary", &self.binary);
         page.line("build-id", if self.build_id.is_empty() { "none" } else { &self.build_id });
+        let at = if self.host.is_empty() { "" } else { " on " };
         page.line(
             "process",
-            format!("{}, recorded by heapdrift {}", self.pid, self.heapdrift_version),
+            format!(
+                "{}{at}{}, recorded by heapdrift {}",
+                self.pid, self.host, self.heapdrift_version
+            ),
         );
         page.line(
             "taken",
@@ -170,8 +177,7 @@ impl Info {
         );
         page.line("dropped", units::count(self.dropped as f64));
         for (name, count) in &self.dropped_by {
-            let meaning = MEANINGS.iter().find(|(known, _)| known == name).map_or("", |m| m.1);
-            page.line("", format!("{name} {}: {meaning}", units::count(*count as f64)));
+            page.line("", format!("{name} {}: {}", units::count(*count as f64), meaning(name)));
         }
         page.line("unwinder", &self.unwinder);
         page.line("truncated", format!("{} stacks", units::count(self.truncated_stacks as f64)));
@@ -247,6 +253,11 @@ const MEANINGS: [(&str, &str); 8] = [
     ),
     ("thinnings", "times the interval was raised for the memory cap"),
 ];
+
+/// What it means that a counter of [`Info::dropped_by`] is not 0.
+pub(crate) fn meaning(name: &str) -> &'static str {
+    MEANINGS.iter().find(|(known, _)| *known == name).map_or("", |(_, meaning)| meaning)
+}
 
 fn losses(stats: &Stats) -> [Loss; 8] {
     let counts = [

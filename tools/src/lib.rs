@@ -12,6 +12,7 @@
 //!            ── speedscope::write ──> speedscope
 //!            ── flamegraph::write ──> SVG
 //! Snapshot, Symbolized, twice ── diff::diff ──> rows
+//!            ── report::write ──> HTML, with report::History of a series
 //! Snapshot, or a series ── leaks::embedded, heapdrift::leak::Replay with leaks::DumpNames ──> LeakReport
 //! ```
 //!
@@ -46,6 +47,7 @@ mod cpp;
 pub mod dhat;
 pub mod diff;
 mod dwarf;
+mod dwo;
 mod error;
 pub mod flamegraph;
 pub mod fold;
@@ -62,6 +64,7 @@ pub mod packages;
 pub mod pprof;
 mod progress;
 pub mod rate;
+pub mod report;
 pub mod series;
 pub mod speedscope;
 pub mod symbolized;
@@ -69,7 +72,6 @@ pub mod symbolizer;
 mod ticks;
 pub mod top;
 pub mod units;
-mod weight;
 
 pub use error::Error;
 pub use located::Located;

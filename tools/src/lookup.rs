@@ -3,9 +3,11 @@
 //! blazesym tells what debug information and symbol tables say of an address; here it becomes
 //! readable frames: [`names`] and [`async_names`] add what those leave out.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::{fmt, io};
+use std::thread::{self, ScopedJoinHandle};
+use std::{fmt, io, panic};
 
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym};
@@ -16,6 +18,7 @@ use indicatif::ProgressBar;
 use crate::async_names;
 use crate::binary::{Files, recorded_path};
 use crate::cpp;
+use crate::dwo;
 use crate::symbolized::Frame;
 
 /// Addresses that are looked up at a time; between batches the progress bar moves.
@@ -53,7 +56,7 @@ pub(crate) fn names(
     let closures = if closures.is_empty() {
         Closures::default()
     } else {
-        async_names::closures(file, files.package.as_deref(), closures, addresses)
+        async_names::closures(file, beside.package.as_deref(), closures, addresses)
     };
     let names = Names::new(&places, closures, module);
     Ok(places.iter().map(|(&address, place)| (address, names.frames(place))).collect())
@@ -62,26 +65,63 @@ pub(crate) fn names(
 /// Debug information with its package beside it, which is where readers look.
 struct Beside {
     debug: Option<PathBuf>,
-    /// Both, linked into one place.
+    package: Option<PathBuf>,
+    /// Both, linked or made in one place.
     _folder: Option<tempfile::TempDir>,
 }
 
 impl Beside {
     fn new(files: &Files) -> io::Result<Self> {
         #[cfg(unix)]
-        if let (Some(debug), Some(package)) = (&files.debug, &files.package) {
+        if let Some(debug) = &files.debug
+            && (files.package.is_some() || !files.unpacked.is_empty())
+        {
             use std::os::unix::fs::symlink;
             let folder = tempfile::tempdir()?;
             let linked = folder.path().join("binary");
+            let package = folder.path().join("binary.dwp");
             symlink(debug.canonicalize()?, &linked)?;
-            symlink(package.canonicalize()?, folder.path().join("binary.dwp"))?;
-            return Ok(Self { debug: Some(linked), _folder: Some(folder) });
+            match &files.package {
+                Some(there) => symlink(there.canonicalize()?, &package)?,
+                None => dwo::pack(&files.unpacked, &package)?,
+            }
+            return Ok(Self { debug: Some(linked), package: Some(package), _folder: Some(folder) });
         }
-        Ok(Self { debug: files.debug.clone(), _folder: None })
+        Ok(Self { debug: files.debug.clone(), package: None, _folder: None })
     }
 }
 
+/// What is at each of the sorted addresses, each part of them by a thread: parts are far apart, and
+/// so their debug information is.
 fn places_of(
+    debug: Option<&Path>,
+    table: &Path,
+    addresses: &[u64],
+    bar: &ProgressBar,
+) -> Result<HashMap<u64, Place>, String> {
+    let part = addresses.len().div_ceil(threads()).max(BATCH);
+    thread::scope(|scope| {
+        let part_of = |part| scope.spawn(move || places_of_part(debug, table, part, bar));
+        let parts: Vec<_> = addresses.chunks(part).map(part_of).collect();
+        let mut places = HashMap::with_capacity(addresses.len());
+        for part in parts {
+            places.extend(joined(part).map_err(|error| error.to_string())?);
+        }
+        Ok(places)
+    })
+}
+
+/// How many threads look names up. Each has its own tables of the file.
+pub(crate) fn threads() -> usize {
+    thread::available_parallelism().map_or(1, usize::from).min(4)
+}
+
+/// What a thread has found; if it panicked, so does this one.
+pub(crate) fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
+}
+
+fn places_of_part(
     debug: Option<&Path>,
     table: &Path,
     addresses: &[u64],
@@ -139,12 +179,17 @@ fn functions_of(sym: &Sym<'_>) -> Vec<(String, Option<String>, Option<u32>)> {
 struct Names<'a> {
     module: &'a str,
     closures: Closures,
+    /// Of each name that debug information has, the readable form if it is mangled: most are at many
+    /// addresses.
+    known: HashMap<&'a str, Option<String>>,
     roots: Roots,
 }
 
 impl<'a> Names<'a> {
-    fn new(places: &HashMap<u64, Place>, closures: Closures, module: &'a Module) -> Self {
-        let mut names = Self { module: recorded_path(module), closures, roots: Roots::default() };
+    fn new(places: &'a HashMap<u64, Place>, closures: Closures, module: &'a Module) -> Self {
+        let (module, known, roots) = (recorded_path(module), HashMap::new(), Roots::default());
+        let mut names = Self { module, closures, known, roots };
+        names.known = names.known_of(places);
         let mut roots = Roots::default();
         for place in places.values() {
             for (depth, (name, file, _)) in place.functions.iter().enumerate() {
@@ -159,13 +204,29 @@ impl<'a> Names<'a> {
         names
     }
 
-    /// The name of a function of `place` that is not just a bare one.
-    fn whole(&self, place: &Place, depth: usize, name: &str) -> Option<String> {
-        self.demangled(name, None).or_else(|| {
-            // The outermost is the one that the linker sees.
-            let symbol = place.symbol.as_ref().filter(|_| depth == 0)?;
-            Some(self.readable(symbol, Kind::of_debug_name(name)))
+    fn known_of(&self, places: &'a HashMap<u64, Place>) -> HashMap<&'a str, Option<String>> {
+        let functions = places.values().flat_map(|place| &place.functions);
+        let distinct: HashSet<&str> = functions.map(|(name, ..)| name.as_str()).collect();
+        let distinct: Vec<&str> = distinct.into_iter().collect();
+        let part = distinct.len().div_ceil(threads()).max(BATCH);
+        let known_of_part = |part: &[&'a str]| -> Vec<_> {
+            part.iter().map(|&name| (name, self.demangled(name, None))).collect()
+        };
+        thread::scope(|scope| {
+            let part_of = |part| scope.spawn(move || known_of_part(part));
+            let parts: Vec<_> = distinct.chunks(part).map(part_of).collect();
+            parts.into_iter().flat_map(joined).collect()
         })
+    }
+
+    /// The name of a function of `place` that is not just a bare one.
+    fn whole(&self, place: &Place, depth: usize, name: &str) -> Option<Cow<'_, str>> {
+        if let Some(known) = self.known.get(name).and_then(Option::as_deref) {
+            return Some(known.into());
+        }
+        // The outermost is the one that the linker sees.
+        let symbol = place.symbol.as_ref().filter(|_| depth == 0)?;
+        Some(self.readable(symbol, Kind::of_debug_name(name)).into())
     }
 
     fn readable(&self, symbol: &str, kind: Option<Kind>) -> String {
@@ -185,7 +246,7 @@ impl<'a> Names<'a> {
         let mut frames: Vec<Frame> = Vec::with_capacity(place.functions.len().max(1));
         for (depth, (name, file, line)) in place.functions.iter().enumerate() {
             let function = match self.whole(place, depth, name) {
-                Some(function) => function,
+                Some(function) => function.into_owned(),
                 None if name.is_empty() => continue,
                 None => self.roots.qualified(name, file.as_deref()),
             };

@@ -23,7 +23,7 @@ use heapdrift::{Snapshot, Stats};
 
 use crate::symbolized::{self, intern};
 
-/// The most live samples that a merged dump has: about 30 MB of the 112 that a dump may unpack to.
+/// The most live samples that a merged dump has: about 30 MB of the 100 that a dump may unpack to.
 pub const MAX_LIVE_SAMPLES: usize = 500_000;
 
 /// Adds dumps up, one at a time.
@@ -128,6 +128,9 @@ impl Merge {
         if process.id != other.id {
             process.id = 0;
         }
+        if process.host != other.host {
+            process.host.clear();
+        }
         let others = " and others";
         if process.executable.trim_end_matches(others) != other.executable
             && !process.executable.ends_with(others)
@@ -221,17 +224,20 @@ impl Merge {
     /// Brings the samples from `first` on to the interval of all.
     fn thin(&mut self, first: usize) {
         let (interval, before) = (self.interval, self.live.len());
-        let mut at = 0;
-        self.live.retain_mut(|drawn| {
-            at += 1;
-            let sample = &mut drawn.sample;
-            if at <= first || f64::from(sample.interval) >= interval {
-                return true;
+        let mut kept = first;
+        for at in first..before {
+            let mut drawn = self.live[at];
+            if f64::from(drawn.sample.interval) < interval {
+                drawn.sample.interval = interval as f32;
+                if drawn.draw >= drawn.sample.probability() {
+                    continue;
+                }
             }
-            sample.interval = interval as f32;
-            drawn.draw < sample.probability()
-        });
-        self.thinned += (before - self.live.len()) as u64;
+            self.live[kept] = drawn;
+            kept += 1;
+        }
+        self.live.truncate(kept);
+        self.thinned += (before - kept) as u64;
     }
 }
 

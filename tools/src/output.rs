@@ -79,9 +79,27 @@ pub fn is_stdout(path: &Path) -> bool {
     path == Path::new("-")
 }
 
+/// A path as one word of a command line. In a path without NUL there is always one.
+pub(crate) fn shell_word(path: &Path) -> String {
+    let path = path.to_string_lossy();
+    // What begins with a dash would be taken for an option.
+    let path = if path.starts_with('-') { format!("./{path}") } else { path.into_owned() };
+    shlex::try_quote(&path).map_or_else(|_| path.clone(), |word| word.into_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_one_word() {
+        let word = |path: &str| shell_word(Path::new(path));
+        assert_eq!(word("a/b-1.heap.json.gz"), "a/b-1.heap.json.gz");
+        assert_eq!(word("-rf"), "./-rf");
+        for evil in ["a b", "it's", "$(reboot)", "a\nb", "`x`", "*"] {
+            assert_eq!(shlex::split(&word(evil)), Some(vec![evil.to_owned()]), "{evil}");
+        }
+    }
 
     #[test]
     fn a_failed_write_leaves_the_old_file_and_no_other() {

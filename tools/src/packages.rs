@@ -50,9 +50,7 @@ fn learn(file: &Path, executable: Option<&str>, packages: &mut Packages) -> Opti
     let mut directory = None;
     if let Some(sections) = dwarf::sections(&object) {
         let dwarf = dwarf::borrowed(&sections, &object);
-        let mut headers = dwarf.units();
-        while let Ok(Some(header)) = headers.next() {
-            let Ok(unit) = dwarf.unit(header) else { continue };
+        dwarf::each_unit(&dwarf, |_, unit| {
             let text = |text: Option<Reader<'_>>| {
                 text.map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
             };
@@ -60,11 +58,11 @@ fn learn(file: &Path, executable: Option<&str>, packages: &mut Packages) -> Opti
             packages.add_unit(&text(unit.name), &unit_directory);
             if let Some((_, address)) = main
                 && directory.is_none()
-                && covers(&dwarf, &unit, &[address])
+                && covers(&dwarf, unit, &[address])
             {
                 directory = Some(unit_directory);
             }
-        }
+        });
     }
     if let Some((krate, _)) = main {
         packages.set_main(&krate, directory.as_deref());

@@ -28,16 +28,7 @@ impl FromStr for Rate {
         const EXPECTED: &str = "expected a rate like 10MiB/h: a number, B, KiB, MiB, GiB or nothing \
                                 (bytes, or objects of a count), and /s, /min, /h or /d";
         let (amount, time) = text.split_once('/').ok_or(EXPECTED)?;
-        let digits = amount.trim_end_matches(|c: char| c.is_ascii_alphabetic()).len();
-        let (number, unit) = amount.split_at(digits);
-        let number: f64 = number.trim().parse().map_err(|_| EXPECTED)?;
-        let unit = match unit {
-            "" | "B" => 1.0,
-            "KiB" => 1024.0,
-            "MiB" => f64::from(1 << 20),
-            "GiB" => f64::from(1 << 30),
-            _ => return Err(EXPECTED.into()),
-        };
+        let number = units::parse_bytes(amount).ok_or(EXPECTED)?;
         let times_an_hour = match time.trim() {
             "s" => 3600.0,
             "min" => 60.0,
@@ -45,11 +36,11 @@ impl FromStr for Rate {
             "d" => 1.0 / 24.0,
             _ => return Err(EXPECTED.into()),
         };
-        let per_hour = number * unit * times_an_hour;
-        if !per_hour.is_finite() || per_hour < 0.0 {
+        let per_hour = number * times_an_hour;
+        if !per_hour.is_finite() {
             return Err(EXPECTED.into());
         }
-        Ok(Self { per_hour, in_bytes: amount.len() > digits })
+        Ok(Self { per_hour, in_bytes: amount.ends_with(|c: char| c.is_ascii_alphabetic()) })
     }
 }
 

@@ -236,13 +236,15 @@ impl Symbolizer {
 
     /// Where the code of a module was mapped.
     ///
-    /// A dump has the module's whole range and the file offset of its code, not the address of its
-    /// code in the file, which the file itself tells. Without the file, the whole range is
-    /// taken to be one mapping of the file from its start: true of what GNU ld links, not of lld.
+    /// Dumps say where, but for older ones, where the file itself does. Without either, the
+    /// module's whole range is taken to be one mapping of the file from its start: true of what GNU ld
+    /// links, not of lld.
     fn mapping(&mut self, module: &Module, snapshot: &Snapshot) -> Mapping {
         const PAGE: u64 = 4096;
-        let found = self.binaries.find(module, snapshot.process.started_unix_ms);
-        let code = found.files.and_then(|files| self.binaries.code(files.main()));
+        let code = module.code.clone().or_else(|| {
+            let found = self.binaries.find(module, snapshot.process.started_unix_ms);
+            found.files.and_then(|files| self.binaries.code(files.main()))
+        });
         let (start, end, offset) = match code {
             Some(code) => {
                 let into_page = code.start % PAGE;

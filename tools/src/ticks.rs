@@ -49,17 +49,7 @@ impl Ticks {
     /// # Errors
     /// A file that cannot be read, dumps of different sessions or builds, or none with a tick.
     pub(crate) fn of(paths: Vec<PathBuf>) -> Result<Self, Error> {
-        let mut dumps = Vec::with_capacity(paths.len());
-        for path in paths {
-            dumps.push(Dump::open(path)?);
-        }
-        if let Some(other) = dumps
-            .iter()
-            .position(|dump| session_of(&dump.head.process) != session_of(&dumps[0].head.process))
-        {
-            let other = dumps.swap_remove(other);
-            return Err(of_different_sessions(dumps.swap_remove(0), other)?);
-        }
+        let mut dumps = of_one_session(paths)?;
         if let Some(merged) = dumps.iter().find(|dump| dump.head.taken.reason == "merge") {
             let path = merged.path.display();
             let what = format!("{path}: expected a dump of one process, found one that was merged");
@@ -100,6 +90,34 @@ impl Ticks {
         remarks.extend(gaps);
         Ok(Self { dumps, remarks, has_gaps })
     }
+}
+
+/// The dumps of one session in the order in which they were taken, each once. One alone may be of any
+/// kind.
+///
+/// # Errors
+/// A file that cannot be read, or dumps of different sessions.
+pub(crate) fn in_order(paths: Vec<PathBuf>) -> Result<Vec<Dump>, Error> {
+    let mut dumps = of_one_session(paths)?;
+    let taken = |dump: &Dump| (dump.head.taken.sequence, dump.head.taken.uptime_ms);
+    dumps.sort_by_key(taken);
+    dumps.dedup_by_key(|dump| taken(dump));
+    Ok(dumps)
+}
+
+fn of_one_session(paths: Vec<PathBuf>) -> Result<Vec<Dump>, Error> {
+    let mut dumps = Vec::with_capacity(paths.len());
+    for path in paths {
+        dumps.push(Dump::open(path)?);
+    }
+    if let Some(other) = dumps
+        .iter()
+        .position(|dump| session_of(&dump.head.process) != session_of(&dumps[0].head.process))
+    {
+        let other = dumps.swap_remove(other);
+        return Err(of_different_sessions(dumps.swap_remove(0), other)?);
+    }
+    Ok(dumps)
 }
 
 fn counted(dumps: usize) -> String {

@@ -28,6 +28,22 @@ pub fn bytes(value: f64) -> String {
     format!("{scaled:.1} {}", UNITS[unit])
 }
 
+/// Bytes as they are given on the command line: `2GiB`, `1.5 MiB`, `4096`.
+pub fn parse_bytes(text: &str) -> Option<f64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).len();
+    let (number, unit) = text.split_at(digits);
+    let number: f64 = number.trim().parse().ok()?;
+    let unit = match unit {
+        "" | "B" => 1.0,
+        "KiB" => 1024.0,
+        "MiB" => f64::from(1 << 20),
+        "GiB" => f64::from(1 << 30),
+        _ => return None,
+    };
+    let bytes = number * unit;
+    (bytes.is_finite() && bytes >= 0.0).then_some(bytes)
+}
+
 /// A rounded number with `,` between thousands.
 pub fn count(value: f64) -> String {
     let digits = format!("{:.0}", value.abs());
@@ -80,6 +96,15 @@ mod tests {
         assert_eq!(bytes(1536.0), "1.5 KiB");
         assert_eq!(bytes((1 << 20) as f64 - 1.0), "1.0 MiB");
         assert_eq!(bytes(f64::MAX).split_whitespace().last(), Some("EiB"));
+    }
+
+    #[test]
+    fn bytes_are_read_with_their_unit() {
+        assert_eq!(parse_bytes("4096"), Some(4096.0));
+        assert_eq!(parse_bytes("1.5 MiB"), Some(1.5 * 1024.0 * 1024.0));
+        for bad in ["", "MiB", "1XB", "-1KiB", "inf", "NaN"] {
+            assert_eq!(parse_bytes(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -17,13 +17,11 @@ impl OwnNames {
 
 impl Names for OwnNames {
     fn resolve(&mut self, modules: &[Module], addresses: &[(usize, u64)]) -> Vec<Vec<Frame>> {
-        let build_ids: Vec<Vec<u8>> = modules.iter().map(|m| bytes(&m.build_id)).collect();
         let files: Vec<ModuleRef<'_>> = modules
             .iter()
-            .zip(&build_ids)
-            .map(|(module, build_id)| ModuleRef {
+            .map(|module| ModuleRef {
                 path: &module.path,
-                build_id,
+                build_id: &module.build_id,
                 bias: module.load_bias,
             })
             .collect();
@@ -36,10 +34,4 @@ impl Names for OwnNames {
     fn packages(&self) -> &Packages {
         self.0.packages()
     }
-}
-
-/// Of a hexadecimal number.
-fn bytes(hex: &str) -> Vec<u8> {
-    let digits = hex.as_bytes().chunks_exact(2);
-    digits.filter_map(|d| u8::from_str_radix(std::str::from_utf8(d).ok()?, 16).ok()).collect()
 }

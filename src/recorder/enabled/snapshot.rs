@@ -97,6 +97,7 @@ impl Live {
         Snapshot {
             process: Process {
                 id: std::process::id(),
+                host: sys::host_name(),
                 executable: facts.executable.clone(),
                 session: facts.session,
                 started_unix_ms: facts.started_unix_ms,
@@ -251,6 +252,7 @@ pub(super) fn module(info: ModuleInfo) -> Module {
         start: info.range.start,
         end: info.range.end,
         file_offset: info.file_offset,
+        code: (!info.code.is_empty()).then_some(info.code),
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) fn run(args: cli::Diff) -> Result<(), Error> {
     let (base, new) = (Error::read_dump(&args.base)?, Error::read_dump(&args.new)?);
     let mut symbolizer = args.names.symbolizer();
     let heaps = [&base, &new].map(|snapshot| symbolizer.symbolize(snapshot));
-    if warn(&mut symbolizer) && builds(&base) != builds(&new) {
+    if !warn(&mut symbolizer).is_empty() && builds(&base) != builds(&new) {
         let what = "the dumps are of different builds, and without names: sites that are printed as \
                     addresses are not the same in both";
         cli::say("warning", AnsiColor::Yellow, what);

@@ -42,17 +42,7 @@ pub(crate) fn run(args: cli::Leaks) -> Result<(), Error> {
         }
     };
     if let Some(baseline) = &args.baseline {
-        let before = Error::read_dump(baseline)?;
-        let program = |dump: &Snapshot| names::file_name(&dump.process.executable).to_owned();
-        let (own, other) = (program(&dump), program(&before));
-        if own != other {
-            let what = "expected a dump of";
-            let (baseline, path) = (baseline.display(), path.display());
-            return Err(Error::Usage(format!(
-                "{baseline}: {what} {own}, as {path} is, found one of {other}"
-            )));
-        }
-        report.compare(&embedded(&mut symbolizer, baseline, &before, &args.own_crates)?);
+        compare(&mut report, &path, &dump, baseline, &mut symbolizer, &args.own_crates)?;
     }
     for line in &remarks {
         cli::say("note", AnsiColor::Cyan, line);
@@ -76,6 +66,29 @@ pub(crate) fn run(args: cli::Leaks) -> Result<(), Error> {
         print(&format!("{}\n", lines.join("\n")))?;
     }
     crossed.map_or(Ok(()), |what| Err(Error::FailOver(what)))
+}
+
+/// Says of each candidate of a dump what the dump of the release before, `baseline`, had to say of it.
+pub(super) fn compare(
+    report: &mut LeakReport,
+    path: &Path,
+    dump: &Snapshot,
+    baseline: &Path,
+    symbolizer: &mut Symbolizer,
+    own_crates: &[String],
+) -> Result<(), Error> {
+    let before = Error::read_dump(baseline)?;
+    let program = |dump: &Snapshot| names::file_name(&dump.process.executable).to_owned();
+    let (own, other) = (program(dump), program(&before));
+    if own != other {
+        let what = "expected a dump of";
+        let (baseline, path) = (baseline.display(), path.display());
+        return Err(Error::Usage(format!(
+            "{baseline}: {what} {own}, as {path} is, found one of {other}"
+        )));
+    }
+    report.compare(&embedded(symbolizer, baseline, &before, own_crates)?);
+    Ok(())
 }
 
 /// The report in a dump.

@@ -21,7 +21,11 @@ pub(crate) fn run(args: cli::Merge) -> Result<(), Error> {
     let read = each_dump(&dumps, |path, dump| {
         let name = path.to_string_lossy();
         let name = name.strip_suffix(EXTENSION).unwrap_or(&name);
-        merge.add(&dump, args.origin_label.as_deref().map(|key| (key, name)));
+        let origin = |key| match dump.process.host.as_str() {
+            host if key == "host" && !host.is_empty() => (key, host),
+            _ => (key, name),
+        };
+        merge.add(&dump, args.origin_label.as_deref().map(origin));
         bar.inc(1);
     });
     bar.finish_and_clear();
@@ -41,9 +45,10 @@ fn each_dump(paths: &[PathBuf], mut each: impl FnMut(&Path, Snapshot)) -> Result
             .map(|reader| {
                 let (shelf, taken) = sync_channel(1);
                 scope.spawn(move || {
+                    let mut document = Vec::new();
                     for path in paths.iter().skip(reader).step_by(readers) {
                         // Nobody takes it any more: another dump could not be read.
-                        if shelf.send(Error::read_dump(path)).is_err() {
+                        if shelf.send(Error::read_dump_by(path, &mut document)).is_err() {
                             break;
                         }
                     }

@@ -143,7 +143,7 @@ fn a_bomb_is_refused_in_little_memory_and_time() {
         .unwrap();
     let ran = ran(output);
     assert_eq!(ran.status, 2, "{}", ran.err);
-    assert!(ran.err.contains("expected at most 112 MiB unpacked"), "{}", ran.err);
+    assert!(ran.err.contains("expected at most 96 MiB unpacked"), "{}", ran.err);
     assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
 }
 

@@ -7,6 +7,8 @@ use std::io::Read as _;
 use std::path::Path;
 
 use heapdrift_tools::pprof::message::{Label, Profile, Sample};
+use heapdrift_tools::symbolizer::Options;
+use heapdrift_tools::{Symbolizer, pprof};
 use prost::Message as _;
 use serde_json::Value;
 
@@ -105,6 +107,28 @@ fn pprof_has_labels_and_the_size_of_objects_where_it_is_one() {
     assert_eq!(labels[0], [("route", "/api/<upload>".into()), ("bytes", "4096 bytes".to_owned())]);
     assert_eq!(labels[1], []);
     assert_eq!(labels[2], [("route", "/b".into()), ("tenant", "a;b".to_owned())], "two sizes");
+}
+
+#[test]
+fn the_mapping_of_a_binary_that_is_not_here_is_the_recorded_one() {
+    let mut recording = Recording::new();
+    recording.add(&[0x3_1234], &[], 1000.0, 1.0);
+    let module = &mut recording.snapshot.modules[0];
+    (module.path, module.load_bias) = ("/gone/app".into(), 0x5555_0000_0000);
+    (module.start, module.end) = (0x5555_0000_0000, 0x5555_0010_0000);
+    // As lld links: the code is further up in memory than in the file.
+    (module.code, module.file_offset) = (Some(0x3_1040..0x4_2000), 0x3_0040);
+    let mapping = |recording: &Recording| {
+        let snapshot = &recording.snapshot;
+        let heap = Symbolizer::new(Options::default()).locate(snapshot);
+        let [mapping] = &pprof::profile(snapshot, &heap).mapping[..] else { panic!("one module") };
+        (mapping.memory_start, mapping.memory_limit, mapping.file_offset)
+    };
+    let recorded = (0x5555_0003_1000, 0x5555_0004_2000, 0x3_0000);
+    assert_eq!(mapping(&recording), recorded);
+    // An older dump does not tell.
+    recording.snapshot.modules[0].code = None;
+    assert_eq!(mapping(&recording), (0x5555_0000_0000, 0x5555_0010_0000, 0));
 }
 
 #[test]

@@ -9,11 +9,11 @@ use serde_json::Value;
 use crate::names::recursive;
 use crate::recorded::{Ran, Recording, heapdrift, output_of};
 
-const LAST: u32 = 48;
+pub(crate) const LAST: u32 = 48;
 
 /// The live set after some ticks of a session: two objects a tick are kept in one place, in another
 /// they go after two ticks.
-fn at_tick(tick: u32) -> Snapshot {
+pub(crate) fn at_tick(tick: u32) -> Snapshot {
     let mut recording = Recording::new();
     recording.add(&recursive(2)[..3], &[("route", "/leaky")], 1000.0, 0.0);
     recording.add(&recursive(7)[4..6], &[], 1000.0, 0.0);
@@ -36,14 +36,14 @@ fn at_tick(tick: u32) -> Snapshot {
     recording.snapshot
 }
 
-fn write(folder: &Path, name: &str, snapshot: &Snapshot) -> String {
+pub(crate) fn write(folder: &Path, name: &str, snapshot: &Snapshot) -> String {
     let path: PathBuf = folder.join(name);
     heapdrift::dump::write(snapshot, &path).unwrap();
     path.to_str().unwrap().to_owned()
 }
 
 /// A series, of which names do not tell the order.
-fn series(
+pub(crate) fn series(
     folder: &Path,
     ticks: impl Iterator<Item = u32>,
     edit: impl Fn(&mut Snapshot),
@@ -69,7 +69,7 @@ fn report(ran: &Ran) -> LeakReport {
 }
 
 /// A dump whose embedded report is that of its series.
-fn with_report(folder: &Path, name: &str, edit: impl Fn(&mut Snapshot)) -> String {
+pub(crate) fn with_report(folder: &Path, name: &str, edit: impl Fn(&mut Snapshot)) -> String {
     let inner = tempfile::tempdir().unwrap();
     let dumps = series(inner.path(), 1..=LAST, &edit);
     let mut last = at_tick(LAST);
@@ -78,7 +78,7 @@ fn with_report(folder: &Path, name: &str, edit: impl Fn(&mut Snapshot)) -> Strin
     write(folder, name, &last)
 }
 
-fn refused(ran: &Ran, expected: &[&str]) {
+pub(crate) fn refused(ran: &Ran, expected: &[&str]) {
     assert_eq!((ran.status, ran.out.as_str()), (2, ""), "{}", ran.err);
     assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
     for part in expected {

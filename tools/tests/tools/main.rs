@@ -14,5 +14,6 @@ mod names;
 mod numbers;
 mod output;
 mod recorded;
+mod report;
 mod scale;
 mod symbols;

@@ -1,5 +1,6 @@
-//! Damaged dumps by the thousand, through everything that reads them: an error of one line or a
-//! result, never a panic, never much time or memory.
+//! Damaged dumps and baselines by the thousand, through everything that reads them: an error of one
+//! line or a result, never a panic, never much time or memory. Dumps are all that our commands read:
+//! pprof and the other formats are written only.
 
 use std::fmt::Display;
 use std::io::{Read as _, Write as _};
@@ -9,12 +10,14 @@ use std::time::{Duration, Instant};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use heapdrift::leak::Replay;
-use heapdrift::{LeakReport, Snapshot};
+use heapdrift::{LeakReport, Snapshot, dump};
 use heapdrift_tools::diff::{Side, diff};
 use heapdrift_tools::merge::Merge;
+use heapdrift_tools::report::{History, Report};
 use heapdrift_tools::symbolizer::Options;
 use heapdrift_tools::{
-    By, Metric, Symbolizer, dhat, flamegraph, fold, info, jeprof, leaks, pprof, speedscope, top,
+    By, Metric, Symbolizer, dhat, flamegraph, fold, info, jeprof, leaks, packages, pprof,
+    speedscope, top,
 };
 use serde_json::{Value, json};
 
@@ -42,7 +45,7 @@ impl Random {
 }
 
 /// A dump with something of everything, and names in it: there are no files to look them up in.
-fn corpus() -> Vec<Snapshot> {
+fn corpus() -> [Snapshot; 2] {
     let mut recording = Recording::new();
     recording.snapshot.modules[0].path = "/gone/app".into();
     recording.snapshot.modules[0].start = 0x5555_0000_0000;
@@ -69,7 +72,22 @@ fn corpus() -> Vec<Snapshot> {
     }
     recording.snapshot.frames.symbols = Some(symbols);
     recording.snapshot.leaks = Some(report());
-    vec![plain, recording.snapshot]
+    [plain, recording.snapshot]
+}
+
+/// Dumps with little but a report: of names, and of addresses that are looked up in the dump.
+fn baselines() -> [Snapshot; 2] {
+    let [_, named] = corpus();
+    let mut other = Snapshot::default();
+    (other.process, other.modules) = (named.process.clone(), named.modules.clone());
+    (other.frames, other.label_sets) = (named.frames.clone(), named.label_sets.clone());
+    other.leaks = named.leaks.clone();
+    let mut nameless = other.clone();
+    let report = nameless.leaks.as_mut().expect("the other has one");
+    let twin = report.candidates[0].clone();
+    report.candidates.push(twin);
+    nameless.frames.symbols = None;
+    [other, nameless]
 }
 
 /// What a service may have said.
@@ -218,9 +236,19 @@ fn mutated_values(json: &mut Value, random: &mut Random) {
     }
 }
 
+/// Reads a dump, both ways: as the commands do, and as a service does.
+fn read(bytes: &[u8]) -> Result<Snapshot, String> {
+    let mut document = Vec::new();
+    let whole = dump::unpack(bytes, &mut document).and_then(|()| dump::from_json(&document));
+    let in_pieces = dump::from_reader(bytes);
+    // Where several things are wrong, the first that is met is said.
+    assert_eq!(whole.as_ref().ok(), in_pieces.as_ref().ok());
+    whole.map_err(|error| one_line(&error))
+}
+
 /// Reads a dump and does everything with it that the commands do.
 fn everything(bytes: &[u8], other: &Snapshot) -> Result<(), String> {
-    let snapshot = heapdrift::dump::from_reader(bytes).map_err(|error| one_line(&error))?;
+    let snapshot = read(bytes)?;
     let mut symbolizer = Symbolizer::new(Options::default());
     let located = symbolizer.locate(&snapshot);
     let heap = located.clone().into_symbolized();
@@ -235,9 +263,23 @@ fn everything(bytes: &[u8], other: &Snapshot) -> Result<(), String> {
     let mut replay = Replay::new();
     let mut series = [&snapshot, other];
     series.sort_by_key(|dump| dump.taken.tick);
-    for dump in series {
-        let _ = replay.tick(dump, &mut names).to_string();
+    let mut history = History::default();
+    for snapshot in series {
+        let _ = replay.tick(snapshot, &mut names).to_string();
+        history.add("a".as_ref(), snapshot);
     }
+    let packages = packages::of_dump(&mut symbolizer, &snapshot, [""; 0]);
+    let page = Report {
+        dump: &snapshot,
+        heap: &heap,
+        packages: &packages,
+        history: &history,
+        leaks: snapshot.leaks.as_ref(),
+        memory_limit: None,
+        name_options: "",
+        warnings: &symbolizer.take_warnings(),
+    };
+    page.html();
     let out = &mut Vec::new();
     for metric in [Metric::LiveBytes, Metric::LiveCount, Metric::AllocBytes, Metric::PeakBytes] {
         for by in [By::Function, By::Line, By::Stack, By::Label("route".into())] {
@@ -286,14 +328,36 @@ fn everything(bytes: &[u8], other: &Snapshot) -> Result<(), String> {
     Ok(())
 }
 
+/// Reads a dump as the baseline of another, as `leaks --baseline` does and services do.
+fn compared(bytes: &[u8], other: &Snapshot) -> Result<(), String> {
+    let baseline = read(bytes)?;
+    let mut symbolizer = Symbolizer::new(Options::default());
+    for own_crates in [&[][..], &["my".to_owned()]] {
+        let mut reports = [&baseline, other]
+            .map(|dump| leaks::embedded(&mut symbolizer, dump, own_crates).unwrap_or_default());
+        for _ in 0..2 {
+            let [report, before] = &mut reports;
+            report.compare(before);
+            assert!(report.candidates.iter().all(|candidate| candidate.baseline.is_some()));
+            let _ = (report.to_string(), report.to_json());
+            reports.reverse();
+        }
+    }
+    Ok(())
+}
+
 fn one_line(text: &impl Display) -> String {
     // Line ends in names are made harmless where lines are printed.
     text.to_string()
 }
 
-fn run(mutations: usize, seed: u64) {
+fn run(
+    mutations: usize,
+    seed: u64,
+    corpus: &[Snapshot; 2],
+    reader: fn(&[u8], &Snapshot) -> Result<(), String>,
+) {
     let mut random = Random(seed);
-    let corpus = corpus();
     let texts: Vec<Vec<u8>> = corpus.iter().map(unpacked).collect();
     let values: Vec<Value> =
         texts.iter().map(|text| serde_json::from_slice(text).unwrap()).collect();
@@ -310,7 +374,7 @@ fn run(mutations: usize, seed: u64) {
             }
         };
         let started = Instant::now();
-        let done = catch_unwind(AssertUnwindSafe(|| everything(&bytes, &corpus[1 - which])));
+        let done = catch_unwind(AssertUnwindSafe(|| reader(&bytes, &corpus[1 - which])));
         slowest = slowest.max(started.elapsed());
         match done {
             Ok(Ok(())) => good += 1,
@@ -336,9 +400,21 @@ fn run(mutations: usize, seed: u64) {
     }
 }
 
+/// As many as the environment says, or a hundred thousand.
+fn many(corpus: &[Snapshot; 2], reader: fn(&[u8], &Snapshot) -> Result<(), String>) {
+    let number = |name: &str, other: u64| std::env::var(name).map_or(other, |n| n.parse().unwrap());
+    let mutations = number("HEAPDRIFT_MUTATIONS", 100_000) as usize;
+    run(mutations, number("HEAPDRIFT_SEED", 2), corpus, reader);
+}
+
 #[test]
 fn mutated_dumps_are_read_or_refused() {
-    run(500, 1);
+    run(500, 1, &corpus(), everything);
+}
+
+#[test]
+fn mutated_baselines_are_read_or_refused() {
+    run(500, 1, &baselines(), compared);
 }
 
 /// `cargo test -p heapdrift-tools --test tools -- --ignored mutated`; other seeds by
@@ -347,6 +423,11 @@ fn mutated_dumps_are_read_or_refused() {
 #[test]
 #[ignore = "takes minutes"]
 fn a_hundred_thousand_mutated_dumps_are_read_or_refused() {
-    let number = |name: &str, other: u64| std::env::var(name).map_or(other, |n| n.parse().unwrap());
-    run(number("HEAPDRIFT_MUTATIONS", 100_000) as usize, number("HEAPDRIFT_SEED", 2));
+    many(&corpus(), everything);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn a_hundred_thousand_mutated_baselines_are_read_or_refused() {
+    many(&baselines(), compared);
 }

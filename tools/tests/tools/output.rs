@@ -165,9 +165,17 @@ fn a_reader_that_goes_away_is_no_fault() {
 fn completions_know_every_command() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = output_of(&["completions", shell]);
-        for command in
-            ["info", "top", "flamegraph", "diff", "export", "merge", "symbolize", "completions"]
-        {
+        for command in [
+            "info",
+            "top",
+            "flamegraph",
+            "diff",
+            "report",
+            "export",
+            "merge",
+            "symbolize",
+            "completions",
+        ] {
             assert!(script.contains(command), "{command} in {shell}");
         }
     }
@@ -204,6 +212,7 @@ fn bad_usage_is_one_line_and_status_2() {
         &["top", "x", "--metric", "dead-bytes"],
         &["flamegraph", "-o", "x.svg"],
         &["flamegraph", "x"],
+        &["report", "x"],
         &["export", "x", "--format", "xml", "-o", "y"],
         &["diff", "a"],
         &["diff", "a", "b", "--fail-over", "10MiB"],

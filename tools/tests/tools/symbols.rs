@@ -46,28 +46,25 @@ fn compiled(split: bool) -> PathBuf {
         }
         // Other processes may be about to do the same: the first to be done is the one.
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap().keep();
-        let (source, out) = (folder.join("app.rs"), folder.join("app"));
-        fs::write(&source, SOURCE).unwrap();
-        let split = format!("-Csplit-debuginfo={}", if split { "packed" } else { "off" });
-        run(
-            "rustc",
-            &[
-                "-g",
-                "-O",
-                "--edition=2024",
-                &split,
-                "-Clink-arg=-Wl,--build-id",
-                source.to_str().unwrap(),
-                "-o",
-                out.to_str().unwrap(),
-            ],
-        );
+        compile(&folder, if split { "packed" } else { "off" });
         if !done() {
             let _ = fs::remove_dir_all(&shared);
         }
         if fs::rename(&folder, &shared).is_ok() { shared } else { folder }
     });
     folder.join("app")
+}
+
+/// Compiles the program as `folder/app`.
+fn compile(folder: &Path, split: &str) {
+    let (source, out) = (folder.join("app.rs"), folder.join("app"));
+    fs::write(&source, SOURCE).unwrap();
+    let split = format!("-Csplit-debuginfo={split}");
+    let args = ["-g", "-O", "--edition=2024", &split, "-Clink-arg=-Wl,--build-id"];
+    let mut compiler = Command::new("rustc");
+    compiler.args(args).args(["app.rs", "-o"]).arg(out).current_dir(folder);
+    let output = compiler.output().unwrap_or_else(|error| panic!("rustc: {error}"));
+    assert!(output.status.success(), "{output:?}");
 }
 
 /// A program in pieces, in a folder of its own, and a dump with each address of `outer`.
@@ -234,6 +231,48 @@ fn split_debug_information_is_read_from_its_package() {
     fs::copy(&package, &copy).unwrap();
     pieces.named(&["--debug-dir", &folder]);
     pieces.named(&["--binary", &copy]);
+}
+
+#[test]
+fn split_debug_information_that_was_not_packed_is_read() {
+    let built = tempfile::tempdir().unwrap();
+    compile(built.path(), "unpacked");
+    let program = built.path().join("app");
+    let units = || {
+        let files = fs::read_dir(built.path()).unwrap().map(|file| file.unwrap().path());
+        let units = files.filter(|path| path.extension().is_some_and(|end| end == "dwo"));
+        units.collect::<Vec<PathBuf>>()
+    };
+    assert!(!units().is_empty());
+    let pieces = Pieces::new(&program);
+    fs::copy(&program, pieces.path("bin/app")).unwrap();
+    // Where the compiler has left them.
+    pieces.named(&[]);
+    // Elsewhere.
+    let debug = pieces.path("debug");
+    for unit in units() {
+        let name = unit.file_name().unwrap().to_str().unwrap();
+        fs::rename(&unit, pieces.path(&format!("debug/{name}"))).unwrap();
+    }
+    let without = pieces.top(&[]);
+    assert!(!without.out.contains("inlined"), "{}", without.out);
+    pieces.named(&["--debug-dir", &debug]);
+    // The file system of the machine that it was built on.
+    let image = pieces.path("image");
+    let inside = pieces.path(&format!("image{}/x", built.path().to_str().unwrap()));
+    let inside = Path::new(&inside).parent().unwrap();
+    for unit in fs::read_dir(&debug).unwrap().map(|file| file.unwrap()) {
+        fs::rename(unit.path(), inside.join(unit.file_name())).unwrap();
+    }
+    pieces.named(&["--debug-dir", &image]);
+    // Cut in half.
+    for unit in fs::read_dir(inside).unwrap().map(|file| file.unwrap()) {
+        let bytes = fs::read(unit.path()).unwrap();
+        fs::write(unit.path(), &bytes[..bytes.len() / 2]).unwrap();
+    }
+    let damaged = pieces.top(&["--debug-dir", &image]);
+    assert_eq!(damaged.status, 0);
+    assert!(!damaged.out.contains("inlined"), "{}", damaged.out);
 }
 
 #[test]

@@ -1,0 +1,359 @@
+//! The numbers of the page as one JSON document, as small as they can be without a format of its own.
+//!
+//! Texts and frames are there once, and tables are columns. Stacks are leaves of a tree whose
+//! root is the outermost function, so what they share is there once, too. Values are rounded to whole
+//! bytes, and to whole objects or hundredths of few, and errors to three digits: more would be noise.
+
+use std::collections::{BTreeMap, HashMap};
+
+use heapdrift::Estimate;
+use heapdrift::blame::Kind;
+use heapdrift::leak::{LeakCandidate, LeakReport};
+use heapdrift::snapshot::{Metrics, Stack};
+use serde::{Serialize, Serializer};
+
+use super::Report;
+use super::commands::{self, Command};
+use super::history::{Moment, Run, Sums};
+use crate::info::{self, Info};
+use crate::packages;
+use crate::symbolized::{Symbolized, intern};
+
+/// The document of a report.
+pub(super) fn json(report: &Report<'_>) -> String {
+    serde_json::to_string(&Document::new(report))
+        .expect("a report has nothing that JSON cannot hold")
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    /// Of the program that made the page.
+    version: &'static str,
+    info: Info,
+    losses: Vec<Loss>,
+    warnings: &'a [String],
+    totals: Metrics,
+    /// Functions, crates and files.
+    texts: Vec<&'a str>,
+    frames: FrameColumns,
+    nodes: NodeColumns,
+    label_sets: &'a [BTreeMap<String, String>],
+    stacks: StackColumns,
+    moments: Vec<MomentRow>,
+    memory_limit: Option<f64>,
+    runs: RunColumns,
+    leaks: Option<&'a LeakReport>,
+    /// Of each candidate, the stacks that it is about.
+    candidate_stacks: Vec<Vec<u32>>,
+    commands: Vec<Command>,
+    name_options: &'a str,
+}
+
+/// Samples of which something was lost, and what.
+#[derive(Serialize)]
+struct Loss {
+    name: &'static str,
+    count: u64,
+    meaning: &'static str,
+}
+
+/// Distinct functions at places in their source. Texts are indices, -1 is none.
+#[derive(Default, Serialize)]
+struct FrameColumns {
+    function: Vec<i64>,
+    #[serde(rename = "crate")]
+    krate: Vec<i64>,
+    file: Vec<i64>,
+    line: Vec<u32>,
+    /// Index of the kind.
+    kind: Vec<u32>,
+    kinds: Vec<Kind>,
+}
+
+/// The call tree. Each stack adds a branch: the nodes that no stack before it had, every one the parent of
+/// the next.
+#[derive(Default, Serialize)]
+struct NodeColumns {
+    /// Of each branch, the node that it grows from; -1 at the root.
+    branch: Vec<i64>,
+    /// How many nodes it has.
+    length: Vec<u32>,
+    /// Of each node the index of its frame; beyond the last one where the outermost frames are missing.
+    frame: Vec<u32>,
+}
+
+#[derive(Default, Serialize)]
+struct StackColumns {
+    /// The innermost function.
+    node: Vec<u32>,
+    labels: Vec<u32>,
+    live_bytes: EstimateColumns,
+    live_count: EstimateColumns,
+    peak_bytes: EstimateColumns,
+    peak_count: EstimateColumns,
+    alloc_bytes: EstimateColumns,
+    alloc_count: EstimateColumns,
+}
+
+#[derive(Serialize)]
+struct MomentRow {
+    /// As a word of a shell.
+    path: String,
+    unix_ms: u64,
+    uptime_ms: u64,
+    tick: u32,
+    reason: String,
+    interval_bytes: f64,
+    live_bytes: Estimate,
+    live_count: Estimate,
+    has_profile: bool,
+}
+
+/// See [`history`](super::history).
+#[derive(Default, Serialize)]
+struct RunColumns {
+    /// How many stacks after that of the run before.
+    stack: Vec<u32>,
+    from: Vec<u32>,
+    to: Vec<u32>,
+    bytes: EstimateColumns,
+    count: EstimateColumns,
+}
+
+#[derive(Default, Serialize)]
+struct EstimateColumns {
+    value: Vec<Rounded>,
+    error: Vec<Rounded>,
+}
+
+/// Below this many objects, hundredths are told.
+const FEW: f64 = 1000.0;
+
+impl EstimateColumns {
+    fn push_bytes(&mut self, estimate: Estimate) {
+        self.value.push(Rounded(estimate.value.round()));
+        self.error.push(Rounded(three_digits(estimate.std_error)));
+    }
+
+    fn push_count(&mut self, estimate: Estimate) {
+        let parts = if estimate.value < FEW { 100.0 } else { 1.0 };
+        self.value.push(Rounded((estimate.value * parts).round() / parts));
+        self.error.push(Rounded(three_digits(estimate.std_error)));
+    }
+}
+
+/// A number that is written as an integer where it is one.
+struct Rounded(f64);
+
+impl Serialize for Rounded {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0.fract() == 0.0 && self.0.abs() < 9e15 {
+            serializer.serialize_i64(self.0 as i64)
+        } else {
+            serializer.serialize_f64(self.0)
+        }
+    }
+}
+
+fn three_digits(error: f64) -> f64 {
+    if error == 0.0 || !error.is_finite() {
+        return error;
+    }
+    let scale = 10_f64.powi(2 - error.abs().log10().floor() as i32);
+    let rounded = (error * scale).round() / scale;
+    if rounded.is_finite() { rounded } else { error }
+}
+
+impl<'a> Document<'a> {
+    fn new(report: &Report<'a>) -> Self {
+        let Report { dump, heap, history, .. } = *report;
+        // Files of this machine are none of the reader's business.
+        let info = Info::new(dump, Vec::new());
+        let losses = info.dropped_by.iter();
+        let losses =
+            losses.map(|(&name, &count)| Loss { name, count, meaning: info::meaning(name) });
+        let losses = losses.collect();
+        let (texts, frames) = frames(report);
+        let (nodes, leaves) = tree(heap);
+        let (profiles, runs) = history.runs();
+        let moments = (0..).zip(&history.moments);
+        let moments = moments.map(|(at, moment)| MomentRow::new(moment, profiles.contains(&at)));
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            info,
+            losses,
+            warnings: report.warnings,
+            totals: heap.totals,
+            texts,
+            frames,
+            nodes,
+            label_sets: &heap.label_sets,
+            stacks: stacks(heap, leaves),
+            moments: moments.collect(),
+            memory_limit: report.memory_limit,
+            runs: if profiles.len() > 1 { columns(report, runs) } else { RunColumns::default() },
+            leaks: report.leaks,
+            candidate_stacks: candidate_stacks(report),
+            commands: commands::commands(report),
+            name_options: report.name_options,
+        }
+    }
+}
+
+impl MomentRow {
+    fn new(moment: &Moment, has_profile: bool) -> Self {
+        Self {
+            path: commands::word(&moment.path),
+            unix_ms: moment.unix_ms,
+            uptime_ms: moment.uptime_ms,
+            tick: moment.tick,
+            reason: moment.reason.clone(),
+            interval_bytes: moment.interval_bytes,
+            live_bytes: moment.totals.live_bytes,
+            live_count: moment.totals.live_count,
+            has_profile,
+        }
+    }
+}
+
+fn frames<'a>(report: &Report<'a>) -> (Vec<&'a str>, FrameColumns) {
+    let mut texts = Vec::new();
+    let mut index: HashMap<&str, u32> = HashMap::new();
+    let mut text = |text: &'a str| i64::from(intern(&mut index, &mut texts, text));
+    let mut kinds = HashMap::new();
+    let mut columns = FrameColumns::default();
+    for frame in &report.heap.frames {
+        columns.function.push(text(&frame.function));
+        columns.krate.push(text(&frame.krate));
+        columns.file.push(frame.file.as_deref().map_or(-1, &mut text));
+        columns.line.push(frame.line.unwrap_or_default());
+        let blamed = packages::frame(report.packages, frame);
+        let kind = report.packages.package_of(&blamed).kind;
+        columns.kind.push(intern(&mut kinds, &mut columns.kinds, kind));
+    }
+    (texts, columns)
+}
+
+/// The call tree, and of each stack its innermost node.
+fn tree(heap: &Symbolized) -> (NodeColumns, Vec<u32>) {
+    let missing = heap.frames.len() as u32;
+    let mut nodes = NodeColumns::default();
+    let mut index: HashMap<(i64, u32), i64> = HashMap::new();
+    let mut leaves = Vec::with_capacity(heap.stacks.len());
+    for stack in &heap.stacks {
+        let mut at = -1;
+        let before = nodes.frame.len();
+        let outermost = stack.truncated.then_some(missing);
+        for frame in outermost.into_iter().chain(stack.frames.iter().rev().copied()) {
+            at = *index.entry((at, frame)).or_insert_with(|| {
+                if nodes.frame.len() == before {
+                    nodes.branch.push(at);
+                }
+                nodes.frame.push(frame);
+                nodes.frame.len() as i64 - 1
+            });
+        }
+        if nodes.frame.len() > before {
+            nodes.length.push((nodes.frame.len() - before) as u32);
+        }
+        leaves.push(u32::try_from(at).expect("no stack has no frame"));
+    }
+    (nodes, leaves)
+}
+
+fn stacks(heap: &Symbolized, leaves: Vec<u32>) -> StackColumns {
+    let mut columns = StackColumns { node: leaves, ..StackColumns::default() };
+    for stack in &heap.stacks {
+        let metrics = &stack.metrics;
+        columns.labels.push(stack.labels);
+        columns.live_bytes.push_bytes(metrics.live_bytes);
+        columns.live_count.push_count(metrics.live_count);
+        columns.peak_bytes.push_bytes(metrics.peak_bytes);
+        columns.peak_count.push_count(metrics.peak_count);
+        columns.alloc_bytes.push_bytes(metrics.alloc_bytes);
+        columns.alloc_count.push_count(metrics.alloc_count);
+    }
+    columns
+}
+
+/// The runs by stack instead of by site. The last dump has every stack of its session.
+fn columns(report: &Report<'_>, runs: Vec<(Run, Sums)>) -> RunColumns {
+    let sites = (0..).zip(&report.dump.stacks).map(|(at, stack)| (stack.site, at));
+    let stack_of: HashMap<u32, u32> = sites.collect();
+    let root = |e: Estimate| Estimate::new(e.value, e.std_error.sqrt());
+    let known =
+        runs.into_iter().filter_map(|(run, sums)| Some((*stack_of.get(&run.site)?, run, sums)));
+    let mut runs: Vec<(u32, Run, Sums)> = known.collect();
+    runs.sort_by_key(|(stack, run, _)| (*stack, *run));
+    let mut columns = RunColumns::default();
+    let mut before = 0;
+    for (stack, run, sums) in runs {
+        columns.stack.push(stack - before);
+        before = stack;
+        columns.from.push(run.from);
+        columns.to.push(run.to);
+        columns.bytes.push_bytes(root(sums.bytes));
+        columns.count.push_count(root(sums.count));
+    }
+    columns
+}
+
+/// Of each candidate, the stacks with its labels that go through the functions which its call sites
+/// share. Not by names: the service may have named them in another way than this machine does. One call
+/// site has its addresses, several have functions in common, which begin where they begin.
+fn candidate_stacks(report: &Report<'_>) -> Vec<Vec<u32>> {
+    let dump = report.dump;
+    let candidates = report.leaks.map_or(&[][..], |leaks| &leaks.candidates);
+    let by_address: HashMap<(&str, u64), usize> = (0..dump.frames.address.len())
+        .map(|frame| {
+            let module = &dump.modules[dump.frames.module[frame] as usize];
+            ((module.path.as_str(), dump.frames.address[frame]), frame)
+        })
+        .collect();
+    let stacks_of = |candidate: &LeakCandidate| {
+        let frames = &dump.frames;
+        let places = match candidate.evidence.sites {
+            1 => &frames.address,
+            _ => &frames.function,
+        };
+        let place_of = |frame: usize| (frames.module[frame], places[frame]);
+        let shared = candidate.stack.iter().take(candidate.shared_frames.max(1));
+        let known = shared.filter_map(|f| by_address.get(&(f.module.as_str(), f.address)));
+        let mut shared: Vec<(u32, u64)> = known.map(|&frame| place_of(frame)).collect();
+        // What is inlined is at the place that it is inlined in.
+        shared.dedup();
+        let is_labelled = |stack: &Stack| {
+            let labels = &dump.label_sets[stack.labels as usize];
+            candidate.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+        };
+        let goes_through = |stack: &Stack| {
+            let mut places: Vec<(u32, u64)> =
+                stack.frames.iter().map(|&frame| place_of(frame as usize)).collect();
+            places.dedup();
+            !shared.is_empty() && places.windows(shared.len()).any(|window| window == shared)
+        };
+        let stacks = (0..).zip(&dump.stacks);
+        let found = stacks.filter(|(_, stack)| is_labelled(stack) && goes_through(stack));
+        found.map(|(at, _)| at).collect()
+    };
+    candidates.iter().map(stacks_of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_keep_three_digits() {
+        assert_eq!(three_digits(123_456.0), 123_000.0);
+        assert_eq!(three_digits(0.012_345), 0.0123);
+        assert_eq!(three_digits(0.0), 0.0);
+        assert!(three_digits(f64::MAX) > 1e308 && three_digits(f64::MIN_POSITIVE) > 0.0);
+    }
+
+    #[test]
+    fn integers_are_written_as_such() {
+        let text = |number: f64| serde_json::to_string(&Rounded(number)).unwrap();
+        assert_eq!((text(3.0), text(0.25), text(-0.0)), ("3".into(), "0.25".into(), "0".into()));
+    }
+}

@@ -1,0 +1,246 @@
+//! A series of dumps as what the page needs of it: totals at each, and the live set as runs.
+//!
+//! A *run* is what was live, at one call site, from one dump to another: the sums over the samples that
+//! were there in all dumps from `from` to `to`, unchanged, and in none before or after. So what was
+//! live at a dump is the sum of the runs that cover it; and of a difference between two dumps, the
+//! runs that cover one of them alone are the change and the whole of its error, as in
+//! [`diff`](crate::diff): objects that are in both add no uncertainty.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use heapdrift::snapshot::{LiveSample, Metrics};
+use heapdrift::{Estimate, Snapshot};
+
+/// The most dumps between which differences can be shown.
+const MAX_PROFILES: usize = 120;
+
+/// The most runs before every second profile is given up: less than 2 MB of the page.
+const MAX_RUNS: usize = 50_000;
+
+/// A dump of the series.
+#[derive(Clone, Debug)]
+pub(super) struct Moment {
+    pub(super) path: PathBuf,
+    pub(super) unix_ms: u64,
+    pub(super) uptime_ms: u64,
+    pub(super) tick: u32,
+    pub(super) reason: String,
+    pub(super) interval_bytes: f64,
+    pub(super) totals: Metrics,
+}
+
+/// From which dump of those with a profile to which, and of which call site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Run {
+    pub(super) site: u32,
+    pub(super) from: u32,
+    pub(super) to: u32,
+}
+
+/// Sums over samples. Standard errors are kept squared: samples are independent, variances add.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sums {
+    pub(super) bytes: Estimate,
+    pub(super) count: Estimate,
+}
+
+impl Sums {
+    fn add(&mut self, other: Self) {
+        let add =
+            |a: Estimate, b: Estimate| Estimate::new(a.value + b.value, a.std_error + b.std_error);
+        self.bytes = add(self.bytes, other.bytes);
+        self.count = add(self.count, other.count);
+    }
+}
+
+/// A sample that is alive, and since which profile.
+#[derive(Clone, Copy, Debug)]
+struct Alive {
+    sample: LiveSample,
+    site: u32,
+    from: u32,
+}
+
+/// A series of dumps of one session. They are added in the order in which they were taken.
+#[derive(Clone, Debug)]
+pub struct History {
+    pub(super) moments: Vec<Moment>,
+    /// Of the moments, those with a profile.
+    pub(super) profiles: Vec<u32>,
+    /// Every how manieth moment has one.
+    stride: usize,
+    ended: HashMap<Run, Sums>,
+    alive: HashMap<u64, Alive>,
+    /// What is live at the last moment, and at which call site.
+    live: Vec<(LiveSample, u32)>,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self {
+            moments: Vec::new(),
+            profiles: Vec::new(),
+            stride: 1,
+            ended: HashMap::new(),
+            alive: HashMap::new(),
+            live: Vec::new(),
+        }
+    }
+}
+
+impl History {
+    /// Adds the dump that was taken next; `path` is what it is called on the page.
+    pub fn add(&mut self, path: &Path, dump: &Snapshot) {
+        let number = self.moments.len();
+        self.moments.push(Moment {
+            path: path.to_owned(),
+            unix_ms: dump.taken.unix_ms,
+            uptime_ms: dump.taken.uptime_ms,
+            tick: dump.taken.tick,
+            reason: dump.taken.reason.clone(),
+            interval_bytes: dump.sampling.interval_bytes,
+            totals: dump.totals,
+        });
+        let site = |sample: &LiveSample| dump.stacks[sample.stack as usize].site;
+        self.live = dump.live.iter().map(|sample| (sample, site(&sample))).collect();
+        if number.is_multiple_of(self.stride) {
+            self.take_profile();
+        }
+    }
+
+    /// The moments with a profile, the first and the last among them, and the runs.
+    pub(super) fn runs(&self) -> (Vec<u32>, Vec<(Run, Sums)>) {
+        let mut whole = self.clone();
+        loop {
+            if whole.profiles.last() != self.last().as_ref() {
+                whole.take_profile();
+            }
+            let end = whole.profiles.len() as u32;
+            let mut ended = whole.ended.clone();
+            whole.alive.values().for_each(|alive| end_run(&mut ended, alive, end));
+            if ended.len() > MAX_RUNS && whole.profiles.len() > 2 {
+                whole.halve();
+                continue;
+            }
+            let mut runs: Vec<(Run, Sums)> = ended.into_iter().collect();
+            runs.sort_by_key(|(run, _)| *run);
+            return (whole.profiles, runs);
+        }
+    }
+
+    fn last(&self) -> Option<u32> {
+        self.moments.len().checked_sub(1).map(|last| last as u32)
+    }
+
+    /// Takes the profile of the last moment.
+    fn take_profile(&mut self) {
+        if self.profiles.len() >= MAX_PROFILES || self.ended.len() > MAX_RUNS {
+            self.halve();
+        }
+        let now = self.profiles.len() as u32;
+        self.profiles.extend(self.last());
+        let mut before = std::mem::take(&mut self.alive);
+        for &(sample, site) in &self.live {
+            // What has changed counts as one that went and one that came.
+            let from = match before.remove(&sample.id) {
+                Some(alive) if is_same(&alive.sample, &sample) => alive.from,
+                Some(alive) => {
+                    end_run(&mut self.ended, &alive, now);
+                    now
+                }
+                None => now,
+            };
+            self.alive.insert(sample.id, Alive { sample, site, from });
+        }
+        before.into_values().for_each(|alive| end_run(&mut self.ended, &alive, now));
+    }
+
+    /// Gives up every second profile.
+    fn halve(&mut self) {
+        self.stride *= 2;
+        let kept = self.profiles.iter().copied().step_by(2).collect();
+        self.profiles = kept;
+        for (run, sums) in std::mem::take(&mut self.ended) {
+            let run = Run { from: run.from.div_ceil(2), to: run.to / 2, ..run };
+            if run.from <= run.to {
+                self.ended.entry(run).or_default().add(sums);
+            }
+        }
+        self.alive.values_mut().for_each(|alive| alive.from = alive.from.div_ceil(2));
+    }
+}
+
+fn is_same(a: &LiveSample, b: &LiveSample) -> bool {
+    a.size == b.size && a.interval == b.interval
+}
+
+/// Ends the run of a sample that is not in the profile `end` any more.
+fn end_run(ended: &mut HashMap<Run, Sums>, alive: &Alive, end: u32) {
+    // It was seen in profiles that were given up, and in no other.
+    if alive.from >= end {
+        return;
+    }
+    let run = Run { site: alive.site, from: alive.from, to: end - 1 };
+    let weight = alive.sample.weight();
+    ended.entry(run).or_default().add(Sums {
+        bytes: Estimate::new(weight.bytes, weight.bytes_variance),
+        count: Estimate::new(weight.count, weight.count_variance),
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use heapdrift::snapshot::Stack;
+
+    use super::*;
+
+    /// A dump in which these objects are alive: identity, size.
+    fn dump(live: &[(u64, u64)]) -> Snapshot {
+        let mut dump = Snapshot::default();
+        let mut stack = Stack::default();
+        stack.site = 7;
+        dump.stacks.push(stack);
+        for &(id, size) in live {
+            let mut sample = LiveSample::default();
+            (sample.id, sample.size, sample.interval) = (id, size, 1.0);
+            dump.live.push(sample);
+        }
+        dump
+    }
+
+    fn history(dumps: &[&[(u64, u64)]]) -> History {
+        let mut history = History::default();
+        dumps.iter().for_each(|live| history.add(Path::new("x"), &dump(live)));
+        history
+    }
+
+    #[test]
+    fn runs_are_of_objects_that_come_stay_and_go() {
+        let history = history(&[&[(1, 10), (2, 20)], &[(1, 10), (3, 5)], &[(1, 10), (3, 6)]]);
+        let (profiles, runs) = history.runs();
+        assert_eq!(profiles, [0, 1, 2]);
+        let runs: Vec<_> =
+            runs.iter().map(|(run, sums)| (run.from, run.to, sums.bytes.value)).collect();
+        assert_eq!(runs, [(0, 0, 20.0), (0, 2, 10.0), (1, 1, 5.0), (2, 2, 6.0)]);
+    }
+
+    #[test]
+    fn a_long_series_keeps_its_ends_and_what_was_live_at_each_profile() {
+        let live = |moment: u64| -> Vec<(u64, u64)> {
+            (0..moment).filter(|id| id % 3 != 0 || moment < id + 5).map(|id| (id, 8)).collect()
+        };
+        let moments = 3 * MAX_PROFILES as u64 + 18;
+        let dumps: Vec<_> = (1..=moments).map(live).collect();
+        let dumps: Vec<&[(u64, u64)]> = dumps.iter().map(Vec::as_slice).collect();
+        let (profiles, runs) = history(&dumps).runs();
+        assert!(profiles.len() <= MAX_PROFILES && profiles.len() > MAX_PROFILES / 2);
+        assert_eq!((profiles[0], profiles[profiles.len() - 1] as usize), (0, dumps.len() - 1));
+        for (profile, moment) in (0..).zip(&profiles) {
+            let covers = |run: &Run| (run.from..=run.to).contains(&profile);
+            let found: f64 =
+                runs.iter().filter(|(run, _)| covers(run)).map(|(_, sums)| sums.count.value).sum();
+            assert_eq!(found, dumps[*moment as usize].len() as f64, "at {moment}");
+        }
+    }
+}
