@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 
 /// The unit in which memory is committed and given back. Larger real pages only make
-/// [`decommit`] give back less.
+/// [`Reservation::decommit`] give back less.
 pub(crate) const PAGE: usize = 4096;
 
 /// Address space without memory behind it.

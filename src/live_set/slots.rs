@@ -91,7 +91,8 @@ fn class_for(layout: Layout) -> Option<usize> {
         FINE_CLASSES + 8 * doubling as usize + eighth
     };
     // Slots are aligned to the largest power of two that divides their size, since spans are.
-    while class < CLASSES && !(SIZES[class] as usize).is_multiple_of(align) {
+    // By a mask: the compiler does not know that alignments are powers of two, and would divide.
+    while class < CLASSES && SIZES[class] as usize & (align - 1) != 0 {
         class += 1;
     }
     (class < CLASSES).then_some(class)
@@ -502,15 +503,15 @@ impl Slots {
     }
 
     /// Gives back memory that is too much, now that a page has no live slot. Slack is kept for reuse up
-    /// to a thirty-second of the cap: giving a page back costs about a microsecond, and another when it
-    /// is used again. Beyond that a whole span is given back at once when all of it is empty, and
-    /// beyond a sixteenth each page by itself.
+    /// to a sixteenth of the cap, or half of that where the cap is half used: giving a page back costs
+    /// about a microsecond, and another when it is used again. Beyond that a whole span is given back at
+    /// once when all of it is empty, and beyond twice as much each page by itself.
     fn spare(&self, page: usize, span: usize, budget: &Budget) {
         let slack = self.slack.load(Ordering::Relaxed);
-        let cap = budget.cap() as i64;
-        if slack > cap / 16 {
+        let spare = budget.cap() as i64 / if budget.held() > budget.cap() / 2 { 32 } else { 16 };
+        if slack > 2 * spare {
             self.give_back(page..page + 1, budget);
-        } else if slack > cap / 32 {
+        } else if slack > spare {
             let first = span * (SPAN / PAGE);
             let states = self.pages.some(first, SPAN / PAGE);
             if states.iter().all(|state| state.load(Ordering::Relaxed) & !COMMITTED == 0) {

@@ -67,7 +67,7 @@ mod tests {
             sum.add(value);
         }
         assert!((sum.load() - values.iter().sum::<f64>()).abs() < 0.02);
-        values.map(|value| sum.subtract(value));
+        values.iter().for_each(|value| sum.subtract(*value));
         assert_eq!(sum.load(), 0.0);
         sum.subtract(1.0);
         assert_eq!(sum.load(), -1.0);

@@ -86,6 +86,7 @@ impl Dwarf {
         true
     }
 
+    #[inline(always)]
     fn walk(
         &self,
         captured: &mut Captured,
@@ -95,17 +96,14 @@ impl Dwarf {
         modules: &Modules,
     ) {
         // Nobody else is in the lane, but for threads that a forked child does not have.
-        match self.memos.get(lane).and_then(Seat::take) {
-            Some(mut memo) => {
-                self.walk_with(&mut memo, captured, innermost, stack_end, lane, modules);
-            }
-            None => {
-                let memo = &mut Memo::new(0);
-                self.walk_with(memo, captured, innermost, stack_end, lane, modules);
-            }
-        }
+        let mut taken = self.memos.get(lane).and_then(Seat::take);
+        let mut none = Memo::new(0);
+        let memo = taken.as_deref_mut().unwrap_or(&mut none);
+        self.walk_with(memo, captured, innermost, stack_end, lane, modules);
     }
 
+    // A frame in registers: through memory it is written by words and read by two at once, which waits.
+    #[inline(always)]
     pub(super) fn walk_with(
         &self,
         memo: &mut Memo,

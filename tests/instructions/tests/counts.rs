@@ -23,10 +23,10 @@ const EXPECTED: [(&str, &str, f64, f64); 7] = [
     ("stopped", "pair", 7.1, 9.1),
     ("stopped", "zeroed", 9.1, 9.1),
     ("stopped", "grown", 19.7, 21.7),
-    ("512KiB", "pair", 7.5, 9.8),
-    ("512KiB", "zeroed", 8.8, 9.8),
-    ("512KiB", "grown", 21.7, 24.1),
-    ("512KiB+live", "pair", 7.5, 9.8),
+    ("512KiB", "pair", 7.4, 9.7),
+    ("512KiB", "zeroed", 8.7, 9.7),
+    ("512KiB", "grown", 21.4, 23.8),
+    ("512KiB+live", "pair", 7.4, 9.7),
 ];
 
 const INNER: [(&str, &str, &str); 2] = [
