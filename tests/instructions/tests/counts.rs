@@ -18,15 +18,17 @@ const TOLERANCE: f64 = 0.5;
 /// What an operation costs more than over the bare allocator: what is recorded, the operation, over
 /// the system's allocator, over mimalloc.
 ///
-/// A lower number is an improvement, and is to be written here; a higher one needs a reason.
-const EXPECTED: [(&str, &str, f64, f64); 7] = [
-    ("stopped", "pair", 7.1, 9.1),
-    ("stopped", "zeroed", 9.1, 9.1),
-    ("stopped", "grown", 19.7, 21.7),
-    ("512KiB", "pair", 7.4, 9.7),
-    ("512KiB", "zeroed", 8.7, 9.7),
-    ("512KiB", "grown", 21.4, 23.8),
-    ("512KiB+live", "pair", 7.4, 9.7),
+/// A lower number is an improvement, and is to be written here; a higher one needs a reason. What
+/// glibc needs for the others than pairs goes by what happens to lie beside a block, which a session
+/// changes: −167 to +10 was found for zeroed blocks, of one and the same hook.
+const EXPECTED: [(&str, &str, Option<f64>, f64); 7] = [
+    ("stopped", "pair", Some(7.1), 9.1),
+    ("stopped", "zeroed", None, 9.1),
+    ("stopped", "grown", None, 21.7),
+    ("512KiB", "pair", Some(7.4), 9.7),
+    ("512KiB", "zeroed", None, 9.7),
+    ("512KiB", "grown", None, 23.8),
+    ("512KiB+live", "pair", Some(7.4), 9.7),
 ];
 
 const INNER: [(&str, &str, &str); 2] = [
@@ -56,7 +58,10 @@ fn the_hook_costs_as_many_instructions_as_written_here() {
     let mut changed = Vec::new();
     println!("{:12} {:7} {:9} {:>8} {:>8}", "recording", "", "over", "expected", "found");
     for (recording, what, over_system, over_mimalloc) in EXPECTED {
-        for ((inner, bare, hooked), expected) in INNER.iter().zip([over_system, over_mimalloc]) {
+        for ((inner, bare, hooked), expected) in
+            INNER.iter().zip([over_system, Some(over_mimalloc)])
+        {
+            let Some(expected) = expected else { continue };
             let found = count(hooked, recording, what) - count(bare, "bare", what);
             println!("{recording:12} {what:7} {inner:9} {expected:8.1} {found:8.2}");
             if (found - expected).abs() > TOLERANCE {
