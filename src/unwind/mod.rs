@@ -20,6 +20,7 @@ mod dwarf;
 mod frame;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod memo;
+mod module_info;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod modules;
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
@@ -34,7 +35,8 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-pub(crate) use modules::{ModuleInfo, Modules};
+pub(crate) use module_info::ModuleInfo;
+pub(crate) use modules::Modules;
 
 use crate::snapshot::MAX_STACK_DEPTH;
 

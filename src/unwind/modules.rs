@@ -17,6 +17,7 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use super::module_info::ModuleInfo;
 use crate::arena::{Table, Zeroed};
 
 /// The most modules a session can know.
@@ -27,18 +28,6 @@ const PATH_WORDS: usize = 32;
 
 /// The longest build-id that is kept. GNU's are 20 bytes, lld's 8 to 20.
 const BUILD_ID_WORDS: usize = 4;
-
-/// What a module is, as plain numbers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ModuleInfo {
-    pub(crate) path: Vec<u8>,
-    pub(crate) build_id: Vec<u8>,
-    pub(crate) bias: u64,
-    pub(crate) range: Range<u64>,
-    pub(crate) file_offset: u64,
-    /// Of the first executable segment, relative to the module.
-    pub(crate) code: Range<u64>,
-}
 
 /// What tells one mapping from another at the same place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,17 +1,8 @@
 //! Platforms without a list of modules: every address is outside of all modules.
 
 use std::io;
-use std::ops::Range;
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ModuleInfo {
-    pub(crate) path: Vec<u8>,
-    pub(crate) build_id: Vec<u8>,
-    pub(crate) bias: u64,
-    pub(crate) range: Range<u64>,
-    pub(crate) file_offset: u64,
-    pub(crate) code: Range<u64>,
-}
+use super::module_info::ModuleInfo;
 
 #[derive(Debug)]
 pub(crate) struct Modules;
