@@ -212,6 +212,17 @@ pub(crate) struct Diff {
     pub(crate) names: Names,
 }
 
+/// What is said of leak candidates beyond what their dumps say.
+#[derive(Args, Debug)]
+pub(crate) struct Candidates {
+    /// A dump of the release before: each candidate is new, worse or known
+    #[arg(long, value_name = "DUMP")]
+    pub(crate) baseline: Option<PathBuf>,
+    /// A crate that is the service's own, besides those of its workspace; may be repeated
+    #[arg(long = "own-crate", value_name = "NAME")]
+    pub(crate) own_crates: Vec<String>,
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct Leaks {
     /// A dump with a report, or a series of dumps of one session; - for standard input
@@ -223,12 +234,8 @@ pub(crate) struct Leaks {
     /// Exit with status 1 if a confirmed candidate leaks faster, for example 10MiB/h
     #[arg(long, value_name = "RATE")]
     pub(crate) fail_over: Option<Rate>,
-    /// A dump of the release before: each candidate is new, worse or known
-    #[arg(long, value_name = "DUMP")]
-    pub(crate) baseline: Option<PathBuf>,
-    /// A crate that is the service's own, besides those of its workspace; may be repeated
-    #[arg(long = "own-crate", value_name = "NAME")]
-    pub(crate) own_crates: Vec<String>,
+    #[command(flatten)]
+    pub(crate) candidates: Candidates,
     /// How many candidates, 0 for all [default: 3, with --json all]
     #[arg(short = 'n', value_name = "N")]
     pub(crate) limit: Option<usize>,
@@ -244,15 +251,11 @@ pub(crate) struct Report {
     /// The file to write, - for standard output
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
-    /// A dump of the release before: each candidate is new, worse or known
-    #[arg(long, value_name = "DUMP")]
-    pub(crate) baseline: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) candidates: Candidates,
     /// The memory that the service may use, for example 2GiB: a line in the timeline, and when it is reached
     #[arg(long, value_name = "SIZE", value_parser = memory_limit)]
     pub(crate) memory_limit: Option<f64>,
-    /// A crate that is the service's own, besides those of its workspace; may be repeated
-    #[arg(long = "own-crate", value_name = "NAME")]
-    pub(crate) own_crates: Vec<String>,
     #[command(flatten)]
     pub(crate) names: Names,
 }

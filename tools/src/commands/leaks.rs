@@ -13,13 +13,13 @@ use crate::{Error, Rate, Symbolizer, cli, progress, top, units};
 
 /// Shows the candidates of a dump or a series.
 pub(crate) fn run(args: cli::Leaks) -> Result<(), Error> {
-    stdin_once(args.dumps.iter().chain(&args.baseline))?;
+    stdin_once(args.dumps.iter().chain(&args.candidates.baseline))?;
     let mut symbolizer = args.names.symbolizer();
     let mut remarks = Vec::new();
     let (path, dump, mut report) = match <[_; 1]>::try_from(args.dumps) {
         Ok([path]) => {
             let dump = Error::read_dump(&path)?;
-            let report = embedded(&mut symbolizer, &path, &dump, &args.own_crates)?;
+            let report = embedded(&mut symbolizer, &path, &dump, &args.candidates.own_crates)?;
             (path, dump, report)
         }
         Err(paths) => {
@@ -29,10 +29,11 @@ pub(crate) fn run(args: cli::Leaks) -> Result<(), Error> {
             let (dump, report) = match <[_; 1]>::try_from(ticks.dumps) {
                 Ok([dump]) => {
                     let dump = dump.read()?;
-                    let report = embedded(&mut symbolizer, &path, &dump, &args.own_crates)?;
+                    let report =
+                        embedded(&mut symbolizer, &path, &dump, &args.candidates.own_crates)?;
                     (dump, report)
                 }
-                Err(dumps) => replay(&mut symbolizer, dumps, &args.own_crates)?,
+                Err(dumps) => replay(&mut symbolizer, dumps, &args.candidates.own_crates)?,
             };
             if ticks.has_gaps && dump.leaks.is_some() {
                 remarks
@@ -41,8 +42,8 @@ pub(crate) fn run(args: cli::Leaks) -> Result<(), Error> {
             (path, dump, report)
         }
     };
-    if let Some(baseline) = &args.baseline {
-        compare(&mut report, &path, &dump, baseline, &mut symbolizer, &args.own_crates)?;
+    if let Some(baseline) = &args.candidates.baseline {
+        compare(&mut report, &path, &dump, baseline, &mut symbolizer, &args.candidates.own_crates)?;
     }
     for line in &remarks {
         cli::say("note", AnsiColor::Cyan, line);

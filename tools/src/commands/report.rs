@@ -6,7 +6,7 @@ use crate::{Error, cli, leaks, packages, progress, ticks};
 
 /// Draws the page of a dump or a series.
 pub(crate) fn run(args: cli::Report) -> Result<(), Error> {
-    stdin_once(args.dumps.iter().chain(&args.baseline))?;
+    stdin_once(args.dumps.iter().chain(&args.candidates.baseline))?;
     let name_options = args.names.in_shell();
     let mut symbolizer = args.names.symbolizer();
     let mut dumps = ticks::in_order(args.dumps)?;
@@ -23,10 +23,17 @@ pub(crate) fn run(args: cli::Report) -> Result<(), Error> {
     history.add(&path, &last);
     bar.finish_and_clear();
     let heap = symbolizer.symbolize(&last);
-    let packages = packages::of_dump(&mut symbolizer, &last, &args.own_crates);
-    let mut leaks = leaks::embedded(&mut symbolizer, &last, &args.own_crates);
-    if let (Some(report), Some(baseline)) = (&mut leaks, &args.baseline) {
-        super::leaks::compare(report, &path, &last, baseline, &mut symbolizer, &args.own_crates)?;
+    let packages = packages::of_dump(&mut symbolizer, &last, &args.candidates.own_crates);
+    let mut leaks = leaks::embedded(&mut symbolizer, &last, &args.candidates.own_crates);
+    if let (Some(report), Some(baseline)) = (&mut leaks, &args.candidates.baseline) {
+        super::leaks::compare(
+            report,
+            &path,
+            &last,
+            baseline,
+            &mut symbolizer,
+            &args.candidates.own_crates,
+        )?;
     }
     let warnings = warn(&mut symbolizer);
     write(&args.output, |output| {
