@@ -34,28 +34,30 @@ impl Bar {
     fn median(what: &str, bar: f64, samples: &[f64]) -> Self {
         let late = samples.iter().filter(|samples| **samples > bar).count() as u64;
         let n = samples.len() as u64;
-        let chance = match (Binomial::new(0.5, n), late.checked_sub(1)) {
-            (Ok(halves), Some(fewer)) => halves.sf(fewer),
-            _ => 1.0,
-        };
+        // Where nothing is detected, nothing is detected in time.
+        let chance = if n == 0 { 0.0 } else { at_least(Binomial::new(0.5, n), late) };
         Self {
             text: format!("{what} within {bar} samples: later in {late} of {n}"),
-            is_met: 2 * late <= n,
+            is_met: n > 0 && 2 * late <= n,
             chance,
         }
     }
 
     /// At most this many in a time in which `expected` would be the bar.
     fn rate(what: &str, k: usize, expected: f64) -> Self {
-        let chance = match (Poisson::new(expected), (k as u64).checked_sub(1)) {
-            (Ok(counts), Some(fewer)) => counts.sf(fewer),
-            _ => 1.0,
-        };
         Self {
             text: format!("{what}, {expected:.1} in all: {k}"),
             is_met: k as f64 <= expected,
-            chance,
+            chance: at_least(Poisson::new(expected), k as u64),
         }
+    }
+}
+
+/// The chance of `k` and more; 1 where there is no such distribution.
+fn at_least<E>(counts: Result<impl DiscreteCDF<u64, f64>, E>, k: u64) -> f64 {
+    match (counts, k.checked_sub(1)) {
+        (Ok(counts), Some(fewer)) => counts.sf(fewer),
+        _ => 1.0,
     }
 }
 
