@@ -198,13 +198,10 @@ impl Scene<'_> {
         let births = &found.tally.births;
         let came =
             |site: &u32| self.history.cohorts.of_site(*site).any(|cohort| cohort.birth > since);
-        let is_part = |site: &u32| {
-            found.sites.contains(site)
-                || found.sites.len() > 1 && self.is_below(*site, found.is_inward, &found.prefix)
-        };
+        let is_below = |site: &u32| self.is_below(*site, found.is_inward, &found.prefix);
         births.old(self.uptime()) < FEWEST_CERTAIN && births.missing(self.uptime()) < 1.0
             || found.sites.iter().any(came)
-            || self.fresh.iter().any(is_part)
+            || found.sites.len() > 1 && self.fresh.iter().any(is_below)
     }
 
     /// The frames of a finding's main site, and how many of them all of its sites share.
