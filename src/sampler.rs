@@ -16,6 +16,8 @@
 //! short-lived threads free of bias. A sample carries the `R` that was in force for its thread when
 //! its gap was drawn, so that a change of `R` reaches threads late without reaching them wrongly.
 
+use std::cell::Cell;
+
 pub(crate) use crate::estimate::Weight;
 use crate::estimate::inclusion_probability;
 
@@ -126,67 +128,81 @@ pub(crate) enum Verdict {
 ///
 /// The gap to the next point is `countdown + beyond`: the countdown never exceeds
 /// [`LOOK_AGAIN_BYTES`], the rest waits here.
-#[derive(Clone, Copy, Debug)]
+///
+/// In cells: a copy of the whole would be read in larger pieces than it was just written in, which the
+/// processor waits for (some 20 cycles a sample).
+#[derive(Debug)]
 pub(crate) struct Sampler {
-    beyond: i64,
+    beyond: Cell<i64>,
     /// The interval that the current gap was drawn with; `None` while nothing is recorded.
-    armed: Option<Interval>,
-    random: Random,
+    armed: Cell<Option<Interval>>,
+    random: Cell<Random>,
 }
 
 impl Sampler {
     /// A thread that has never looked.
-    pub(crate) const IDLE: Self = Self { beyond: 0, armed: None, random: Random::new(0, 0) };
-
-    /// A thread that begins to take part in a session.
-    pub(crate) fn new(random: Random) -> Self {
-        Self { beyond: 0, armed: None, random }
+    pub(crate) const fn idle() -> Self {
+        Self { beyond: Cell::new(0), armed: Cell::new(None), random: Cell::new(Random::new(0, 0)) }
     }
 
-    pub(crate) fn random(&mut self) -> &mut Random {
-        &mut self.random
+    /// The thread begins to take part in a session.
+    pub(crate) fn join(&self, random: Random) {
+        self.random.set(random);
+        self.rearm();
+    }
+
+    /// The next gap is drawn anew, with the interval that is in force by then.
+    pub(crate) fn rearm(&self) {
+        self.beyond.set(0);
+        self.armed.set(None);
+    }
+
+    /// Draws from the thread's generator, in (0, 1].
+    pub(crate) fn uniform(&self) -> f64 {
+        let mut random = self.random.get();
+        let drawn = random.uniform();
+        self.random.set(random);
+        drawn
     }
 
     /// Decides about an allocation of `size` bytes that took the countdown below zero, to
     /// `countdown`, and sets the countdown for the next one.
-    pub(crate) fn decide(
-        &mut self,
-        size: usize,
-        countdown: &mut i64,
-        current: Interval,
-    ) -> Verdict {
+    #[inline]
+    pub(crate) fn decide(&self, size: usize, countdown: &Cell<i64>, current: Interval) -> Verdict {
         let size = size as i64;
-        let Some(armed) = self.armed else {
+        let Some(armed) = self.armed.get() else {
             // Recording starts for this thread, with this allocation: the gap begins where it does.
             let gap = self.draw(current);
             return self.conclude(gap - size, countdown, current, current);
         };
-        let gap_left = countdown.saturating_add(self.beyond);
+        let gap_left = countdown.get().saturating_add(self.beyond.get());
         self.conclude(gap_left, countdown, armed, current)
     }
 
     /// `gap_left` is what is left of the gap at the end of the allocation; below zero, the point
     /// lies inside it.
+    #[inline]
     fn conclude(
-        &mut self,
+        &self,
         gap_left: i64,
-        countdown: &mut i64,
+        countdown: &Cell<i64>,
         armed: Interval,
         current: Interval,
     ) -> Verdict {
         let sampled = gap_left < 0;
         let gap = if sampled || armed != current { self.draw(current) } else { gap_left };
-        *countdown = gap.min(LOOK_AGAIN_BYTES);
-        self.beyond = gap - *countdown;
+        countdown.set(gap.min(LOOK_AGAIN_BYTES));
+        self.beyond.set(gap - countdown.get());
         if sampled { Verdict::Sample(armed) } else { Verdict::Pass }
     }
 
-    fn draw(&mut self, current: Interval) -> i64 {
-        self.armed = Some(current);
+    #[inline]
+    fn draw(&self, current: Interval) -> i64 {
+        self.armed.set(Some(current));
         if current == Interval::EXACT {
             return 0;
         }
-        current.gap(self.random.uniform())
+        current.gap(self.uniform())
     }
 }
 
@@ -196,22 +212,28 @@ mod tests {
 
     /// Runs allocations of `sizes` through a sampler, as the hook does.
     fn run(
-        sampler: &mut Sampler,
+        sampler: &Sampler,
         sizes: impl Iterator<Item = usize>,
         interval: impl Fn(usize) -> Interval,
     ) -> Vec<(usize, Interval)> {
-        let mut countdown = 0_i64;
+        let countdown = Cell::new(0_i64);
         let mut sampled = Vec::new();
         for (index, size) in sizes.enumerate() {
-            countdown -= size as i64;
-            if countdown < 0
-                && let Verdict::Sample(r) = sampler.decide(size, &mut countdown, interval(index))
+            countdown.set(countdown.get() - size as i64);
+            if countdown.get() < 0
+                && let Verdict::Sample(r) = sampler.decide(size, &countdown, interval(index))
             {
                 sampled.push((size, r));
             }
-            assert!((0..=LOOK_AGAIN_BYTES).contains(&countdown));
+            assert!((0..=LOOK_AGAIN_BYTES).contains(&countdown.get()));
         }
         sampled
+    }
+
+    fn sampler(seed: u64, stream: u64) -> Sampler {
+        let sampler = Sampler::idle();
+        sampler.join(Random::new(seed, stream));
+        sampler
     }
 
     /// Asserts that `found` is within 4 standard errors of `expected`.
@@ -228,8 +250,8 @@ mod tests {
         {
             let r = Interval::from_bytes(bytes);
             let n = 200_000;
-            let mut sampler = Sampler::new(Random::new(1, size as u64));
-            let samples = run(&mut sampler, std::iter::repeat_n(size, n), |_| r).len() as f64;
+            let sampler = sampler(1, size as u64);
+            let samples = run(&sampler, std::iter::repeat_n(size, n), |_| r).len() as f64;
             let p = r.probability(size as u64);
             assert_close(samples, n as f64 * p, (n as f64 * p * (1.0 - p)).sqrt().max(1e-9) + 0.5);
         }
@@ -237,8 +259,8 @@ mod tests {
 
     #[test]
     fn interval_one_samples_everything() {
-        let mut sampler = Sampler::new(Random::new(1, 1));
-        assert_eq!(run(&mut sampler, 1..=1000, |_| Interval::EXACT).len(), 1000);
+        let sampler = sampler(1, 1);
+        assert_eq!(run(&sampler, 1..=1000, |_| Interval::EXACT).len(), 1000);
         assert_eq!(
             Weight::new(77, Interval::EXACT),
             Weight { count: 1.0, bytes: 77.0, count_variance: 0.0, bytes_variance: 0.0 }
@@ -250,9 +272,9 @@ mod tests {
         // The interval moves up and down all the time; the estimate of all bytes must not notice.
         let sizes = || (0..400_000).map(|i| [24, 100, 3000, 70_000][i % 4]);
         let interval = |i: usize| Interval::from_bytes([4096, 512 << 10, 64, 65_536][i / 1000 % 4]);
-        let mut sampler = Sampler::new(Random::new(5, 5));
+        let sampler = sampler(5, 5);
         let (mut bytes, mut variance) = (0.0, 0.0);
-        for (size, r) in run(&mut sampler, sizes(), interval) {
+        for (size, r) in run(&sampler, sizes(), interval) {
             let weight = Weight::new(size as u64, r);
             bytes += weight.bytes;
             variance += weight.bytes_variance;
@@ -265,10 +287,7 @@ mod tests {
         // 60,000 threads of one allocation each.
         let r = Interval::from_bytes(1000);
         let sampled = (0..60_000)
-            .filter(|stream| {
-                !run(&mut Sampler::new(Random::new(9, *stream)), [500].into_iter(), |_| r)
-                    .is_empty()
-            })
+            .filter(|stream| !run(&sampler(9, *stream), [500].into_iter(), |_| r).is_empty())
             .count() as f64;
         let p = r.probability(500);
         assert_close(sampled, 60_000.0 * p, (60_000.0 * p * (1.0 - p)).sqrt());
@@ -276,9 +295,9 @@ mod tests {
 
     #[test]
     fn huge_sizes_do_not_overflow() {
-        let mut sampler = Sampler::new(Random::new(2, 2));
+        let sampler = sampler(2, 2);
         let sizes = [usize::MAX / 2, 1, usize::MAX / 2, 64];
-        let sampled = run(&mut sampler, sizes.into_iter(), |_| Interval::from_bytes(1 << 40));
+        let sampled = run(&sampler, sizes.into_iter(), |_| Interval::from_bytes(1 << 40));
         assert_eq!(sampled.len(), 2);
     }
 }

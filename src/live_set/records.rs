@@ -18,7 +18,7 @@ use std::io;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use crate::arena::{Budget, Table, UpTo, Zeroed};
-use crate::sampler::{Interval, Random};
+use crate::sampler::Interval;
 use crate::sync::{FreeList, LANES, Lane, OwnList};
 
 /// Index of a record.
@@ -300,14 +300,20 @@ impl Records {
         }
     }
 
-    /// Thins one record to `target`: keeps it with probability p(target)/p(its interval).
-    pub(crate) fn thin(&self, index: u32, target: Interval, random: &mut Random) -> Thinned {
+    /// Thins one record to `target`: keeps it with probability p(target)/p(its interval). `uniform` draws
+    /// from (0, 1].
+    pub(crate) fn thin(
+        &self,
+        index: u32,
+        target: Interval,
+        uniform: impl FnOnce() -> f64,
+    ) -> Thinned {
         let Some((sample, state)) = self.read_with_state(index) else { return Thinned::Untouched };
         if sample.interval >= target {
             return Thinned::Untouched;
         }
         let kept_share = target.probability(sample.size) / sample.interval.probability(sample.size);
-        let keep = random.uniform() <= kept_share;
+        let keep = uniform() <= kept_share;
         let new = if keep { with_interval(state, target) } else { freed(state) };
         let entry = self.table.get(index as usize);
         // AcqRel: as in `claim`. The exchange fails when the owner freed the object meanwhile.

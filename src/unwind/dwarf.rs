@@ -73,14 +73,14 @@ impl Dwarf {
     pub(super) fn capture(
         &self,
         captured: &mut Captured,
-        stack: Option<Range<usize>>,
+        stack: Range<usize>,
         lane: usize,
         modules: &Modules,
     ) -> bool {
         let (ip, sp, fp) = arch::here();
-        let Some(stack) = stack.filter(|stack| stack.contains(&(sp as usize))) else {
+        if !stack.contains(&(sp as usize)) {
             return false;
-        };
+        }
         captured.by = By::Framehop;
         self.walk(captured, Frame { ip, sp, fp }, stack.end as u64, lane, modules);
         true
@@ -96,10 +96,25 @@ impl Dwarf {
         modules: &Modules,
     ) {
         // Nobody else is in the lane, but for threads that a forked child does not have.
-        let mut taken = self.memos.get(lane).and_then(Seat::take);
-        let mut none = Memo::new(0);
-        let memo = taken.as_deref_mut().unwrap_or(&mut none);
-        self.walk_with(memo, captured, innermost, stack_end, lane, modules);
+        match self.memos.get(lane).and_then(Seat::take) {
+            Some(mut memo) => {
+                self.walk_with(&mut memo, captured, innermost, stack_end, lane, modules);
+            }
+            None => self.walk_without(captured, innermost, stack_end, lane, modules),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn walk_without(
+        &self,
+        captured: &mut Captured,
+        innermost: Frame,
+        stack_end: u64,
+        lane: usize,
+        modules: &Modules,
+    ) {
+        self.walk_with(&mut Memo::new(0), captured, innermost, stack_end, lane, modules);
     }
 
     // A frame in registers: through memory it is written by words and read by two at once, which waits.
@@ -114,20 +129,22 @@ impl Dwarf {
         modules: &Modules,
     ) {
         let bounds = Bounds::new(innermost.sp, stack_end);
-        memo.begin();
+        memo.begin(&innermost);
         let mut engine: Option<Taken<'_, Engine>> = None;
         let mut frame = innermost;
         let end = loop {
             let walked = captured.len;
             match memo.follow(&frame, walked, bounds, |address| _ = captured.push(address)) {
                 Some(Followed::ToTheEnd { from }) => {
-                    let inward = &captured.frames()[..walked - 1];
                     // Without an engine all frames are of permanent modules, as all kept ones are.
-                    if captured.knows_last && engine.is_none() && memo.is_last(inward, from) {
+                    if captured.knows_last
+                        && engine.is_none()
+                        && memo.is_last(captured.frames(), from)
+                    {
                         captured.is_last = true;
                         return;
                     }
-                    memo.keep_from(inward, from);
+                    memo.keep_from(captured.frames(), walked, from);
                     captured.extend(memo.callers(from));
                     captured.hash = memo.hash();
                     return;
@@ -150,8 +167,7 @@ impl Dwarf {
                         captured.truncated = true;
                         break End::Open;
                     };
-                    let first = frame == innermost;
-                    match engine.step(&frame, first, captured, modules, bounds) {
+                    match engine.step(frame, walked == 0, captured, modules, bounds) {
                         Some(None) => break End::Open,
                         known => known.flatten(),
                     }
@@ -218,7 +234,7 @@ impl Engine {
     #[expect(clippy::option_option, reason = "unknown and none are different things")]
     fn step(
         &mut self,
-        frame: &Frame,
+        frame: Frame,
         innermost: bool,
         captured: &mut Captured,
         modules: &Modules,
@@ -333,7 +349,7 @@ mod tests {
             let bounds = Bounds::new(frame.sp, stack.end);
             let ours = frame.out(rule, frame.caller_sp(rule, distance), bounds);
             let theirs =
-                engine.step(&frame, false, &mut Captured::new(false), &modules, bounds).flatten();
+                engine.step(frame, false, &mut Captured::new(false), &modules, bounds).flatten();
             if let (Some(ours), Some(theirs)) = (ours, theirs) {
                 assert_eq!(ours, theirs, "at {frame:x?}");
                 agreed += 1;

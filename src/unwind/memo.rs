@@ -85,8 +85,9 @@ pub(super) enum Followed {
 /// The last walk of a stack.
 #[derive(Debug)]
 pub(super) struct Memo {
-    /// Addresses of the walk and what was known there, innermost first. They stand at the end of their
-    /// memory, so that outer frames stay where they are when inner ones change.
+    /// Addresses of the walk and what was known there, innermost first; the first is of the frame that
+    /// nobody asks for, the profiler's own. They stand at the end of their memory, so that outer frames
+    /// stay where they are when inner ones change.
     addresses: Box<[u64]>,
     frames: Box<[Kept]>,
     /// Where the return address of each frame is.
@@ -98,9 +99,10 @@ pub(super) struct Memo {
     end: End,
     /// The kept frames before this one are inside of where the walk has come.
     cursor: usize,
-    /// What the walk has come by itself; the first is of the frame that nobody asks for, the
-    /// profiler's own.
+    /// What the walk has come by itself, likewise.
     walked: Box<[Kept]>,
+    /// Where the walk has begun.
+    innermost: u64,
 }
 
 impl Memo {
@@ -109,27 +111,30 @@ impl Memo {
 
     /// With room for walks of `limit` frames; without any, nothing is remembered.
     pub(super) fn new(limit: usize) -> Self {
-        let kept = |len| vec![Kept::UNKNOWN; len].into_boxed_slice();
+        let len = if limit == 0 { 0 } else { limit + 1 };
+        let kept = || vec![Kept::UNKNOWN; len].into_boxed_slice();
         Self {
-            addresses: vec![0; limit].into_boxed_slice(),
-            frames: kept(limit),
-            slots: vec![0; limit].into_boxed_slice(),
-            plain_from: limit,
-            first: limit,
+            addresses: vec![0; len].into_boxed_slice(),
+            frames: kept(),
+            slots: vec![0; len].into_boxed_slice(),
+            plain_from: len,
+            first: len,
             end: End::Open,
-            cursor: limit,
-            walked: kept(if limit == 0 { 0 } else { limit + 1 }),
+            cursor: len,
+            walked: kept(),
+            innermost: 0,
         }
     }
 
     /// Begins a walk.
     #[inline]
-    pub(super) fn begin(&mut self) {
+    pub(super) fn begin(&mut self, innermost: &Frame) {
         self.cursor = self.first;
+        self.innermost = innermost.ip;
     }
 
     /// Looks whether a frame was met in the last walk and, if so, how far it leads now. `walked` is
-    /// the number of addresses so far, its own included, and `push` adds one more.
+    /// the number of frames inside of it, and `push` adds an address.
     #[inline]
     pub(super) fn follow(
         &mut self,
@@ -145,23 +150,22 @@ impl Memo {
         }
         self.cursor = at;
         let kept = frames.get(at)?;
-        let same = walked > 0
-            && kept.sp == frame.sp
+        let same = kept.sp == frame.sp
             && self.addresses[at] == frame.ip
             && (!kept.needs_frame_pointer || kept.fp == frame.fp);
-        if same { self.follow_from(at, frame, walked, bounds, push) } else { None }
+        if same { self.follow_from(at, frame.fp, walked, bounds, push) } else { None }
     }
 
     fn follow_from(
         &mut self,
         at: usize,
-        frame: &Frame,
+        mut fp: u64,
         walked: usize,
         bounds: Bounds,
         mut push: impl FnMut(u64),
     ) -> Option<Followed> {
         let outermost = self.frames.len() - 1;
-        let room = self.frames.len() - walked;
+        let room = outermost - walked;
         let end = outermost.min(at + room);
         let changed = if self.all_lead_outward(at, end, bounds) && self.all_restore(at, end, bounds)
         {
@@ -176,7 +180,6 @@ impl Memo {
             return None;
         }
         // What was not needed any more may be so now.
-        let mut fp = frame.fp;
         for (distance, at) in (at..changed).enumerate() {
             let kept = self.frames[at];
             self.walked[walked + distance] = Kept { fp, ..kept };
@@ -248,11 +251,12 @@ impl Memo {
         }
     }
 
-    /// Whether a walk that has come to `walked` by itself, and from a kept frame on by the memo, has the
-    /// addresses of the last one.
+    /// Whether a walk that has come to the `walked` addresses by itself, and from a kept frame on by the
+    /// memo, has the addresses of the last one. The frame's own is the last, unless it is the innermost.
     #[inline]
     pub(super) fn is_last(&self, walked: &[u64], from: usize) -> bool {
-        from - self.first == walked.len() && self.addresses[self.first..from] == *walked
+        from - self.first == walked.len()
+            && (walked.is_empty() || self.addresses[self.first + 1..=from] == *walked)
     }
 
     /// The addresses of the callers of a kept frame.
@@ -260,7 +264,7 @@ impl Memo {
         &self.addresses[at + 1..]
     }
 
-    /// Notes how the walk leaves a frame, after `walked` addresses.
+    /// Notes how the walk leaves a frame with `walked` inside of it.
     #[inline]
     pub(super) fn note(&mut self, walked: usize, frame: &Frame, rule: Rule) {
         if let Some(kept) = self.walked.get_mut(walked) {
@@ -268,39 +272,40 @@ impl Memo {
         }
     }
 
-    /// Keeps a walk to its end.
+    /// Keeps a walk to its end, with the addresses of all frames but the innermost.
     pub(super) fn keep(&mut self, walked: &[u64], end: End) {
         self.end = end;
-        self.keep_from(walked, self.frames.len());
+        self.keep_from(walked, walked.len() + 1, self.frames.len());
     }
 
-    /// Keeps a walk that has come to `walked` by itself, and from a kept frame on by the memo.
+    /// Keeps a walk that has come past `count` frames by itself, whose addresses are the first of `walked`,
+    /// and from a kept frame on by the memo.
     #[inline]
-    pub(super) fn keep_from(&mut self, walked: &[u64], from: usize) {
+    pub(super) fn keep_from(&mut self, walked: &[u64], count: usize, from: usize) {
         if self.frames.is_empty() {
             return;
         }
         let mut hash = self.frames.get(from).map_or(NO_FRAMES, |kept| kept.hash);
         let mut needed = self.frames.get(from).is_some_and(|kept| kept.needs_frame_pointer);
-        let first = from - walked.len();
         let mut next_restore = self.frames.get(from).map_or(NONE, |kept| kept.next_restore);
         self.plain_from = self.plain_from.max(from);
-        for (at, address) in walked.iter().enumerate().rev() {
-            let kept = self.walked[at + 1];
-            hash = hash_frame(hash, *address);
+        self.first = from - count;
+        for position in (0..count).rev() {
+            let kept = self.walked[position];
+            let address = position.checked_sub(1).map_or(self.innermost, |before| walked[before]);
+            hash = hash_frame(hash, address);
             let restores_needed = needed && kept.rule.restores_frame_pointer();
             needed = kept.rule.uses_frame_pointer() || needed && !restores_needed;
-            let at = first + at;
+            let at = self.first + position;
             if restores_needed {
                 next_restore = at as u16;
             }
             let needs_frame_pointer = needed;
             self.frames[at] =
                 Kept { hash, needs_frame_pointer, restores_needed, next_restore, ..kept };
+            self.addresses[at] = address;
             self.keep_slot(at);
         }
-        self.addresses[first..from].copy_from_slice(walked);
-        self.first = first;
     }
 
     /// Notes where the return address of a kept frame is, and whether it is plain as those outside of it.
@@ -324,7 +329,8 @@ impl Memo {
 
     /// The hash of the addresses of the kept walk; `None` where there is no room for any.
     pub(super) fn hash(&self) -> Option<u64> {
-        (!self.frames.is_empty()).then(|| self.frames.get(self.first).map_or(NO_FRAMES, |f| f.hash))
+        (!self.frames.is_empty())
+            .then(|| self.frames.get(self.first + 1).map_or(NO_FRAMES, |kept| kept.hash))
     }
 }
 
@@ -362,7 +368,7 @@ mod tests {
         };
         let expected = walk(&mut Memo::new(0), false);
         memo.walked.fill(Kept::UNKNOWN);
-        let last = memo.addresses[memo.first..].to_vec();
+        let last = memo.addresses.get(memo.first + 1..).unwrap_or_default().to_vec();
         let mut found = walk(memo, true);
         let is_last = found.is_last;
         if is_last {

@@ -151,7 +151,7 @@ impl Size {
 
     /// Bytes of a memo of stacks of `depth` frames.
     pub(crate) const fn memo_bytes(depth: usize) -> u64 {
-        dwarf::Dwarf::MEMO_FRAME_BYTES * depth as u64
+        dwarf::Dwarf::MEMO_FRAME_BYTES * (depth as u64 + 1)
     }
 
     /// Bytes of all.
@@ -182,17 +182,12 @@ impl Unwinder {
         &self.modules
     }
 
-    /// The stack of the caller, into a new `captured`. `stack` is the thread's own, `lane` the number of
-    /// its lane.
+    /// The stack of the caller, into a new `captured`. `stack` is the thread's own, empty where that is
+    /// not known; `lane` the number of its lane.
     ///
     /// Leading frames may belong to the profiler and the allocator; readers cut them by name.
     #[inline(never)]
-    pub(crate) fn capture(
-        &self,
-        captured: &mut Captured,
-        stack: Option<Range<usize>>,
-        lane: usize,
-    ) {
+    pub(crate) fn capture(&self, captured: &mut Captured, stack: Range<usize>, lane: usize) {
         captured.limit = self.depth.min(MAX_STACK_DEPTH);
         if !self.dwarf.capture(captured, stack, lane, &self.modules) {
             with_backtrace(captured);

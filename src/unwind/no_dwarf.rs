@@ -20,7 +20,7 @@ impl Dwarf {
     pub(super) fn capture(
         &self,
         _captured: &mut Captured,
-        _stack: Option<Range<usize>>,
+        _stack: Range<usize>,
         _lane: usize,
         _modules: &Modules,
     ) -> bool {

@@ -113,7 +113,7 @@ impl Live {
             return Some(interval);
         }
         let share = current.probability(size as u64) / interval.probability(size as u64);
-        local::with_random(|random| random.uniform() <= share).then_some(current)
+        (local::uniform() <= share).then_some(current)
     }
 
     /// The site of the calling thread: its stack and its labels.

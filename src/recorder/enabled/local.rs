@@ -23,7 +23,7 @@ pub(super) struct Local {
     muted: Cell<bool>,
     /// The session that `sampler` takes part in.
     session: Cell<u32>,
-    sampler: Cell<Sampler>,
+    sampler: Sampler,
     /// Number of the thread, from 1 in the order of first use.
     ordinal: Cell<u32>,
     /// The thread's own stack, or 0..0 where it is not known, once it was asked for.
@@ -37,7 +37,7 @@ thread_local! {
             countdown: Cell::new(0),
             muted: Cell::new(false),
             session: Cell::new(0),
-            sampler: Cell::new(Sampler::IDLE),
+            sampler: Sampler::idle(),
             ordinal: Cell::new(0),
             stack: Cell::new(None),
             labels: Cell::new(std::ptr::null()),
@@ -66,10 +66,9 @@ pub(super) fn was_due() -> bool {
 /// Decides about an allocation that is due, and sets the countdown anew. `Some` if it is sampled.
 pub(super) fn decide(size: usize) -> Option<Interval> {
     LOCAL.with(|local| {
-        let mut countdown = local.countdown.get();
         if local.muted.get() {
             // Only a size of half the address space gets here. It will fail.
-            local.countdown.set(countdown.wrapping_add(size as i64));
+            local.countdown.set(local.countdown.get().wrapping_add(size as i64));
             return None;
         }
         // Acquire: pairs with the release in `Session::start`; what belongs to the session is seen.
@@ -79,15 +78,11 @@ pub(super) fn decide(size: usize) -> Option<Interval> {
             local.countdown.set(LOOK_AGAIN_BYTES);
             return None;
         }
-        let mut sampler = local.sampler.get();
         if local.session.get() != session {
             local.session.set(session);
-            sampler = Sampler::new(RECORDER.next_random());
+            local.sampler.join(RECORDER.next_random());
         }
-        let verdict = sampler.decide(size, &mut countdown, RECORDER.interval());
-        local.sampler.set(sampler);
-        local.countdown.set(countdown);
-        match verdict {
+        match local.sampler.decide(size, &local.countdown, RECORDER.interval()) {
             // While paused the points go on, and are not recorded: that is without bias.
             Verdict::Sample(interval) if !RECORDER.is_paused() => Some(interval),
             _ => None,
@@ -99,7 +94,7 @@ pub(super) fn decide(size: usize) -> Option<Interval> {
 pub(super) fn join(session: u32, random: Random) {
     LOCAL.with(|local| {
         local.session.set(session);
-        local.sampler.set(Sampler::new(random));
+        local.sampler.join(random);
         local.countdown.set(0);
     });
 }
@@ -107,22 +102,16 @@ pub(super) fn join(session: u32, random: Random) {
 /// Makes this thread draw its next gap anew, with the interval that is in force by then.
 pub(super) fn rearm() {
     LOCAL.with(|local| {
-        let random = *local.sampler.get().random();
-        local.sampler.set(Sampler::new(random));
+        local.sampler.rearm();
         if !local.muted.get() {
             local.countdown.set(0);
         }
     });
 }
 
-/// Draws random numbers from this thread's generator.
-pub(super) fn with_random<R>(draw: impl FnOnce(&mut Random) -> R) -> R {
-    LOCAL.with(|local| {
-        let mut sampler = local.sampler.get();
-        let drawn = draw(sampler.random());
-        local.sampler.set(sampler);
-        drawn
-    })
+/// A number in (0, 1] from this thread's generator.
+pub(super) fn uniform() -> f64 {
+    LOCAL.with(|local| local.sampler.uniform())
 }
 
 /// The number of this thread.
@@ -137,15 +126,15 @@ pub(super) fn number() -> u32 {
     })
 }
 
-/// The bounds of this thread's stack, asked for once.
-pub(super) fn stack() -> Option<Range<usize>> {
+/// The bounds of this thread's stack, asked for once; an empty range where they are not known.
+pub(super) fn stack() -> Range<usize> {
     LOCAL.with(|local| {
         let (low, high) = local.stack.get().unwrap_or_else(|| {
             let bounds = sys::own_stack().map_or((0, 0), |stack| (stack.start, stack.end));
             local.stack.set(Some(bounds));
             bounds
         });
-        (low < high).then_some(low..high)
+        low..high
     })
 }
 

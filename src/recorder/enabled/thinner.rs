@@ -68,9 +68,9 @@ impl Thinner {
         let (end, first) = ((progress >> 32) as u32, progress as u32);
         let target = RECORDER.interval();
         for record in first..end.min(first + BATCH) {
-            match local::with_random(|random| live.records.thin(record, target, random)) {
+            match live.records.thin(record, target, local::uniform) {
                 Thinned::Untouched => {}
-                Thinned::Kept(before) => live.thinned_down(before, target),
+                Thinned::Kept(before) => live.thinned_down(before, target, lane),
                 Thinned::Dropped(record, sample) => live.thinned_out(record, sample, lane),
             }
         }
