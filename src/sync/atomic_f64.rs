@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::Lane;
+
 /// An `f64` in an atomic word; zero when its bytes are zero.
 ///
 /// All accesses are relaxed: it is a statistic, and nothing is read on the strength of its value.
@@ -10,28 +12,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) struct AtomicF64(AtomicU64);
 
 impl AtomicF64 {
+    #[inline]
     pub(crate) fn load(&self) -> f64 {
         f64::from_bits(self.0.load(Ordering::Relaxed))
     }
 
+    #[inline]
     pub(crate) fn store(&self, value: f64) {
         self.0.store(value.to_bits(), Ordering::Relaxed);
     }
 
-    /// Adds, and returns the sum.
-    pub(crate) fn add(&self, value: f64) -> f64 {
-        let mut current = self.0.load(Ordering::Relaxed);
-        loop {
-            let sum = f64::from_bits(current) + value;
-            match self.0.compare_exchange_weak(
-                current,
-                sum.to_bits(),
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return sum,
-                Err(now) => current = now,
-            }
+    /// Adds in a lane that this belongs to.
+    #[inline]
+    pub(crate) fn add(&self, value: f64, lane: Lane) {
+        if lane != Lane::SHARED {
+            // Nobody else writes here.
+            return self.store(self.load() + value);
         }
+        let sum = |bits| (f64::from_bits(bits) + value).to_bits();
+        self.0.update(Ordering::Relaxed, Ordering::Relaxed, sum);
     }
 }

@@ -1,8 +1,78 @@
-//! A fixed-point number that threads add to.
+//! Fixed-point numbers, and sums of them that threads add to.
 
+use std::ops::{Add, AddAssign, Neg, Sub};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A number with `FRACTION` binary places in an atomic word; zero when its bytes are zero.
+use super::Lane;
+
+/// A number with `FRACTION` binary places.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Fixed<const FRACTION: u32>(i64);
+
+impl<const FRACTION: u32> Fixed<FRACTION> {
+    const ONE: f64 = (1_u64 << FRACTION) as f64;
+
+    pub(crate) fn whole(value: u64) -> Self {
+        Self((value << FRACTION) as i64)
+    }
+
+    /// The nearest to what is not negative.
+    #[inline]
+    pub(crate) fn nearest(value: f64) -> Self {
+        Self((value * Self::ONE + 0.5) as i64)
+    }
+
+    pub(crate) fn to_f64(self) -> f64 {
+        self.0 as f64 / Self::ONE
+    }
+
+    /// The `2^shift`th part.
+    #[inline]
+    pub(crate) fn part(self, shift: u32) -> Self {
+        Self(self.0 >> shift)
+    }
+
+    /// Without its sign.
+    #[inline]
+    pub(crate) fn magnitude(self) -> Self {
+        Self(self.0.wrapping_abs())
+    }
+}
+
+impl<const FRACTION: u32> Add for Fixed<FRACTION> {
+    type Output = Self;
+
+    #[inline]
+    fn add(self, other: Self) -> Self {
+        Self(self.0.wrapping_add(other.0))
+    }
+}
+
+impl<const FRACTION: u32> AddAssign for Fixed<FRACTION> {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}
+
+impl<const FRACTION: u32> Neg for Fixed<FRACTION> {
+    type Output = Self;
+
+    #[inline]
+    fn neg(self) -> Self {
+        Self(self.0.wrapping_neg())
+    }
+}
+
+impl<const FRACTION: u32> Sub for Fixed<FRACTION> {
+    type Output = Self;
+
+    #[inline]
+    fn sub(self, other: Self) -> Self {
+        self + -other
+    }
+}
+
+/// A sum of such numbers in an atomic word; zero when its bytes are zero.
 ///
 /// One instruction adds, where a floating-point number takes a loop that other threads make fail; and
 /// what was added and is subtracted again leaves nothing behind.
@@ -13,45 +83,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) struct AtomicFixed<const FRACTION: u32>(AtomicU64);
 
 impl<const FRACTION: u32> AtomicFixed<FRACTION> {
-    const ONE: f64 = (1_u64 << FRACTION) as f64;
-
-    /// The nearest fixed-point number.
     #[inline]
-    fn round(value: f64) -> u64 {
-        (value * Self::ONE + 0.5) as i64 as u64
-    }
-
-    #[inline]
-    fn from_raw(raw: u64) -> f64 {
+    pub(crate) fn load(&self) -> Fixed<FRACTION> {
         // As a signed number: what other threads add and subtract may arrive in another order.
-        raw as i64 as f64 / Self::ONE
+        Fixed(self.0.load(Ordering::Relaxed) as i64)
     }
 
-    pub(crate) fn load(&self) -> f64 {
-        Self::from_raw(self.0.load(Ordering::Relaxed))
-    }
-
-    pub(crate) fn store(&self, value: f64) {
-        self.0.store(Self::round(value), Ordering::Relaxed);
-    }
-
-    /// Adds what is not negative, and returns the sum.
     #[inline]
-    pub(crate) fn add(&self, value: f64) -> f64 {
-        let value = Self::round(value);
-        Self::from_raw(self.0.fetch_add(value, Ordering::Relaxed).wrapping_add(value))
+    pub(crate) fn store(&self, value: Fixed<FRACTION>) {
+        self.0.store(value.0 as u64, Ordering::Relaxed);
     }
 
-    /// Subtracts what was added.
+    /// Adds in a lane that this belongs to, and returns the sum.
     #[inline]
-    pub(crate) fn subtract(&self, value: f64) {
-        self.0.fetch_sub(Self::round(value), Ordering::Relaxed);
-    }
-
-    /// How much this is more than another.
-    pub(crate) fn minus(&self, other: &Self) -> f64 {
-        let other = other.0.load(Ordering::Relaxed);
-        Self::from_raw(self.0.load(Ordering::Relaxed).wrapping_sub(other))
+    pub(crate) fn add(&self, value: Fixed<FRACTION>, lane: Lane) -> Fixed<FRACTION> {
+        Fixed(lane.add(&self.0, value.0 as u64) as i64)
     }
 }
 
@@ -61,15 +107,18 @@ mod tests {
 
     #[test]
     fn what_was_added_and_subtracted_leaves_nothing() {
-        let sum = AtomicFixed::<8>::default();
-        let values = [1.0, 0.3, 1e12, 3.53, 524_288.123_4];
-        for value in values {
-            sum.add(value);
+        for lane in [Lane::of(0), Lane::SHARED] {
+            let sum = AtomicFixed::<8>::default();
+            let values = [1.0, 0.3, 1e12, 3.53, 524_288.123_4];
+            for value in values {
+                sum.add(Fixed::nearest(value), lane);
+            }
+            assert!((sum.load().to_f64() - values.iter().sum::<f64>()).abs() < 0.02);
+            for value in values {
+                sum.add(-Fixed::nearest(value), lane);
+            }
+            assert_eq!(sum.load(), Fixed::default());
+            assert_eq!(sum.add(-Fixed::nearest(1.0), lane).to_f64(), -1.0);
         }
-        assert!((sum.load() - values.iter().sum::<f64>()).abs() < 0.02);
-        values.iter().for_each(|value| sum.subtract(*value));
-        assert_eq!(sum.load(), 0.0);
-        sum.subtract(1.0);
-        assert_eq!(sum.load(), -1.0);
     }
 }

@@ -19,7 +19,7 @@ impl Lane {
     pub(crate) const SHARED: Self = Self(LANES - 1);
 
     /// The lane of a thread's number.
-    pub(crate) fn of(number: u32) -> Self {
+    pub(crate) const fn of(number: u32) -> Self {
         Self(number as usize % (LANES - 1))
     }
 
@@ -38,15 +38,17 @@ impl Lane {
         if self == Self::SHARED { None } else { parts.get(self.0) }
     }
 
-    /// Adds to a counter of this lane. Relaxed: it is read by whoever wants to know, at any time.
+    /// Adds to a counter of this lane, and returns the sum. Relaxed: it is read by whoever wants to
+    /// know, at any time.
     #[inline]
-    pub(crate) fn add(self, counter: &AtomicU64, value: u64) {
+    pub(crate) fn add(self, counter: &AtomicU64, value: u64) -> u64 {
         if self == Self::SHARED {
-            counter.fetch_add(value, Ordering::Relaxed);
-        } else {
-            // Nobody else writes here.
-            counter.store(counter.load(Ordering::Relaxed).wrapping_add(value), Ordering::Relaxed);
+            return counter.fetch_add(value, Ordering::Relaxed).wrapping_add(value);
         }
+        // Nobody else writes here.
+        let sum = counter.load(Ordering::Relaxed).wrapping_add(value);
+        counter.store(sum, Ordering::Relaxed);
+        sum
     }
 }
 

@@ -8,6 +8,6 @@ mod free_list;
 mod lane;
 
 pub(crate) use atomic_f64::AtomicF64;
-pub(crate) use atomic_fixed::AtomicFixed;
+pub(crate) use atomic_fixed::{AtomicFixed, Fixed};
 pub(crate) use free_list::{FreeList, OwnList};
 pub(crate) use lane::{LANES, Lane, Pending};

@@ -11,8 +11,8 @@ use crate::Stats;
 use crate::label_table::LabelTable;
 use crate::live_set::{LargeIndex, NewSample, RecordId, Records, Sample};
 use crate::profiler::Config;
-use crate::sampler::{Interval, Weight};
-use crate::stack_table::{SiteId, SiteKey, StackTable};
+use crate::sampler::Interval;
+use crate::stack_table::{Addend, SiteId, SiteKey, StackTable};
 use crate::sync::{LANES, Lane};
 use crate::sys;
 use crate::unwind::{By, Captured, Size, Unwinder};
@@ -148,7 +148,7 @@ impl Live {
             labels,
             truncated: stack.truncated,
         };
-        let site = self.stacks.intern(&key, budget);
+        let site = self.stacks.intern(&key, lane, budget);
         if let Some(last) = lane.own(&self.lasts) {
             // Relaxed, in steps: nobody else is in the lane. Other unwinders do not tell whether a stack
             // is the last one, and one that was lost is looked for again.
@@ -172,19 +172,19 @@ impl Live {
     /// Counts an allocation toward what its site has allocated since the start and, where its address
     /// will be `found` again, adds it to the live samples.
     pub(super) fn allocated(&self, lane: Lane, sample: NewSample, found: bool) {
-        let (site, weight) = (SiteId(sample.site), weight(&sample));
-        self.stacks.allocated(site, weight);
+        let (site, addend) = (SiteId(sample.site), addend(&sample));
+        self.stacks.allocated(site, addend, lane);
         if !found || !self.insert(lane, sample) {
-            self.stacks.remove_live(site, weight);
+            self.stacks.remove_live(site, addend, lane);
         }
     }
 
     /// Adds a live sample again.
     pub(super) fn put_back(&self, lane: Lane, sample: NewSample) {
-        let (site, weight) = (SiteId(sample.site), weight(&sample));
-        self.stacks.add_live(site, weight);
+        let (site, addend) = (SiteId(sample.site), addend(&sample));
+        self.stacks.add_live(site, addend, lane);
         if !self.insert(lane, sample) {
-            self.stacks.remove_live(site, weight);
+            self.stacks.remove_live(site, addend, lane);
         }
     }
 
@@ -251,7 +251,11 @@ impl Live {
 
     /// Gives a claimed record back and takes the sample out of the sums.
     fn retire(&self, record: RecordId, sample: Sample, lane: Lane) {
-        self.stacks.remove_live(SiteId(sample.site), weight(&sample.again()));
+        self.stacks.remove_live(
+            SiteId(sample.site),
+            Addend::of(sample.size, sample.interval),
+            lane,
+        );
         self.records.release(record, lane);
     }
 
@@ -275,10 +279,10 @@ impl Live {
     }
 
     /// Follows a record that the thinner kept at a higher interval.
-    pub(super) fn thinned_down(&self, sample: Sample, interval: Interval) {
+    pub(super) fn thinned_down(&self, sample: Sample, interval: Interval, lane: Lane) {
         let site = SiteId(sample.site);
-        self.stacks.remove_live(site, weight(&sample.again()));
-        self.stacks.add_live(site, Weight::new(sample.size, interval));
+        self.stacks.remove_live(site, Addend::of(sample.size, sample.interval), lane);
+        self.stacks.add_live(site, Addend::of(sample.size, interval), lane);
     }
 
     /// Raises the interval so that about half of the live samples go, unless that is going on.
@@ -314,6 +318,6 @@ impl Live {
     }
 }
 
-fn weight(sample: &NewSample) -> Weight {
-    Weight::new(sample.size, sample.interval)
+fn addend(sample: &NewSample) -> Addend {
+    Addend::of(sample.size, sample.interval)
 }
