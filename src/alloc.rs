@@ -77,7 +77,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Alloc<A> {
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        if recorder::may_be_sampled(block, layout.size()) {
+        if recorder::may_be_sampled(block as usize, layout.size()) {
             // SAFETY: the caller's promises about `block` and `layout` are passed on.
             return unsafe { recorder::dealloc(block, layout.size(), layout.align(), &self.inner) };
         }
@@ -87,7 +87,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Alloc<A> {
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        if recorder::may_be_sampled(block, layout.size()) | recorder::is_due(new_size) {
+        if recorder::may_be_sampled(block as usize, layout.size()) | recorder::is_due(new_size) {
             // SAFETY: the caller's promises about the arguments are passed on.
             return unsafe {
                 recorder::realloc(block, layout.size(), layout.align(), new_size, &self.inner)

@@ -19,10 +19,24 @@
 //! 4. On free the record goes first and the memory after. Otherwise another thread could be given
 //!    the address, and its record be taken.
 
+use std::sync::atomic::AtomicU32;
+
+mod classes;
 mod large;
 mod records;
 mod slots;
+mod window;
 
 pub(crate) use large::LargeIndex;
 pub(crate) use records::{NewSample, Record, RecordId, Records, Sample, Thinned};
-pub(crate) use slots::{LARGE, Slots, in_window};
+pub(crate) use slots::{Slot, Slots};
+pub(crate) use window::{LARGE, may_be_sampled};
+
+/// Where a sampled object is known again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place<'a> {
+    /// A small one: in its slot's cell.
+    Cell(&'a AtomicU32),
+    /// A large one: at its address.
+    Address,
+}

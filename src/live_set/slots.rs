@@ -1,111 +1,41 @@
 //! Slots: where small sampled objects live, so that a free knows them by their address.
 //!
 //! One range of address space is reserved and served in spans of 64 KiB, each cut into slots of one
-//! size class. Whether a block is sampled is then a comparison of its address with a constant:
+//! size class. Whether a block is sampled is then told by its address and its size (`window.rs`):
 //! nothing is looked up, however many samples are live. What is known of a slot stands outside the
 //! range, so that a program that overruns its blocks damages its own data only.
 //!
 //! ```text
-//!   range    | span 0: 48 B slots | span 1: 16 B | span 2: 48 B | … not yet used
+//!   range    | 16 B | 16 B | not yet used | 48 B slots | 32 B | 48 B | … not yet used
 //!   metas    | cell, link | cell, link | …                        one a slot
 //!   pages    | live slots, committed? | …                         one a page of 4 KiB
 //! ```
+//! Slots of 16 bytes come first: smaller objects are told at small offsets only.
+//!
 //! The range outlives sessions: objects stay in their slots when recording stops. Memory of pages
 //! without a live slot is given back when their sum exceeds what the budget can spare.
 
 use std::alloc::Layout;
 use std::io;
+use std::iter;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
+use super::classes::{CLASSES, SIZES, SMALLEST, SPAN, class_for, slot_in_span};
+use super::window::{self, may_be_sampled};
 use crate::arena::{Budget, Table, UpTo, Zeroed};
 use crate::sync::{FreeList, LANES, Lane, OwnList, Pending};
 use crate::sys::{Access, PAGE, Reservation};
-
-/// Objects from this size on are large: they stay with the inner allocator.
-pub(crate) const LARGE: usize = 32 << 10;
-
-/// Where ranges may lie: 1 TiB of addresses from 1 TiB on, where neither the kernel, an executable
-/// nor a heap puts anything on its own, and which valgrind leaves to the program too. Being a
-/// constant, it costs the free path no load. It does not begin at a multiple of its length because
-/// the compiler would then turn the comparison into one of masked bits, an instruction longer.
-const WINDOW: usize = (1 << WINDOW_SHIFT) + SPAN;
-const WINDOW_SHIFT: u32 = 40;
-
-/// Whether a block may be in a slot. Everything in a slot is in the window; the converse is checked
-/// by [`Slots::contains`].
-#[inline(always)]
-pub(crate) fn in_window(address: usize) -> bool {
-    address.wrapping_sub(WINDOW) >> WINDOW_SHIFT == 0
-}
 
 /// The range that is tried first, and the smallest that is of use. Slot numbers have 32 bits: 20
 /// for the span and 12 for the slot in it.
 const MAX_RANGE: usize = 64 << 30;
 const MIN_RANGE: usize = 16 << 20;
 
-const SPAN: usize = 64 << 10;
 const SLOT_BITS: u32 = 12;
 
-/// Size classes: every 16 bytes up to 1 KiB, then eight for each doubling up to 32 KiB, so that at
-/// most an eighth of a slot is slack; and one of a whole span, for alignments.
-const FINE_STEP: usize = 16;
-const FINE_CLASSES: usize = 1024 / FINE_STEP;
-const CLASSES: usize = FINE_CLASSES + 5 * 8 + 1;
-
-/// Size of each class.
-const SIZES: [u32; CLASSES] = {
-    let mut sizes = [SPAN as u32; CLASSES];
-    let mut class = 0;
-    while class < CLASSES - 1 {
-        sizes[class] = if class < FINE_CLASSES {
-            ((class + 1) * FINE_STEP) as u32
-        } else {
-            let (doubling, eighth) = ((class - FINE_CLASSES) / 8, (class - FINE_CLASSES) % 8);
-            ((1024 << doubling) + (eighth + 1) * (128 << doubling)) as u32
-        };
-        class += 1;
-    }
-    sizes
-};
-
-/// 2³² divided by the size of each class, rounded up. For an offset in a span the quotient is that of
-/// the division, which takes three times as long.
-const RECIPROCALS: [u64; CLASSES] = {
-    let mut reciprocals = [0; CLASSES];
-    let mut class = 0;
-    while class < CLASSES {
-        reciprocals[class] = (1_u64 << 32).div_ceil(SIZES[class] as u64);
-        class += 1;
-    }
-    reciprocals
-};
-
-/// The smallest class that fits a layout, if any does.
-fn class_for(layout: Layout) -> Option<usize> {
-    let (size, align) = (layout.size().max(1), layout.align());
-    let mut class = if size <= 1024 {
-        size.div_ceil(FINE_STEP) - 1
-    } else {
-        let doubling = (size - 1).ilog2() - 10;
-        let eighth = (size - 1 - (1024 << doubling)) >> (7 + doubling);
-        FINE_CLASSES + 8 * doubling as usize + eighth
-    };
-    // Slots are aligned to the largest power of two that divides their size, since spans are.
-    // By a mask: the compiler does not know that alignments are powers of two, and would divide.
-    while class < CLASSES && SIZES[class] as usize & (align - 1) != 0 {
-        class += 1;
-    }
-    (class < CLASSES).then_some(class)
-}
-
-/// The slot of a span of a class in which the byte at `offset` lies.
-fn slot_in_span(offset: usize, class: usize) -> u32 {
-    ((offset as u64 * RECIPROCALS[class]) >> 32) as u32
-}
-
-/// A slot: span number and number in the span.
+/// The number of a slot: of its span, and in the span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SlotId(u32);
+struct SlotId(u32);
 
 impl SlotId {
     fn new(span: u32, slot: u32) -> Self {
@@ -134,7 +64,6 @@ unsafe impl Zeroed for Span {}
 
 #[derive(Debug)]
 struct Meta {
-    /// The record of the object in the slot, see `RecordId::to_cell`.
     cell: AtomicU32,
     /// Link of the free list.
     link: AtomicU32,
@@ -142,6 +71,44 @@ struct Meta {
 
 // SAFETY: atomics only; zero is a slot without a record.
 unsafe impl Zeroed for Meta {}
+
+/// A slot and what is known of it. Two words, and so passed in registers: what is passed through memory
+/// is written by words and read by two at once, which waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slot<'a> {
+    meta: &'a Meta,
+    /// The class in the upper half, the number in the lower.
+    code: u64,
+}
+
+impl<'a> Slot<'a> {
+    /// The record of the object in the slot, see `RecordId::to_cell`.
+    pub(crate) fn cell(self) -> &'a AtomicU32 {
+        &self.meta.cell
+    }
+
+    fn new(id: SlotId, class: usize, meta: &'a Meta) -> Self {
+        Self { meta, code: (class as u64) << 32 | u64::from(id.0) }
+    }
+
+    fn id(self) -> SlotId {
+        SlotId(self.code as u32)
+    }
+
+    fn class(self) -> usize {
+        (self.code >> 32) as usize
+    }
+
+    /// Where it is in the range.
+    fn offset(self) -> usize {
+        self.id().span() * SPAN + self.id().in_span() * SIZES[self.class()] as usize
+    }
+
+    fn pages(self) -> std::ops::RangeInclusive<usize> {
+        let offset = self.offset();
+        offset / PAGE..=(offset + SIZES[self.class()] as usize - 1) / PAGE
+    }
+}
 
 const META_BYTES: i64 = size_of::<Meta>() as i64;
 
@@ -162,13 +129,19 @@ struct Part {
 
 /// The most free slots of a size that a lane keeps to itself: a page of them, one at least and eight
 /// at most, since each may keep a page from being given back.
-const fn most_own(class: usize) -> u32 {
-    match PAGE as u32 / SIZES[class] {
-        0 => 1,
-        most if most < 8 => most,
-        _ => 8,
+const MOST_OWN: [u32; CLASSES] = {
+    let mut most = [1; CLASSES];
+    let mut class = 0;
+    while class < CLASSES {
+        most[class] = match PAGE as u32 / SIZES[class] {
+            0 => 1,
+            page @ 1..8 => page,
+            _ => 8,
+        };
+        class += 1;
     }
-}
+    most
+};
 
 /// How often a thread looks whether a page that it needs has been given back, which takes a call to
 /// the kernel. After that the thread that does it is off the processor, or was lost in a fork.
@@ -198,7 +171,10 @@ pub(crate) struct Slots {
     parts: Box<[Part]>,
     /// For each class the span being cut: (span + 1) in the high half, next slot in the low half.
     cutting: [AtomicU64; CLASSES],
-    next_span: AtomicU32,
+    /// Of the smallest class, whose spans end where those of others begin.
+    next_smallest: AtomicU32,
+    first_other: u32,
+    next_other: AtomicU32,
     next_meta: AtomicU32,
     /// Committed bytes less bytes of live objects; the budget's share of it is charged there.
     slack: AtomicI64,
@@ -207,11 +183,16 @@ pub(crate) struct Slots {
 impl Slots {
     /// Reserves the range: 64 GiB, or less where that is refused (`RLIMIT_AS`).
     pub(crate) fn reserve() -> io::Result<Self> {
-        let range = Self::reserve_range()?;
+        Self::reserve_at(window::START)
+    }
+
+    fn reserve_at(start: usize) -> io::Result<Self> {
+        let range = Self::reserve_range(start)?;
         range.forbid_huge_pages();
         let (spans, pages) = (range.len() / SPAN, range.len() / PAGE);
         // An eighth of the slots that would fit if all were of the smallest class, and 2²⁵ at most.
-        let metas = (range.len() / FINE_STEP / 8).min(1 << 25);
+        let metas = (range.len() / SIZES[SMALLEST] as usize / 8).min(1 << 25);
+        let first_other = (metas * SIZES[SMALLEST] as usize / SPAN) as u32;
         Ok(Self {
             range,
             spans: Table::new(spans)?,
@@ -225,61 +206,45 @@ impl Slots {
                 })
                 .collect(),
             cutting: std::array::from_fn(|_| AtomicU64::new(0)),
-            next_span: AtomicU32::new(0),
+            next_smallest: AtomicU32::new(0),
+            first_other,
+            next_other: AtomicU32::new(first_other),
             next_meta: AtomicU32::new(0),
             slack: AtomicI64::new(0),
         })
     }
 
-    fn reserve_range() -> io::Result<Reservation> {
-        let mut last = io::ErrorKind::AddrNotAvailable.into();
+    fn reserve_range(start: usize) -> io::Result<Reservation> {
         let mut len = MAX_RANGE;
-        while len >= MIN_RANGE {
-            for position in 0..4 {
-                let address = WINDOW + position * (MAX_RANGE * 4);
-                match Reservation::new(len, Access::None, Some(address)) {
-                    Ok(range) => return Ok(range),
-                    Err(error) => last = error,
-                }
+        loop {
+            match Reservation::new(len, Access::None, Some(start)) {
+                Err(_) if len / 4 >= MIN_RANGE => len /= 4,
+                outcome => return outcome,
             }
-            len /= 4;
         }
-        Err(last)
     }
 
-    /// Whether a block is in a slot.
-    pub(crate) fn contains(&self, address: usize) -> bool {
-        address.wrapping_sub(self.range.start()) < self.range.len()
-    }
-
-    /// The slot in which the block at `address`, which is in the range, lies.
-    pub(crate) fn slot_at(&self, address: usize) -> SlotId {
-        let offset = address - self.range.start();
-        let span = (offset / SPAN) as u32;
-        SlotId::new(span, slot_in_span(offset % SPAN, self.class_of_span(span as usize)))
-    }
-
-    fn class_of_span(&self, span: usize) -> usize {
+    /// The slot in which the block at `address` lies, if it lies in one.
+    #[inline]
+    pub(crate) fn slot_at(&self, address: usize) -> Option<Slot<'_>> {
+        let offset = address.wrapping_sub(self.range.start());
+        if offset >= self.range.len() {
+            return None;
+        }
+        let span = offset / SPAN;
         // Relaxed: stored before any slot of the span was handed out.
-        self.spans.get(span).class.load(Ordering::Relaxed) as usize - 1
+        let class = self.spans.get(span).class.load(Ordering::Relaxed) as usize - 1;
+        let id = SlotId::new(span as u32, slot_in_span(offset % SPAN, class));
+        Some(self.slot(id, class))
     }
 
-    fn size_of_span(&self, span: usize) -> usize {
-        SIZES[self.class_of_span(span)] as usize
-    }
-
-    fn offset(&self, slot: SlotId) -> usize {
-        slot.span() * SPAN + slot.in_span() * self.size_of_span(slot.span())
+    fn slot(&self, id: SlotId, class: usize) -> Slot<'_> {
+        Slot::new(id, class, self.meta(id))
     }
 
     fn meta(&self, slot: SlotId) -> &Meta {
         let first = self.spans.get(slot.span()).first_meta.load(Ordering::Relaxed) as usize;
         self.metas.get(first + slot.in_span())
-    }
-
-    /// The cell of a slot.
-    pub(crate) fn cell(&self, slot: SlotId) -> &AtomicU32 {
-        &self.meta(slot).cell
     }
 
     /// Whether there are slots for such objects at all: not above 32 KiB, nor above 64 KiB of
@@ -289,8 +254,15 @@ impl Slots {
     }
 
     /// Whether an object may change its size to `new` and stay where it is.
-    pub(crate) fn fits(&self, slot: SlotId, new: Layout) -> bool {
-        class_for(new) == Some(self.class_of_span(slot.span()))
+    pub(crate) fn fits(&self, slot: Slot<'_>, new: Layout) -> bool {
+        class_for(new) == Some(slot.class())
+            && may_be_sampled(self.block(slot) as usize, new.size())
+    }
+
+    /// Where a slot is.
+    #[inline]
+    pub(crate) fn block(&self, slot: Slot<'_>) -> *mut u8 {
+        self.range.as_ptr().wrapping_add(slot.offset())
     }
 
     /// Bytes of slots that hold no object, and of what is known of slots.
@@ -298,41 +270,52 @@ impl Slots {
         self.slack.load(Ordering::Relaxed)
     }
 
-    /// A block for `layout`, uninitialised. `None` where the alignment is above 64 KiB, the range
-    /// is used up, or the budget has no room for the slack.
-    pub(crate) fn allocate(&self, layout: Layout, lane: Lane, budget: &Budget) -> Option<*mut u8> {
+    /// A slot for `layout`, uninitialised. `None` where the alignment is above 64 KiB, the
+    /// range is used up, or the budget has no room for the slack.
+    pub(crate) fn allocate(&self, layout: Layout, lane: Lane, budget: &Budget) -> Option<Slot<'_>> {
         let slot = self.take(class_for(layout)?, lane, budget)?;
+        if !may_be_sampled(self.block(slot) as usize, layout.size()) {
+            // Less than 16 bytes of a larger alignment, in a range that is nearly used up.
+            self.keep_or_leave(slot, lane, budget);
+            return None;
+        }
         self.add_slack(-(layout.size() as i64), lane, budget);
-        Some(self.range.as_ptr().wrapping_add(self.offset(slot)))
+        Some(slot)
     }
 
     /// A free slot of a class, with its pages marked in use.
-    fn take(&self, class: usize, lane: Lane, budget: &Budget) -> Option<SlotId> {
+    fn take(&self, class: usize, lane: Lane, budget: &Budget) -> Option<Slot<'_>> {
         let link = |slot: u32| &self.meta(SlotId(slot)).link;
         if let Some(slot) = lane.own(&self.parts).and_then(|part| part.free[class].pop(link)) {
-            return Some(SlotId(slot));
+            return Some(self.slot(SlotId(slot), class));
         }
-        // In a forked child a page may be leaving for ever. A slot of it is left behind: put back, it
-        // would be the next to be found.
-        while let Some(slot) = self.free[class].pop(link).map(SlotId) {
-            match self.enter_pages(slot, budget) {
-                Entry::Entered => return Some(slot),
-                Entry::Leaving => {}
-                Entry::Refused => {
-                    self.free[class].push(slot.0, link(slot.0));
-                    break;
-                }
-            }
-        }
-        while !budget.refuses(META_BYTES as u64, UpTo::Hard) {
-            let slot = self.cut(class)?;
+        let known = iter::from_fn(|| self.free[class].pop(link).map(SlotId));
+        let new = iter::from_fn(|| {
+            let slot =
+                (!budget.refuses(META_BYTES as u64, UpTo::Hard)).then(|| self.cut(class))??;
             self.settle_slack(META_BYTES, budget);
+            Some(slot)
+        });
+        self.first_entered(known, class, budget).or_else(|| self.first_entered(new, class, budget))
+    }
+
+    /// The first of free slots whose pages can be used.
+    fn first_entered(
+        &self,
+        slots: impl Iterator<Item = SlotId>,
+        class: usize,
+        budget: &Budget,
+    ) -> Option<Slot<'_>> {
+        for slot in slots {
+            let slot = self.slot(slot, class);
             match self.enter_pages(slot, budget) {
                 Entry::Entered => return Some(slot),
+                // In a forked child a page may be leaving for ever. A slot of it is left behind: put back,
+                // it would be the next to be found.
                 Entry::Leaving => {}
                 Entry::Refused => {
-                    self.free[class].push(slot.0, link(slot.0));
-                    break;
+                    self.free[class].push(slot.id().0, &slot.meta.link);
+                    return None;
                 }
             }
         }
@@ -378,7 +361,11 @@ impl Slots {
             .ok()
         };
         let first_meta = take(&self.next_meta, slots, self.metas.len())?;
-        let span = take(&self.next_span, 1, self.spans.len())?;
+        let span = if class == SMALLEST {
+            take(&self.next_smallest, 1, self.first_other as usize)?
+        } else {
+            take(&self.next_other, 1, self.spans.len())?
+        };
         if !self.range.commit(span as usize * SPAN, SPAN) {
             return None;
         }
@@ -388,17 +375,12 @@ impl Slots {
         Some(span)
     }
 
-    fn pages(&self, slot: SlotId) -> std::ops::RangeInclusive<usize> {
-        let offset = self.offset(slot);
-        offset / PAGE..=(offset + self.size_of_span(slot.span()) - 1) / PAGE
-    }
-
     /// Marks the pages of a slot in use, or does nothing.
-    fn enter_pages(&self, slot: SlotId, budget: &Budget) -> Entry {
-        for page in self.pages(slot) {
+    fn enter_pages(&self, slot: Slot<'_>, budget: &Budget) -> Entry {
+        for page in slot.pages() {
             let entry = self.enter_page(page, budget);
             if entry != Entry::Entered {
-                (*self.pages(slot).start()..page).for_each(|page| _ = self.leave_page(page));
+                (*slot.pages().start()..page).for_each(|page| _ = self.leave_page(page));
                 return entry;
             }
         }
@@ -469,27 +451,30 @@ impl Slots {
     }
 
     /// Takes back the slot of an object of `size` bytes. Its cell must be cleared.
-    pub(crate) fn free(&self, slot: SlotId, size: usize, lane: Lane, budget: &Budget) {
+    pub(crate) fn free(&self, slot: Slot<'_>, size: usize, lane: Lane, budget: &Budget) {
         self.add_slack(size as i64, lane, budget);
-        let class = self.class_of_span(slot.span());
-        let link = &self.meta(slot).link;
+        self.keep_or_leave(slot, lane, budget);
+    }
+
+    fn keep_or_leave(&self, slot: Slot<'_>, lane: Lane, budget: &Budget) {
         let keeps = lane.own(&self.parts).is_some_and(|part| {
+            let free = &part.free[slot.class()];
             self.slack.load(Ordering::Relaxed) <= budget.cap() as i64 / 64
-                && part.free[class].push(slot.0, link, most_own(class))
+                && free.push(slot.id().0, &slot.meta.link, MOST_OWN[slot.class()])
         });
         if !keeps {
-            self.leave(slot, class, budget);
+            self.leave(slot, budget);
         }
     }
 
     /// Hands a free slot to all lanes, and its pages to the kernel if they are too much.
-    fn leave(&self, slot: SlotId, class: usize, budget: &Budget) {
-        for page in self.pages(slot) {
+    fn leave(&self, slot: Slot<'_>, budget: &Budget) {
+        for page in slot.pages() {
             if self.leave_page(page) {
-                self.spare(page, slot.span(), budget);
+                self.spare(page, slot.id().span(), budget);
             }
         }
-        self.free[class].push(slot.0, &self.meta(slot).link);
+        self.free[slot.class()].push(slot.id().0, &slot.meta.link);
     }
 
     /// Hands what a lane has kept to itself to all.
@@ -497,7 +482,7 @@ impl Slots {
         let Some(part) = lane.own(&self.parts) else { return };
         for (class, free) in part.free.iter().enumerate() {
             while let Some(slot) = free.pop(|slot| &self.meta(SlotId(slot)).link) {
-                self.leave(SlotId(slot), class, budget);
+                self.leave(self.slot(SlotId(slot), class), budget);
             }
         }
     }
@@ -522,8 +507,10 @@ impl Slots {
 
     /// Gives back the memory of all pages without a live slot.
     pub(crate) fn give_all_back(&self, budget: &Budget) {
-        let used = self.next_span.load(Ordering::Relaxed) as usize * (SPAN / PAGE);
-        self.give_back(0..used.min(self.pages.len()), budget);
+        for (first, next) in [(0, &self.next_smallest), (self.first_other, &self.next_other)] {
+            let page = |span: u32| span as usize * (SPAN / PAGE);
+            self.give_back(page(first)..page(next.load(Ordering::Relaxed)), budget);
+        }
     }
 
     /// Gives back those of some pages that are empty, neighbours by one call.
@@ -564,42 +551,15 @@ impl Slots {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_class_fits_its_sizes_and_wastes_little() {
-        for size in 1..LARGE {
-            let class = class_for(Layout::from_size_align(size, 8).unwrap()).unwrap();
-            let slot = SIZES[class] as usize;
-            assert!(slot >= size, "{size} in {slot}");
-            assert!(slot - size < 16.max(size / 8 + 1), "{size} in {slot}");
-            assert!(class == 0 || (SIZES[class - 1] as usize) < size, "{size} in {slot}");
-        }
-    }
-
-    #[test]
-    fn every_byte_of_a_span_is_in_the_slot_that_division_gives() {
-        for (class, size) in SIZES.iter().enumerate() {
-            for offset in 0..SPAN {
-                assert_eq!(slot_in_span(offset, class), offset as u32 / size, "{offset}, {size}");
-            }
-        }
-    }
-
-    #[test]
-    fn alignments_up_to_a_span_are_honoured() {
-        for shift in 0..=16 {
-            for size in [1, 17, 100, 1000, 5000, 32_767] {
-                let layout = Layout::from_size_align(size, 1 << shift).unwrap();
-                let class = class_for(layout).unwrap();
-                assert_eq!(SIZES[class] as usize % layout.align(), 0);
-            }
-        }
-        assert_eq!(class_for(Layout::from_size_align(8, 1 << 17).unwrap()), None);
+    /// The first is the process's.
+    fn slots(number: usize) -> Slots {
+        Slots::reserve_at(window::START + number * MAX_RANGE).unwrap()
     }
 
     /// One thread allocates, another frees, and pages are given back all the time.
     #[test]
     fn a_page_that_is_being_given_back_is_waited_for() {
-        let slots = Slots::reserve().unwrap();
+        let slots = slots(1);
         let budget = Budget::new(16 << 20);
         // So much slack that each page without a live slot is given back at once.
         budget.adjust(1 << 20);
@@ -609,12 +569,13 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for block in handed {
-                    slots.free(slots.slot_at(block), layout.size(), Lane::SHARED, &budget);
+                    let slot = slots.slot_at(block).unwrap();
+                    slots.free(slot, layout.size(), Lane::SHARED, &budget);
                 }
             });
             for _ in 0..100_000 {
-                let block = slots.allocate(layout, Lane::SHARED, &budget);
-                hand_over.send(block.expect("there is room") as usize).unwrap();
+                let slot = slots.allocate(layout, Lane::SHARED, &budget).expect("there is room");
+                hand_over.send(slots.block(slot) as usize).unwrap();
             }
             drop(hand_over);
         });
@@ -623,14 +584,15 @@ mod tests {
     /// Those of another lane are free to all when the lane shares them.
     #[test]
     fn a_lane_keeps_a_few_free_slots_until_it_shares_them() {
-        let slots = Slots::reserve().unwrap();
+        let slots = slots(2);
         let budget = Budget::new(64 << 20);
         let layout = Layout::from_size_align(48, 8).unwrap();
         let [own, other] = [Lane::of(0), Lane::of(1)];
-        let block = slots.allocate(layout, own, &budget).unwrap();
-        slots.free(slots.slot_at(block as usize), 48, own, &budget);
-        assert_ne!(slots.allocate(layout, other, &budget), Some(block));
+        let allocate = |lane| slots.allocate(layout, lane, &budget).unwrap();
+        let slot = allocate(own);
+        slots.free(slot, 48, own, &budget);
+        assert_ne!(allocate(other).id(), slot.id());
         slots.share(own, &budget);
-        assert_eq!(slots.allocate(layout, other, &budget), Some(block));
+        assert_eq!(allocate(other).id(), slot.id());
     }
 }

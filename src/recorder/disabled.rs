@@ -16,7 +16,7 @@ pub(crate) fn is_due(_size: usize) -> bool {
 }
 
 #[inline(always)]
-pub(crate) fn may_be_sampled(_block: *mut u8, _size: usize) -> bool {
+pub(crate) fn may_be_sampled(_address: usize, _size: usize) -> bool {
     false
 }
 

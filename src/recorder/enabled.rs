@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use once_cell::sync::OnceCell;
 
-pub(crate) use hook::{alloc, alloc_zeroed, dealloc, may_be_sampled, realloc};
+pub(crate) use hook::{alloc, alloc_zeroed, dealloc, realloc};
 pub(crate) use local::{LabelScope, is_due};
 pub(crate) use names::OwnNames;
 pub(crate) use session::Session;
@@ -30,6 +30,7 @@ pub(crate) use waker::{Wake, Waker};
 
 use crate::arena::Budget;
 use crate::live_set::Slots;
+pub(crate) use crate::live_set::may_be_sampled;
 use crate::sampler::{Interval, Random};
 use crate::sync::{LANES, Lane};
 use live::Live;

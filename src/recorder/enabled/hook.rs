@@ -6,17 +6,11 @@ use super::counters::Counter;
 use super::live::Live;
 use super::local::{self, Mute};
 use super::{RECORDER, slots};
-use crate::live_set::{LARGE, NewSample, Sample, Slots, in_window};
+use crate::live_set::{LARGE, NewSample, Place, Sample, Slot, Slots, may_be_sampled};
 use crate::sampler::Interval;
 use crate::stack_table::SiteId;
 use crate::sync::Lane;
 use crate::sys;
-
-/// Whether a free may be of a sampled block. Wrong one way only: a `false` is certain.
-#[inline(always)]
-pub(crate) fn may_be_sampled(block: *mut u8, size: usize) -> bool {
-    in_window(block as usize) || size >= LARGE
-}
 
 /// The layout that a caller of `Alloc` gave, put together again.
 ///
@@ -67,16 +61,33 @@ impl Fill {
     }
 }
 
+// Most allocations that are due are so because the thread looks again: what a sample needs stays out
+// of here.
+#[inline]
 unsafe fn allocate(inner: &dyn GlobalAlloc, layout: Layout, fill: Fill) -> *mut u8 {
-    if let Some(interval) = local::decide(layout.size()) {
-        let entered = RECORDER.enter();
-        if let Some(live) = entered.live
-            && let Some(interval) = live.accept(layout.size(), interval)
-        {
-            let _mute = Mute::new();
-            // SAFETY: the caller's promises are passed on.
-            return unsafe { sample_new(live, entered.lane, inner, layout, fill, interval) };
-        }
+    match local::decide(layout.size()) {
+        // SAFETY: the caller's promises are passed on.
+        Some(interval) => unsafe { sample(inner, layout, fill, interval) },
+        // SAFETY: the caller's promises are passed on.
+        None => unsafe { fill.allocate(inner, layout) },
+    }
+}
+
+/// Allocates, where an allocation holds a point.
+#[inline(never)]
+unsafe fn sample(
+    inner: &dyn GlobalAlloc,
+    layout: Layout,
+    fill: Fill,
+    interval: Interval,
+) -> *mut u8 {
+    let entered = RECORDER.enter();
+    if let Some(live) = entered.live
+        && let Some(interval) = live.accept(layout.size(), interval)
+    {
+        let _mute = Mute::new();
+        // SAFETY: the caller's promises are passed on.
+        return unsafe { sample_new(live, entered.lane, inner, layout, fill, interval) };
     }
     // SAFETY: the caller's promises are passed on.
     unsafe { fill.allocate(inner, layout) }
@@ -93,7 +104,7 @@ unsafe fn sample_new(
 ) -> *mut u8 {
     let slot = in_slot(live, lane, layout);
     let block = match slot {
-        Some(block) => {
+        Some((block, _)) => {
             if fill == Fill::Zero {
                 // SAFETY: a slot is at least as large as the layout. It may have been used before.
                 unsafe { block.write_bytes(0, layout.size()) };
@@ -109,24 +120,50 @@ unsafe fn sample_new(
     }
     let site = live.capture(lane);
     let sample = new_sample(block, layout.size(), site, interval, None);
-    live.allocated(lane, sample, slot.is_some() || layout.size() >= LARGE);
+    let place = place_of(slot.map(|(_, slot)| slot), block, layout.size());
+    live.allocated(lane, sample, place);
     block
 }
 
 /// A slot for a small object; `None` for a large one, and where there is no room.
-fn in_slot(live: &Live, lane: Lane, layout: Layout) -> Option<*mut u8> {
+#[inline]
+fn in_slot(live: &Live, lane: Lane, layout: Layout) -> Option<(*mut u8, Slot<'static>)> {
     if layout.size() >= LARGE {
         return None;
     }
-    let block = slots()?.allocate(layout, lane, &RECORDER.budget);
-    if block.is_none() {
+    let slots = slots()?;
+    let slot = slots.allocate(layout, lane, &RECORDER.budget);
+    if slot.is_none() {
         live.count(lane, Counter::DroppedSlots);
         // That no slot has such an alignment is no lack of room.
         if Slots::can_hold(layout) {
             live.begin_thinning(lane);
         }
     }
-    block
+    slot.map(|slot| (slots.block(slot), slot))
+}
+
+/// The slot that a block lies in, if it does.
+#[inline]
+fn slot_of(block: *mut u8) -> Option<Slot<'static>> {
+    slots()?.slot_at(block as usize)
+}
+
+/// Where an object of `size` bytes would be known again, if at all.
+#[inline]
+fn place_of(slot: Option<Slot<'static>>, block: *mut u8, size: usize) -> Option<Place<'static>> {
+    match slot {
+        Some(slot) => Some(Place::Cell(slot.cell())),
+        // Programs may ask for addresses that are longer than usual: what is there is not recorded.
+        None => (size >= LARGE && may_be_sampled(block as usize, size)).then_some(Place::Address),
+    }
+}
+
+/// Takes back the slot of an object of `size` bytes.
+fn free_slot(slot: Slot<'_>, size: usize, lane: Lane) {
+    if let Some(slots) = slots() {
+        slots.free(slot, size, lane, &RECORDER.budget);
+    }
 }
 
 /// A new sample, or the continuation of one through `realloc`.
@@ -155,25 +192,19 @@ fn new_sample(
 pub(crate) unsafe fn dealloc(block: *mut u8, size: usize, align: usize, inner: &dyn GlobalAlloc) {
     // SAFETY: the caller's promises are passed on.
     let layout = unsafe { layout(size, align) };
-    match slots().filter(|slots| slots.contains(block as usize)) {
-        Some(slots) => {
-            let entered = RECORDER.enter();
-            // The record goes first, and the memory after.
-            if let Some(live) = entered.live {
-                live.remove(block as usize, entered.lane);
-            }
-            let slot = slots.slot_at(block as usize);
-            slots.free(slot, layout.size(), entered.lane, &RECORDER.budget);
+    let slot = slot_of(block);
+    if let Some(place) = place_of(slot, block, layout.size()) {
+        let entered = RECORDER.enter();
+        // The record goes first, and the memory after.
+        if let Some(live) = entered.live {
+            live.remove(block as usize, place, entered.lane);
         }
-        None => {
-            if layout.size() >= LARGE {
-                let entered = RECORDER.enter();
-                entered.live.map(|live| live.remove(block as usize, entered.lane));
-            }
-            // SAFETY: the caller's promises are passed on; the block is not in a slot.
-            unsafe { inner.dealloc(block, layout) }
+        if let Some(slot) = slot {
+            return free_slot(slot, layout.size(), entered.lane);
         }
     }
+    // SAFETY: the caller's promises are passed on; the block is not in a slot.
+    unsafe { inner.dealloc(block, layout) }
 }
 
 /// Resizes a block that may be sampled, or to a size at which a sample is due.
@@ -193,85 +224,75 @@ pub(crate) unsafe fn realloc(
     // SAFETY: the caller's promises are passed on.
     let layout = unsafe { layout(size, align) };
     let interval = if local::was_due() { local::decide(new_size) } else { None };
-    let in_slot = slots().is_some_and(|slots| slots.contains(block as usize));
+    let slot = slot_of(block);
+    let place = place_of(slot, block, size);
     let entered = RECORDER.enter();
     let lane = entered.lane;
     let Some(live) = entered.live else {
         // SAFETY: the caller's promises are passed on.
-        return unsafe {
-            move_or_resize(None, lane, inner, block, layout, new_size, in_slot, false).0
-        };
+        return unsafe { move_or_resize(None, lane, inner, block, layout, new_size, slot).0 };
     };
     let interval = interval.and_then(|interval| live.accept(new_size, interval));
     let _mute = Mute::new();
     // Looking the old address up after the inner `realloc` would be too late: another thread may
     // have been given it by then.
-    let before =
-        (in_slot || layout.size() >= LARGE).then(|| live.remove(block as usize, lane)).flatten();
+    let before = place.and_then(|place| Some((live.remove(block as usize, place, lane)?, place)));
+    let sampling = interval.map(|_| live);
     // SAFETY: the caller's promises are passed on.
-    let (new_block, recordable) = unsafe {
-        let is_sampled = interval.is_some();
-        move_or_resize(Some(live), lane, inner, block, layout, new_size, in_slot, is_sampled)
-    };
+    let (new_block, new_place) =
+        unsafe { move_or_resize(sampling, lane, inner, block, layout, new_size, slot) };
     if new_block.is_null() {
         // The old block is as it was, and so is its record.
-        if let Some(sample) = before {
-            live.put_back(lane, sample.again());
+        if let Some((sample, place)) = before {
+            live.put_back(lane, sample.again(), place);
         }
         return new_block;
     }
     if let Some(interval) = interval {
         let site = live.capture(lane);
+        let before = before.map(|(sample, _)| sample);
         let sample = new_sample(new_block, new_size, site, interval, before);
-        live.allocated(lane, sample, recordable);
+        live.allocated(lane, sample, new_place);
     }
     new_block
 }
 
-/// The memory side of `realloc`: where the block is afterwards, and whether a record would be found
-/// there again.
-#[expect(clippy::too_many_arguments, reason = "those of `realloc`, and where it is recorded")]
+/// The memory side of `realloc`: where the block is afterwards, and where it would be known again. It may
+/// go to a slot if it is sampled.
 unsafe fn move_or_resize(
-    live: Option<&Live>,
+    sampling: Option<&Live>,
     lane: Lane,
     inner: &dyn GlobalAlloc,
     block: *mut u8,
     layout: Layout,
     new_size: usize,
-    in_a_slot: bool,
-    is_sampled: bool,
-) -> (*mut u8, bool) {
+    old_slot: Option<Slot<'static>>,
+) -> (*mut u8, Option<Place<'static>>) {
     // SAFETY: the caller of `realloc` promises that `new_size`, rounded up, fits an `isize`.
     let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
-    let stays = slots().filter(|_| in_a_slot).is_some_and(|slots| {
-        let fits = slots.fits(slots.slot_at(block as usize), new_layout);
-        if fits {
-            slots.resized(layout.size(), new_size, lane, &RECORDER.budget);
-        }
-        fits
-    });
-    if stays {
-        return (block, true);
+    if let (Some(slot), Some(slots)) = (old_slot, slots())
+        && slots.fits(slot, new_layout)
+    {
+        slots.resized(layout.size(), new_size, lane, &RECORDER.budget);
+        return (block, place_of(old_slot, block, new_size));
     }
-    let slot = live.filter(|_| is_sampled).and_then(|live| in_slot(live, lane, new_layout));
-    if slot.is_none() && !in_a_slot {
+    let new_slot = sampling.and_then(|live| in_slot(live, lane, new_layout));
+    if new_slot.is_none() && old_slot.is_none() {
         // The usual case: large blocks grow by the inner allocator's own means.
         // SAFETY: the caller's promises are passed on; the block is the inner allocator's.
-        return (unsafe { inner.realloc(block, layout, new_size) }, new_size >= LARGE);
+        let new_block = unsafe { inner.realloc(block, layout, new_size) };
+        return (new_block, place_of(None, new_block, new_size));
     }
     // SAFETY: sizes are not zero, as the caller of `realloc` promises.
-    let target = slot.unwrap_or_else(|| unsafe { inner.alloc(new_layout) });
+    let target = new_slot.map_or_else(|| unsafe { inner.alloc(new_layout) }, |(block, _)| block);
     if !target.is_null() {
         // SAFETY: both blocks are at least that large, and a new block overlaps no other.
         unsafe { block.copy_to_nonoverlapping(target, layout.size().min(new_size)) };
-        match slots().filter(|_| in_a_slot) {
-            Some(slots) => {
-                let old = slots.slot_at(block as usize);
-                slots.free(old, layout.size(), lane, &RECORDER.budget);
-            }
+        match old_slot {
+            Some(slot) => free_slot(slot, layout.size(), lane),
             // SAFETY: the block was the inner allocator's, and its contents have moved.
             None => unsafe { inner.dealloc(block, layout) },
         }
     }
-    (target, slot.is_some() || new_size >= LARGE)
+    (target, place_of(new_slot.map(|(_, slot)| slot), target, new_size))
 }

@@ -9,7 +9,7 @@ use super::thinner::Thinner;
 use super::{RECORDER, local, slots};
 use crate::Stats;
 use crate::label_table::LabelTable;
-use crate::live_set::{LargeIndex, NewSample, RecordId, Records, Sample};
+use crate::live_set::{LargeIndex, NewSample, Place, RecordId, Records, Sample};
 use crate::profiler::Config;
 use crate::sampler::Interval;
 use crate::stack_table::{Addend, SiteId, SiteKey, StackTable};
@@ -169,28 +169,28 @@ impl Live {
         (site != 0 && last.labels.load(Ordering::Relaxed) == labels).then_some(SiteId(site))
     }
 
-    /// Counts an allocation toward what its site has allocated since the start and, where its address
-    /// will be `found` again, adds it to the live samples.
-    pub(super) fn allocated(&self, lane: Lane, sample: NewSample, found: bool) {
+    /// Counts an allocation toward what its site has allocated since the start and, where it will be
+    /// known again, adds it to the live samples.
+    pub(super) fn allocated(&self, lane: Lane, sample: NewSample, place: Option<Place<'_>>) {
         let (site, addend) = (SiteId(sample.site), addend(&sample));
         self.stacks.allocated(site, addend, lane);
-        if !found || !self.insert(lane, sample) {
+        if !place.is_some_and(|place| self.insert(lane, sample, place)) {
             self.stacks.remove_live(site, addend, lane);
         }
     }
 
     /// Adds a live sample again.
-    pub(super) fn put_back(&self, lane: Lane, sample: NewSample) {
+    pub(super) fn put_back(&self, lane: Lane, sample: NewSample, place: Place<'_>) {
         let (site, addend) = (SiteId(sample.site), addend(&sample));
         self.stacks.add_live(site, addend, lane);
-        if !self.insert(lane, sample) {
+        if !self.insert(lane, sample, place) {
             self.stacks.remove_live(site, addend, lane);
         }
     }
 
     /// Adds a record, and does a share of the thinning if that is going on. `false` where there is no
     /// room: as if it had not been sampled, but counted.
-    fn insert(&self, lane: Lane, sample: NewSample) -> bool {
+    fn insert(&self, lane: Lane, sample: NewSample, place: Place<'_>) -> bool {
         let budget = &RECORDER.budget;
         let record = self.records.take(lane, budget).or_else(|| {
             self.begin_thinning(lane);
@@ -201,7 +201,15 @@ impl Live {
             self.count(lane, Counter::DroppedRecords);
             return false;
         };
-        if !self.place(sample.address, record) {
+        let is_placed = match place {
+            Place::Cell(cell) => {
+                // Relaxed: the owner hands the address on by its own synchronization.
+                cell.store(record.to_cell(), Ordering::Relaxed);
+                true
+            }
+            Place::Address => self.large.insert(sample.address, record),
+        };
+        if !is_placed {
             // No room in the hash table.
             self.count(lane, Counter::DroppedRecords);
             self.records.release(record, lane);
@@ -217,32 +225,20 @@ impl Live {
         true
     }
 
-    /// Makes the record findable by its address. `false` where there is no room.
-    fn place(&self, address: usize, record: RecordId) -> bool {
-        match slots().filter(|slots| slots.contains(address)) {
-            Some(slots) => {
-                // Relaxed: the owner hands the address on by its own synchronization.
-                slots.cell(slots.slot_at(address)).store(record.to_cell(), Ordering::Relaxed);
-                true
-            }
-            None => self.large.insert(address, record),
-        }
-    }
-
     /// Takes the sample of an address out, for the owner of the address.
-    pub(super) fn remove(&self, address: usize, lane: Lane) -> Option<Sample> {
+    #[inline]
+    pub(super) fn remove(&self, address: usize, place: Place<'_>, lane: Lane) -> Option<Sample> {
         let claim = |record: Option<RecordId>| {
             let record = record?;
             Some((record, self.records.claim(record, address)?))
         };
-        let claimed = match slots().filter(|slots| slots.contains(address)) {
-            Some(slots) => {
-                let cell = slots.cell(slots.slot_at(address));
+        let claimed = match place {
+            Place::Cell(cell) => {
                 let claimed = claim(RecordId::from_cell(cell.load(Ordering::Relaxed)));
                 cell.store(0, Ordering::Relaxed);
                 claimed
             }
-            None => self.large.remove(address, claim).flatten(),
+            Place::Address => self.large.remove(address, claim).flatten(),
         };
         let (record, sample) = claimed?;
         self.retire(record, sample, lane);
@@ -261,9 +257,9 @@ impl Live {
 
     /// Follows a record that the thinner dropped.
     pub(super) fn thinned_out(&self, record: RecordId, sample: Sample, lane: Lane) {
-        match slots().filter(|slots| slots.contains(sample.address)) {
-            Some(slots) => {
-                let cell = slots.cell(slots.slot_at(sample.address));
+        match slots().and_then(|slots| slots.slot_at(sample.address)) {
+            Some(slot) => {
+                let cell = slot.cell();
                 // Relaxed: fails if the owner freed the object meanwhile, and cleared the cell.
                 let _ = cell.compare_exchange(
                     record.to_cell(),

@@ -64,6 +64,7 @@ pub(super) fn was_due() -> bool {
 }
 
 /// Decides about an allocation that is due, and sets the countdown anew. `Some` if it is sampled.
+#[inline]
 pub(super) fn decide(size: usize) -> Option<Interval> {
     LOCAL.with(|local| {
         if local.muted.get() {
