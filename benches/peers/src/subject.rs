@@ -105,6 +105,7 @@ fn all() -> Vec<Subject> {
     let over_glibc = group(
         "glibc",
         "glibc",
+        "idle_glibc",
         "heapdrift",
         [
             Subject::new("glibc, with an idle thread", "glibc", "glibc")
@@ -122,6 +123,7 @@ fn all() -> Vec<Subject> {
     let over_mimalloc = group(
         "mimalloc",
         "mimalloc",
+        "idle_mimalloc",
         "heapdrift_mimalloc",
         [
             mimalloc_pprof("stopped"),
@@ -136,16 +138,19 @@ fn all() -> Vec<Subject> {
     let over_jemalloc = group(
         "jemalloc",
         "jemalloc",
+        "idle_jemalloc",
         "heapdrift_jemalloc",
         [jemalloc_prof("512 KiB", 19), jemalloc_prof("64 KiB", 16)],
     );
     [over_glibc, over_mimalloc, over_jemalloc, with_frame_pointers(), exact()].concat()
 }
 
-/// A bare allocator, itself once more (what differs there is noise), heapdrift over it, and others.
+/// A bare allocator, itself once more (what differs there is noise), with as many instructions as the
+/// hook has and that do nothing (what differs there no hook can avoid), heapdrift over it, and others.
 fn group<const N: usize>(
     allocator: &'static str,
     bare: &'static str,
+    idle: &'static str,
     wrapped: &'static str,
     others: [Subject; N],
 ) -> Vec<Subject> {
@@ -156,6 +161,7 @@ fn group<const N: usize>(
     let mut rows = vec![
         Subject::bare(allocator, bare),
         Subject::new(format!("{allocator}, once more"), allocator, bare),
+        Subject::new(format!("{allocator}, eight idle instructions"), allocator, idle),
         heapdrift("stopped"),
         heapdrift("512 KiB").every(512 * KIB),
         heapdrift("512 KiB, 200,000 live samples").recording(live),
