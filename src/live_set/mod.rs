@@ -23,6 +23,7 @@ use std::sync::atomic::AtomicU32;
 
 mod classes;
 mod large;
+mod pages;
 mod records;
 mod slots;
 mod window;

@@ -118,7 +118,7 @@ pub(crate) enum Thinned {
     /// Nothing: it is free, or at the interval already, or changed meanwhile.
     Untouched,
     /// It stays, at the new interval; the copy has the old one.
-    Kept(Sample),
+    Kept(Sample, Interval),
     /// It is out. Its cell is the caller's to clear, then the record to be released.
     Dropped(RecordId, Sample),
 }
@@ -321,7 +321,7 @@ impl Records {
             entry.state.compare_exchange(state, new, Ordering::AcqRel, Ordering::Relaxed).is_ok();
         match (changed, keep) {
             (false, _) => Thinned::Untouched,
-            (true, true) => Thinned::Kept(sample),
+            (true, true) => Thinned::Kept(sample, target),
             (true, false) => Thinned::Dropped(RecordId(index), sample),
         }
     }

@@ -8,7 +8,7 @@
 //! ```text
 //!   range    | 16 B | 16 B | not yet used | 48 B slots | 32 B | 48 B | … not yet used
 //!   metas    | cell, link | cell, link | …                        one a slot
-//!   pages    | live slots, committed? | …                         one a page of 4 KiB
+//!   pages    | live slots, committed? | …                         one a page of 4 KiB, see `pages.rs`
 //! ```
 //! Slots of 16 bytes come first: smaller objects are told at small offsets only.
 //!
@@ -18,9 +18,10 @@
 use std::alloc::Layout;
 use std::io;
 use std::iter;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::classes::{CLASSES, SIZES, SMALLEST, SPAN, class_for, slot_in_span};
+use super::pages::{Entry, Pages};
 use super::window::{self, may_be_sampled};
 use crate::arena::{Budget, Table, UpTo, Zeroed};
 use crate::sync::{FreeList, LANES, Lane, OwnList, Pending};
@@ -112,11 +113,6 @@ impl<'a> Slot<'a> {
 
 const META_BYTES: i64 = size_of::<Meta>() as i64;
 
-/// State of a page: live slots that overlap it, and two flags.
-const COMMITTED: u32 = 1 << 30;
-/// Being given back; no slot on it may be handed out until that is done.
-const LEAVING: u32 = 1 << 31;
-
 /// What a lane has, on cache lines of its own.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -143,30 +139,15 @@ const MOST_OWN: [u32; CLASSES] = {
     most
 };
 
-/// How often a thread looks whether a page that it needs has been given back, which takes a call to
-/// the kernel. After that the thread that does it is off the processor, or was lost in a fork.
-const LOOKS: usize = 64;
-
-/// Whether a slot can be handed out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Entry {
-    Entered,
-    /// The budget has no room for a page.
-    Refused,
-    /// A page is being given back all the time.
-    Leaving,
-}
-
 /// Slack that a lane may keep to itself. What it has not told counts as held, but for a kilobyte.
 const UNTOLD: std::ops::RangeInclusive<i64> = -(PAGE as i64)..=1024;
 
 /// All slots of the process.
 #[derive(Debug)]
 pub(crate) struct Slots {
-    range: Reservation,
+    pages: Pages,
     spans: Table<Span>,
     metas: Table<Meta>,
-    pages: Table<AtomicU32>,
     free: [FreeList; CLASSES],
     parts: Box<[Part]>,
     /// For each class the span being cut: (span + 1) in the high half, next slot in the low half.
@@ -176,8 +157,6 @@ pub(crate) struct Slots {
     first_other: u32,
     next_other: AtomicU32,
     next_meta: AtomicU32,
-    /// Committed bytes less bytes of live objects; the budget's share of it is charged there.
-    slack: AtomicI64,
 }
 
 impl Slots {
@@ -188,16 +167,13 @@ impl Slots {
 
     fn reserve_at(start: usize) -> io::Result<Self> {
         let range = Self::reserve_range(start)?;
-        range.forbid_huge_pages();
-        let (spans, pages) = (range.len() / SPAN, range.len() / PAGE);
         // An eighth of the slots that would fit if all were of the smallest class, and 2²⁵ at most.
         let metas = (range.len() / SIZES[SMALLEST] as usize / 8).min(1 << 25);
         let first_other = (metas * SIZES[SMALLEST] as usize / SPAN) as u32;
         Ok(Self {
-            range,
-            spans: Table::new(spans)?,
+            spans: Table::new(range.len() / SPAN)?,
+            pages: Pages::new(range)?,
             metas: Table::new(metas)?,
-            pages: Table::new(pages)?,
             free: std::array::from_fn(|_| FreeList::default()),
             parts: (0..LANES)
                 .map(|_| Part {
@@ -210,7 +186,6 @@ impl Slots {
             first_other,
             next_other: AtomicU32::new(first_other),
             next_meta: AtomicU32::new(0),
-            slack: AtomicI64::new(0),
         })
     }
 
@@ -227,10 +202,7 @@ impl Slots {
     /// The slot in which the block at `address` lies, if it lies in one.
     #[inline]
     pub(crate) fn slot_at(&self, address: usize) -> Option<Slot<'_>> {
-        let offset = address.wrapping_sub(self.range.start());
-        if offset >= self.range.len() {
-            return None;
-        }
+        let offset = self.pages.offset(address)?;
         let span = offset / SPAN;
         // Relaxed: stored before any slot of the span was handed out.
         let class = self.spans.get(span).class.load(Ordering::Relaxed) as usize - 1;
@@ -262,12 +234,12 @@ impl Slots {
     /// Where a slot is.
     #[inline]
     pub(crate) fn block(&self, slot: Slot<'_>) -> *mut u8 {
-        self.range.as_ptr().wrapping_add(slot.offset())
+        self.pages.block(slot.offset())
     }
 
     /// Bytes of slots that hold no object, and of what is known of slots.
     pub(crate) fn overhead(&self) -> i64 {
-        self.slack.load(Ordering::Relaxed)
+        self.pages.slack()
     }
 
     /// A slot for `layout`, uninitialised. `None` where the alignment is above 64 KiB, the
@@ -293,7 +265,7 @@ impl Slots {
         let new = iter::from_fn(|| {
             let slot =
                 (!budget.refuses(META_BYTES as u64, UpTo::Hard)).then(|| self.cut(class))??;
-            self.settle_slack(META_BYTES, budget);
+            self.pages.settle(META_BYTES, budget);
             Some(slot)
         });
         self.first_entered(known, class, budget).or_else(|| self.first_entered(new, class, budget))
@@ -308,7 +280,7 @@ impl Slots {
     ) -> Option<Slot<'_>> {
         for slot in slots {
             let slot = self.slot(slot, class);
-            match self.enter_pages(slot, budget) {
+            match self.pages.enter(slot.pages(), budget) {
                 Entry::Entered => return Some(slot),
                 // In a forked child a page may be leaving for ever. A slot of it is left behind: put back,
                 // it would be the next to be found.
@@ -366,68 +338,13 @@ impl Slots {
         } else {
             take(&self.next_other, 1, self.spans.len())?
         };
-        if !self.range.commit(span as usize * SPAN, SPAN) {
+        if !self.pages.commit_span(span as usize) {
             return None;
         }
         let entry = self.spans.get(span as usize);
         entry.first_meta.store(first_meta, Ordering::Relaxed);
         entry.class.store(class as u32 + 1, Ordering::Relaxed);
         Some(span)
-    }
-
-    /// Marks the pages of a slot in use, or does nothing.
-    fn enter_pages(&self, slot: Slot<'_>, budget: &Budget) -> Entry {
-        for page in slot.pages() {
-            let entry = self.enter_page(page, budget);
-            if entry != Entry::Entered {
-                (*slot.pages().start()..page).for_each(|page| _ = self.leave_page(page));
-                return entry;
-            }
-        }
-        Entry::Entered
-    }
-
-    fn enter_page(&self, page: usize, budget: &Budget) -> Entry {
-        let state = self.pages.get(page);
-        let mut now = state.load(Ordering::Relaxed);
-        let mut looks = 0..LOOKS;
-        loop {
-            if now & LEAVING != 0 {
-                match looks.next() {
-                    Some(0..8) => std::hint::spin_loop(),
-                    Some(_) => std::thread::yield_now(),
-                    None => return Entry::Leaving,
-                }
-                now = state.load(Ordering::Relaxed);
-                continue;
-            }
-            let is_new = now & COMMITTED == 0;
-            if is_new && !budget.try_charge(PAGE as u64, UpTo::Hard) {
-                return Entry::Refused;
-            }
-            // Acquire: pairs with the release in `give_back`: the kernel is done with the page.
-            let entered = state.compare_exchange_weak(
-                now,
-                (now + 1) | COMMITTED,
-                Ordering::Acquire,
-                Ordering::Relaxed,
-            );
-            match (entered, is_new) {
-                (Ok(_), true) => _ = self.slack.fetch_add(PAGE as i64, Ordering::Relaxed),
-                (Err(_), true) => budget.adjust(-(PAGE as i64)),
-                _ => {}
-            }
-            match entered {
-                Ok(_) => return Entry::Entered,
-                Err(other) => now = other,
-            }
-        }
-    }
-
-    /// Returns whether the page is without a live slot now.
-    fn leave_page(&self, page: usize) -> bool {
-        // Release: what was done in the slot happens before the page is given back.
-        self.pages.get(page).fetch_sub(1, Ordering::Release) == COMMITTED + 1
     }
 
     /// Notes that the object in a slot changed its size in place.
@@ -441,13 +358,8 @@ impl Slots {
             None => Some(bytes),
         };
         if let Some(bytes) = told {
-            self.settle_slack(bytes, budget);
+            self.pages.settle(bytes, budget);
         }
-    }
-
-    fn settle_slack(&self, bytes: i64, budget: &Budget) {
-        self.slack.fetch_add(bytes, Ordering::Relaxed);
-        budget.adjust(bytes);
     }
 
     /// Takes back the slot of an object of `size` bytes. Its cell must be cleared.
@@ -459,7 +371,7 @@ impl Slots {
     fn keep_or_leave(&self, slot: Slot<'_>, lane: Lane, budget: &Budget) {
         let keeps = lane.own(&self.parts).is_some_and(|part| {
             let free = &part.free[slot.class()];
-            self.slack.load(Ordering::Relaxed) <= budget.cap() as i64 / 64
+            self.pages.slack() <= budget.cap() as i64 / 64
                 && free.push(slot.id().0, &slot.meta.link, MOST_OWN[slot.class()])
         });
         if !keeps {
@@ -469,11 +381,7 @@ impl Slots {
 
     /// Hands a free slot to all lanes, and its pages to the kernel if they are too much.
     fn leave(&self, slot: Slot<'_>, budget: &Budget) {
-        for page in slot.pages() {
-            if self.leave_page(page) {
-                self.spare(page, slot.id().span(), budget);
-            }
-        }
+        self.pages.leave(slot.pages(), budget);
         self.free[slot.class()].push(slot.id().0, &slot.meta.link);
     }
 
@@ -487,63 +395,12 @@ impl Slots {
         }
     }
 
-    /// Gives back memory that is too much, now that a page has no live slot. Slack is kept for reuse up
-    /// to a sixteenth of the cap, or half of that where the cap is half used: giving a page back costs
-    /// about a microsecond, and another when it is used again. Beyond that a whole span is given back at
-    /// once when all of it is empty, and beyond twice as much each page by itself.
-    fn spare(&self, page: usize, span: usize, budget: &Budget) {
-        let slack = self.slack.load(Ordering::Relaxed);
-        let spare = budget.cap() as i64 / if budget.held() > budget.cap() / 2 { 32 } else { 16 };
-        if slack > 2 * spare {
-            self.give_back(page..page + 1, budget);
-        } else if slack > spare {
-            let first = span * (SPAN / PAGE);
-            let states = self.pages.some(first, SPAN / PAGE);
-            if states.iter().all(|state| state.load(Ordering::Relaxed) & !COMMITTED == 0) {
-                self.give_back(first..first + states.len(), budget);
-            }
-        }
-    }
-
     /// Gives back the memory of all pages without a live slot.
     pub(crate) fn give_all_back(&self, budget: &Budget) {
         for (first, next) in [(0, &self.next_smallest), (self.first_other, &self.next_other)] {
             let page = |span: u32| span as usize * (SPAN / PAGE);
-            self.give_back(page(first)..page(next.load(Ordering::Relaxed)), budget);
+            self.pages.give_back(page(first)..page(next.load(Ordering::Relaxed)), budget);
         }
-    }
-
-    /// Gives back those of some pages that are empty, neighbours by one call.
-    fn give_back(&self, pages: std::ops::Range<usize>, budget: &Budget) {
-        let mut next = pages.start;
-        while next < pages.end {
-            let first = next;
-            while next < pages.end && self.begin_leaving(next) {
-                next += 1;
-            }
-            if first == next {
-                next += 1;
-                continue;
-            }
-            let bytes = (next - first) * PAGE;
-            // SAFETY: no slot on these pages is live, and none is handed out while LEAVING is set.
-            unsafe { self.range.decommit(first * PAGE, bytes) };
-            self.settle_slack(-(bytes as i64), budget);
-            for page in first..next {
-                // Release: pairs with `enter_page`.
-                self.pages.get(page).store(0, Ordering::Release);
-            }
-        }
-    }
-
-    /// Keeps slots of a page from being handed out, if it is committed and none is live.
-    fn begin_leaving(&self, page: usize) -> bool {
-        let state = self.pages.get(page);
-        // Acquire: pairs with the releases of those who left. Looked at first: most are in use.
-        state.load(Ordering::Relaxed) == COMMITTED
-            && state
-                .compare_exchange(COMMITTED, LEAVING, Ordering::Acquire, Ordering::Relaxed)
-                .is_ok()
     }
 }
 
@@ -562,8 +419,7 @@ mod tests {
         let slots = slots(1);
         let budget = Budget::new(16 << 20);
         // So much slack that each page without a live slot is given back at once.
-        budget.adjust(1 << 20);
-        slots.slack.fetch_add(1 << 20, Ordering::Relaxed);
+        slots.pages.settle(1 << 20, &budget);
         let layout = Layout::from_size_align(500, 8).unwrap();
         let (hand_over, handed) = std::sync::mpsc::sync_channel::<usize>(64);
         std::thread::scope(|scope| {

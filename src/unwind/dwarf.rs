@@ -12,9 +12,9 @@ use framehop::{ExplicitModuleSectionInfo, FrameAddress, Module, Unwinder as _};
 
 use super::frame::{Bounds, Frame};
 use super::memo::{End, Followed, Memo};
-use super::modules::UnwindTables;
 use super::rules::{Rule, Rules, Step};
 use super::seat::{Seat, Taken};
+use super::tables::UnwindTables;
 use super::{By, Captured, Modules, Size, arch};
 
 type Tables = &'static [u8];

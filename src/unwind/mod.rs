@@ -30,6 +30,8 @@ mod modules;
 mod rules;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod seat;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod tables;
 
 use std::io;
 use std::mem::MaybeUninit;

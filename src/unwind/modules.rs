@@ -18,6 +18,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use super::module_info::ModuleInfo;
+use super::rules;
+use super::tables::UnwindTables;
 use crate::arena::{Table, Zeroed};
 
 /// The most modules a session can know.
@@ -38,26 +40,6 @@ pub(super) struct Identity {
     /// Of the path and the build-id. The loader may put the next library of the same shape into the
     /// same place, and describe it in the same memory.
     content_hash: u64,
-}
-
-/// Where the unwind tables of a module are, for the walk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct UnwindTables {
-    pub(super) range: (u64, u64),
-    pub(super) bias: u64,
-    pub(super) eh_frame_hdr: (u64, u64),
-    pub(super) eh_frame: (u64, u64),
-}
-
-impl UnwindTables {
-    /// One of the two tables, where it is mapped; `None` where there is none.
-    pub(super) fn mapped(&self, (start, end): (u64, u64)) -> Option<&'static [u8]> {
-        // SAFETY: a read-only part of a loaded module. A permanent module stays; a dynamic one is
-        // looked at only while one of its functions is on the stack.
-        (end > start).then(|| unsafe {
-            std::slice::from_raw_parts(start as *const u8, (end - start) as usize)
-        })
-    }
 }
 
 #[derive(Debug)]
@@ -153,7 +135,7 @@ impl Modules {
     /// Where the function at an address begins, by its unwind table; `None` outside of permanent
     /// modules, whose tables alone are sure to be there.
     pub(crate) fn function_start(&self, address: u64) -> Option<u64> {
-        super::rules::function_start(&self.tables(self.permanent_at(address)?), address)
+        rules::function_start(&self.tables(self.permanent_at(address)?), address)
     }
 
     /// How many modules are permanent; their numbers are below.

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use gimli::{BaseAddresses, CfaRule, EhFrame, EhFrameHdr, EndianSlice, FrameDescriptionEntry};
 use gimli::{NativeEndian, Register, RegisterRule, UnwindContext, UnwindSection as _};
 
-use super::modules::UnwindTables;
+use super::tables::UnwindTables;
 use crate::arena::Table;
 
 #[cfg(target_arch = "x86_64")]

@@ -9,7 +9,7 @@ use super::thinner::Thinner;
 use super::{RECORDER, local, slots};
 use crate::Stats;
 use crate::label_table::LabelTable;
-use crate::live_set::{LargeIndex, NewSample, Place, RecordId, Records, Sample};
+use crate::live_set::{LargeIndex, NewSample, Place, RecordId, Records, Sample, Thinned};
 use crate::profiler::Config;
 use crate::sampler::Interval;
 use crate::stack_table::{Addend, SiteId, SiteKey, StackTable};
@@ -194,7 +194,7 @@ impl Live {
         let budget = &RECORDER.budget;
         let record = self.records.take(lane, budget).or_else(|| {
             self.begin_thinning(lane);
-            self.thinner.finish(self, lane);
+            self.thinner.finish(&self.records, |thinned| self.follow(thinned, lane));
             self.records.take(lane, budget)
         });
         let Some(record) = record else {
@@ -221,7 +221,7 @@ impl Live {
         if self.records.are_running_out(budget) {
             self.begin_thinning(lane);
         }
-        self.thinner.step(self, lane);
+        self.thinner.step(&self.records, |thinned| self.follow(thinned, lane));
         true
     }
 
@@ -255,8 +255,16 @@ impl Live {
         self.records.release(record, lane);
     }
 
-    /// Follows a record that the thinner dropped.
-    pub(super) fn thinned_out(&self, record: RecordId, sample: Sample, lane: Lane) {
+    /// Follows what the thinner did to a record.
+    fn follow(&self, thinned: Thinned, lane: Lane) {
+        match thinned {
+            Thinned::Untouched => {}
+            Thinned::Kept(before, interval) => self.thinned_down(before, interval, lane),
+            Thinned::Dropped(record, sample) => self.thinned_out(record, sample, lane),
+        }
+    }
+
+    fn thinned_out(&self, record: RecordId, sample: Sample, lane: Lane) {
         match slots().and_then(|slots| slots.slot_at(sample.address)) {
             Some(slot) => {
                 let cell = slot.cell();
@@ -274,8 +282,7 @@ impl Live {
         self.count(lane, Counter::Thinned);
     }
 
-    /// Follows a record that the thinner kept at a higher interval.
-    pub(super) fn thinned_down(&self, sample: Sample, interval: Interval, lane: Lane) {
+    fn thinned_down(&self, sample: Sample, interval: Interval, lane: Lane) {
         let site = SiteId(sample.site);
         self.stacks.remove_live(site, Addend::of(sample.size, sample.interval), lane);
         self.stacks.add_live(site, Addend::of(sample.size, interval), lane);

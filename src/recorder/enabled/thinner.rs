@@ -7,11 +7,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::live::Live;
 use super::{RECORDER, local};
 use crate::live_set::{Records, Thinned};
 use crate::sampler::Interval;
-use crate::sync::Lane;
 
 /// Records that one insertion looks at. A thinning begins with an eighth of the records left; it is
 /// done after a 32nd of them has been inserted, at the latest.
@@ -45,19 +43,20 @@ impl Thinner {
     }
 
     /// Sweeps one batch, if a sweep is going on.
-    pub(super) fn step(&self, live: &Live, lane: Lane) {
+    pub(super) fn step(&self, records: &Records, follow: impl FnMut(Thinned)) {
         if self.progress.load(Ordering::Relaxed) != 0 {
-            self.sweep(live, lane);
+            self.sweep(records, follow);
         }
     }
 
     /// Sweeps all that is left.
-    pub(super) fn finish(&self, live: &Live, lane: Lane) {
-        while self.sweep(live, lane) {}
+    pub(super) fn finish(&self, records: &Records, mut follow: impl FnMut(Thinned)) {
+        while self.sweep(records, &mut follow) {}
     }
 
-    /// Sweeps one batch; `false` when there was nothing left for this thread.
-    fn sweep(&self, live: &Live, lane: Lane) -> bool {
+    /// Sweeps one batch, and has what became of each record followed; `false` when there was nothing left
+    /// for this thread.
+    fn sweep(&self, records: &Records, mut follow: impl FnMut(Thinned)) -> bool {
         // Acquire: pairs with the release in `begin`.
         let batch = self.progress.try_update(Ordering::Acquire, Ordering::Acquire, |progress| {
             let (end, next) = (progress >> 32, progress & u64::from(u32::MAX));
@@ -68,11 +67,7 @@ impl Thinner {
         let (end, first) = ((progress >> 32) as u32, progress as u32);
         let target = RECORDER.interval();
         for record in first..end.min(first + BATCH) {
-            match live.records.thin(record, target, local::uniform) {
-                Thinned::Untouched => {}
-                Thinned::Kept(before) => live.thinned_down(before, target, lane),
-                Thinned::Dropped(record, sample) => live.thinned_out(record, sample, lane),
-            }
+            follow(records.thin(record, target, local::uniform));
         }
         true
     }
