@@ -67,7 +67,7 @@ pub(crate) struct Site {
     /// The number of the lane that `own` belongs to.
     owner: AtomicU32,
     own: Part,
-    /// What other lanes add.
+    /// What other lanes add, the shared one among them.
     others: Part,
 }
 
@@ -78,7 +78,7 @@ impl Site {
     #[inline]
     fn part(&self, lane: Lane) -> (&Part, Lane) {
         // Relaxed: stored before the site was published, and never again.
-        if lane.number() == self.owner.load(Ordering::Relaxed) as usize {
+        if lane != Lane::SHARED && lane.number() == self.owner.load(Ordering::Relaxed) as usize {
             (&self.own, lane)
         } else {
             (&self.others, Lane::SHARED)
