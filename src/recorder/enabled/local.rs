@@ -116,6 +116,7 @@ pub(super) fn uniform() -> f64 {
 }
 
 /// The number of this thread.
+#[inline]
 pub(super) fn number() -> u32 {
     LOCAL.with(|local| {
         if local.ordinal.get() == 0 {
@@ -128,6 +129,7 @@ pub(super) fn number() -> u32 {
 }
 
 /// The bounds of this thread's stack, asked for once; an empty range where they are not known.
+#[inline]
 pub(super) fn stack() -> Range<usize> {
     LOCAL.with(|local| {
         let (low, high) = local.stack.get().unwrap_or_else(|| {
@@ -147,6 +149,7 @@ pub(super) struct Mute {
 }
 
 impl Mute {
+    #[inline]
     pub(super) fn new() -> Self {
         LOCAL.with(|local| Self {
             countdown: local.countdown.replace(MUTED),
@@ -156,6 +159,7 @@ impl Mute {
 }
 
 impl Drop for Mute {
+    #[inline]
     fn drop(&mut self) {
         LOCAL.with(|local| {
             local.countdown.set(self.countdown);
@@ -204,6 +208,7 @@ impl LabelScope<'_> {
 }
 
 /// Gathers the labels in force on this thread; `None` if there is none.
+#[inline]
 pub(super) fn with_labels<R>(intern: impl FnOnce(Gathered<'_>) -> R) -> Option<R> {
     let mut scope = LOCAL.with(|local| local.labels.get());
     if scope.is_null() {
