@@ -104,3 +104,100 @@ fn below(items: &[Item], all: usize, length: usize, judge: &impl Judge) -> (Tall
     }
     (tally, found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ten births are a leak. Odd functions are the program's.
+    struct Threshold {
+        deaths: f64,
+    }
+
+    impl Judge for Threshold {
+        fn leaks(&self, tally: &Tally) -> bool {
+            tally.born >= 10.0
+        }
+
+        fn clean_deaths(&self, _prefix: &[u64]) -> f64 {
+            self.deaths
+        }
+
+        fn all(&self, items: &[Item]) -> usize {
+            items.len() + 1
+        }
+
+        fn is_place(&self, prefix: &[u64], _items: &[Item], is_root: bool) -> bool {
+            !is_root && prefix.last().is_some_and(|function| function % 2 == 1)
+        }
+
+        fn fewest(&self) -> usize {
+            3
+        }
+
+        fn mass(&self, tally: &Tally) -> f64 {
+            tally.born.into()
+        }
+    }
+
+    /// The prefixes and the sites of what explains sites with these paths and births; a site's number is
+    /// its place.
+    fn explained(sites: &[(&[u64], u16)], deaths: f64) -> Vec<(Vec<u64>, Vec<u32>)> {
+        let item = |(site, (path, born)): (usize, &(&[u64], u16))| Item {
+            site: site as u32,
+            path: path.to_vec(),
+            tally: Tally { born: (*born).into(), ..Tally::default() },
+        };
+        let items = sites.iter().enumerate().map(item).collect();
+        let nodes = explain(items, &Threshold { deaths });
+        let sorted = |mut node: Node| {
+            node.sites.sort_unstable();
+            (node.prefix, node.sites)
+        };
+        nodes.into_iter().map(sorted).collect()
+    }
+
+    #[test]
+    fn a_site_that_leaks_alone_is_its_own_explanation() {
+        let found = explained(&[(&[1, 3, 5], 20), (&[1, 3, 7], 0), (&[9], 0)], 0.0);
+        assert_eq!(found, [(vec![1, 3, 5], vec![0])]);
+    }
+
+    #[test]
+    fn what_is_too_little_in_each_site_is_explained_by_the_deepest_function_they_share() {
+        let found = explained(&[(&[1, 3, 5], 5), (&[1, 3, 7], 5), (&[1, 3, 9], 5)], 0.0);
+        assert_eq!(found, [(vec![1, 3], vec![0, 1, 2])]);
+    }
+
+    #[test]
+    fn what_leaks_in_enough_sites_alike_is_one_leak_and_in_fewer_several() {
+        let all: [(&[u64], u16); 3] = [(&[1, 5], 20), (&[1, 7], 20), (&[1, 9], 20)];
+        assert_eq!(explained(&all, 0.0), [(vec![1], vec![0, 1, 2])]);
+        assert_eq!(explained(&all[..2], 0.0), [(vec![1, 5], vec![0]), (vec![1, 7], vec![1])]);
+    }
+
+    #[test]
+    fn one_site_with_nearly_all_of_it_explains_it() {
+        let found = explained(&[(&[1, 5], 90), (&[1, 7], 4), (&[1, 9], 4)], 0.0);
+        assert_eq!(found, [(vec![1, 5], vec![0])]);
+    }
+
+    #[test]
+    fn a_function_below_which_much_comes_and_goes_explains_nothing() {
+        let all: [(&[u64], u16); 3] = [(&[1, 5], 20), (&[1, 7], 20), (&[1, 9], 20)];
+        assert_eq!(explained(&all, 20.0).len(), 1);
+        assert_eq!(explained(&all, 30.0).len(), 3);
+    }
+
+    #[test]
+    fn what_is_no_place_explains_nothing() {
+        let all: [(&[u64], u16); 3] = [(&[2, 5], 20), (&[2, 7], 20), (&[2, 9], 20)];
+        assert_eq!(explained(&all, 0.0).len(), 3);
+    }
+
+    #[test]
+    fn nothing_explains_nothing() {
+        assert_eq!(explained(&[], 0.0), []);
+        assert_eq!(explained(&[(&[1, 3], 0), (&[1, 5], 9)], 0.0), []);
+    }
+}
