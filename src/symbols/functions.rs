@@ -4,17 +4,16 @@ use std::collections::HashMap;
 
 use gimli_std::{self as gimli, AttributeValue, DebugInfoOffset, UnitOffset};
 
-use super::debug_info::{Dwarf, Reader};
+use super::debug_info::{Dwarf, Reader, Unit};
+use super::units::Units;
 use crate::names::Kind;
-
-type Unit<'data> = gimli::Unit<Reader<'data>>;
 
 /// How often a function may refer to where its name is: an inlined call to the function, that to its
 /// declaration.
 const MAX_REFERENCES: usize = 4;
 
 /// A function at a place in its source.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Function {
     /// The symbol, or with line tables only a bare name.
     pub(super) name: String,
@@ -25,14 +24,14 @@ pub(super) struct Function {
 }
 
 /// The functions at each of the sorted `addresses`, innermost first. What cannot be read is left out.
-pub(super) fn at(dwarf: &Dwarf<'_>, addresses: &[u64]) -> HashMap<u64, Vec<Function>> {
-    let mut search = Search { dwarf, units: Vec::new(), names: HashMap::new() };
-    let mut headers = dwarf.units();
-    while let Ok(Some(header)) = headers.next() {
-        search.units.extend(header.debug_info_offset().map(|offset| offset.0));
-    }
+pub(super) fn at(
+    dwarf: &Dwarf<'_>,
+    units: &Units,
+    addresses: &[u64],
+) -> HashMap<u64, Vec<Function>> {
+    let mut search = Search { dwarf, units: units.starts(dwarf), names: HashMap::new() };
     let mut found = HashMap::new();
-    for at in 0..search.units.len() {
+    for at in units.near(addresses, search.units.len()) {
         let Some(unit) = search.unit(DebugInfoOffset(search.units[at])) else { continue };
         let inside = covered(dwarf.unit_ranges(&unit), addresses);
         if !inside.is_empty() {

@@ -1,8 +1,12 @@
 //! Names for the few addresses that a report shows, inside the running service.
 //!
 //! Not for the hook, and to be called muted: it reads files and allocates. What it holds between two
-//! calls is bounded: [`CACHED_ADDRESSES`] resolved addresses and a list of the program's crates. Files
-//! are mapped for the length of a call, so that their pages are the page cache's.
+//! calls is bounded: [`CACHED_ADDRESSES`] resolved addresses, a list of the program's crates, and
+//! [`SURVEY_BYTES`] about where its units are. Files are mapped for the length of a call, so that their
+//! pages are the page cache's.
+//!
+//! The first name in a module takes a look at all of its units. Who knows that there will be names to look up
+//! [prepares](Symbols::prepare) for it, a step at a time.
 //!
 //! Measured optimised, on one of two shared cores (rustc 1.95): 20 stacks of 40 frames at random functions
 //! all over a program, which is the worst they can be. The heap's peak includes the resolved names.
@@ -31,13 +35,22 @@ mod functions;
 #[allow(unsafe_code)]
 mod mapped;
 mod naming;
+mod survey;
+mod units;
 
 use elf::{Files, without_deleted};
+use survey::Survey;
 
 /// Resolved addresses that are kept. A report of 20 stacks of 40 frames has at most 800, and the next
 /// one mostly the same. They take 1.1 KiB each in a dev build and 2.5 KiB in a release build, where
 /// there are four functions at an address: 5 MiB when full.
 const CACHED_ADDRESSES: usize = 2048;
+
+/// What surveys of modules may take, for some 30,000 units. Those beyond are opened for every name.
+const SURVEY_BYTES: usize = 1 << 20;
+
+/// Units that are looked at in a step: 7 ms, and up to twice that with their first page faults.
+const UNITS_A_STEP: usize = 1000;
 
 /// A module of this process.
 #[derive(Clone, Copy, Debug)]
@@ -54,16 +67,29 @@ pub(crate) struct ModuleRef<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Symbols {
     packages: Packages,
-    /// Numbers of the modules that were asked about: path and build-id.
-    modules: HashMap<(String, String), u32>,
+    /// The modules that were asked about, by path and build-id.
+    modules: HashMap<(String, String), Known>,
     /// By module and address in it.
     cache: HashMap<(u32, u64), Vec<Frame>>,
+}
+
+/// What is known of a module.
+#[derive(Debug)]
+struct Known {
+    number: u32,
+    survey: Survey,
 }
 
 impl Symbols {
     /// Nothing known but the crates that are the service's own.
     pub(crate) fn new(own_crates: Vec<String>) -> Self {
         Self { packages: Packages::new(own_crates), ..Self::default() }
+    }
+
+    /// Looks at some of a module's units before names in it are asked for, so that these do not have to wait
+    /// for all of them: to be called again and again.
+    pub(crate) fn prepare(&mut self, module: &ModuleRef<'_>) {
+        self.look_over(module, UNITS_A_STEP);
     }
 
     /// The functions at each of `addresses`, innermost first, of which there is always at least one.
@@ -78,7 +104,8 @@ impl Symbols {
             self.cache.clear();
         }
         let relative = |module: &ModuleRef<'_>, address: u64| address.wrapping_sub(module.bias);
-        let numbers: Vec<u32> = modules.iter().map(|module| self.number(module)).collect();
+        let numbers: Vec<u32> =
+            modules.iter().map(|module| self.look_over(module, usize::MAX)).collect();
         for (at, module) in modules.iter().enumerate() {
             let mut missing: Vec<u64> = addresses
                 .iter()
@@ -104,21 +131,28 @@ impl Symbols {
         &self.packages
     }
 
-    /// The number of a module. The first time, its crates become known.
-    fn number(&mut self, module: &ModuleRef<'_>) -> u32 {
-        let key = (module.path.to_owned(), module.build_id.to_owned());
-        if let Some(number) = self.modules.get(&key) {
-            return *number;
-        }
+    /// Looks at so many units of a module that were not looked at yet: its crates become known. Gives
+    /// its number.
+    fn look_over(&mut self, module: &ModuleRef<'_>, most_units: usize) -> u32 {
+        let taken: usize = self.modules.values().map(|known| known.survey.bytes()).sum();
         let number = self.modules.len() as u32;
-        self.modules.insert(key, number);
-        let executable = elf::is_executable(module.path).then_some(without_deleted(module.path));
-        debug_info::learn(&Files::open(module), executable, &mut self.packages);
-        number
+        let key = (module.path.to_owned(), module.build_id.to_owned());
+        let known =
+            self.modules.entry(key).or_insert_with(|| Known { number, survey: Survey::default() });
+        if !known.survey.is_complete() {
+            let path = without_deleted(module.path);
+            let executable = elf::is_executable(module.path).then_some(path);
+            let room = SURVEY_BYTES.saturating_sub(taken) + known.survey.bytes();
+            let packages = &mut self.packages;
+            known.survey.go_on(&Files::open(module), executable, most_units, room, packages);
+        }
+        known.number
     }
 
     fn look_up(&mut self, module: &ModuleRef<'_>, number: u32, addresses: &[u64]) {
-        let places = debug_info::places(&Files::open(module), addresses);
+        let key = (module.path.to_owned(), module.build_id.to_owned());
+        let survey = &self.modules[&key].survey;
+        let places = debug_info::places(&Files::open(module), survey, addresses);
         let name = without_deleted(module.path);
         let mut frames = naming::frames(&places, name, &self.packages);
         for &address in addresses {
@@ -269,6 +303,20 @@ mod tests {
         assert!(second.iter().all(|frames| frames.len() == 1), "as changed above");
         assert_eq!(symbols.cache.len(), known);
         assert!(first.len() >= second.len());
+    }
+
+    #[test]
+    fn what_is_prepared_is_named_alike() {
+        let (here, _) = in_json();
+        let modules = here.modules();
+        let names = |steps: usize| {
+            let mut symbols = Symbols::new(Vec::new());
+            (0..steps).for_each(|_| symbols.prepare(&modules[0]));
+            (here.frames(&mut symbols), format!("{:?}", symbols.packages()))
+        };
+        let plain = names(0);
+        assert_eq!(names(1), plain, "some of it");
+        assert_eq!(names(100), plain, "all of it");
     }
 
     #[test]
