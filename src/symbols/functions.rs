@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use gimli_std::{self as gimli, AttributeValue, DebugInfoOffset, UnitOffset};
+use gimli_std::{
+    self as gimli, AttributeValue, DebugInfoOffset, DebuggingInformationEntry, UnitOffset,
+};
 
 use super::debug_info::{Dwarf, Reader, Unit};
 use super::units::Units;
@@ -70,23 +72,43 @@ impl<'data> Search<'_, 'data> {
     ) -> gimli::Result<()> {
         // Outermost first: an entry comes after the one that it is in.
         let mut covers: HashMap<u64, Vec<Cover>> = HashMap::new();
-        let mut entries = unit.entries();
-        while let Some(entry) = entries.next_dfs()? {
-            let inlined = entry.tag() == gimli::DW_TAG_inlined_subroutine;
-            if !inlined && entry.tag() != gimli::DW_TAG_subprogram {
+        let mut entries = unit.entries_raw(None)?;
+        let mut entry = DebuggingInformationEntry::null();
+        // How deep a function is that covers nothing. Nor does what is inlined into it.
+        let mut elsewhere = isize::MAX;
+        while !entries.is_empty() {
+            let (here, depth) = (entries.clone(), entries.next_depth());
+            let Some(abbreviation) = entries.read_abbreviation()? else { continue };
+            if depth <= elsewhere {
+                elsewhere = isize::MAX;
+            }
+            let inlined = abbreviation.tag() == gimli::DW_TAG_inlined_subroutine;
+            let wanted = match abbreviation.tag() {
+                gimli::DW_TAG_subprogram => true,
+                _ => inlined && elsewhere == isize::MAX,
+            };
+            // It is quicker to pass over an entry than to read it, and most are of types and variables.
+            if !wanted {
+                entries.skip_attributes(abbreviation.attributes())?;
                 continue;
             }
-            let inside = covered(self.dwarf.die_ranges(unit, entry), addresses);
+            entries = here;
+            entries.read_entry(&mut entry)?;
+            let inside = covered(self.dwarf.die_ranges(unit, &entry), addresses);
             if inside.is_empty() {
+                elsewhere = elsewhere.min(depth);
                 continue;
             }
-            let number = |name| entry.attr_value(name).and_then(|value| value.udata_value());
+            elsewhere = isize::MAX;
             let call = inlined.then(|| {
                 let file = match entry.attr_value(gimli::DW_AT_call_file) {
                     Some(AttributeValue::FileIndex(file)) => file,
                     _ => 0,
                 };
-                (file, number(gimli::DW_AT_call_line).and_then(|line| line.try_into().ok()))
+                let line = entry.attr_value(gimli::DW_AT_call_line);
+                let line = line.and_then(|line| line.udata_value()?.try_into().ok());
+                // What the compiler made up is in line 0.
+                (file, line.filter(|line| *line > 0))
             });
             let Some(at) = entry.offset().to_debug_info_offset(&unit.header) else { continue };
             for address in inside {

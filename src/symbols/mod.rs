@@ -289,6 +289,32 @@ mod tests {
     }
 
     #[test]
+    fn all_over_the_program_they_are_those_that_backtrace_finds() {
+        let (here, _) = in_json();
+        let modules = here.modules();
+        let mut all = Vec::new();
+        debug_info::for_each_symbol(&Files::open(&modules[0]), |_, start, size| {
+            all.push((0, modules[0].bias + start + size / 2));
+        });
+        all.sort_unstable();
+        let chosen: Vec<_> = all.iter().step_by(all.len() / 400).copied().collect();
+        let mut inlined = 0;
+        for (frames, (_, address)) in
+            Symbols::new(Vec::new()).resolve(&modules, &chosen).iter().zip(&chosen)
+        {
+            let mut twin = Vec::new();
+            // It takes addresses for those that calls return to.
+            backtrace::resolve((address + 1) as *mut std::ffi::c_void, |symbol| {
+                twin.push(symbol.lineno());
+            });
+            let lines: Vec<_> = frames.iter().map(|frame| frame.line).collect();
+            assert_eq!(lines, twin, "{address:#x}: {frames:?}");
+            inlined += usize::from(lines.len() > 1);
+        }
+        assert!(inlined > 50, "{inlined} places with inlined functions are no test");
+    }
+
+    #[test]
     fn the_second_time_nothing_is_read() {
         let (here, _) = in_json();
         let mut symbols = Symbols::new(Vec::new());
