@@ -1,6 +1,6 @@
 //! What the symbol table and the debug information of a file say about addresses.
 //!
-//! Unit by unit, of which one at a time is in memory; compressed debug sections are passed over, as they
+//! Unit by unit, of which two at most are in memory; compressed debug sections are passed over, as they
 //! would have to be in memory as a whole. addr2line was tried: its list of units alone took 30 MiB of
 //! a dev build's 137 MB, 52 MiB of a release build's 74 MB.
 

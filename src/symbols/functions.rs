@@ -31,7 +31,8 @@ pub(super) fn at(
     units: &Units,
     addresses: &[u64],
 ) -> HashMap<u64, Vec<Function>> {
-    let mut search = Search { dwarf, units: units.starts(dwarf), names: HashMap::new() };
+    let starts = units.starts(dwarf);
+    let mut search = Search { dwarf, units: starts, names: HashMap::new(), other: None };
     let mut found = HashMap::new();
     for at in units.near(addresses, search.units.len()) {
         let Some(unit) = search.unit(DebugInfoOffset(search.units[at])) else { continue };
@@ -49,6 +50,8 @@ struct Search<'a, 'data> {
     units: Vec<usize>,
     /// Names of inlined functions, by where they are described.
     names: HashMap<usize, (String, Option<Kind>)>,
+    /// The one that a name was found in last, other than where it was looked for.
+    other: Option<Unit<'data>>,
 }
 
 /// A function that covers an address: where it is described, and where it was called from if it was
@@ -120,7 +123,7 @@ impl<'data> Search<'_, 'data> {
             let (mut file, mut line) = lines.remove(&address).unwrap_or_default();
             let mut functions = Vec::with_capacity(covers.len());
             for cover in covers.iter().rev() {
-                let (name, kind) = self.name(cover.entry);
+                let (name, kind) = self.name(unit, cover.entry);
                 let path = file.and_then(|file| self.path(unit, file));
                 functions.push(Function { name, kind, file: path, line });
                 (file, line) = match cover.call {
@@ -134,17 +137,18 @@ impl<'data> Search<'_, 'data> {
     }
 
     /// The symbol of the function that is described at `offset`, else its bare name.
-    fn name(&mut self, offset: usize) -> (String, Option<Kind>) {
+    fn name(&mut self, here: &Unit<'data>, offset: usize) -> (String, Option<Kind>) {
         if let Some(name) = self.names.get(&offset) {
             return name.clone();
         }
         let (mut symbol, mut bare, mut next) = (None, None, Some(offset));
         for _ in 0..MAX_REFERENCES {
             let Some(at) = next.take() else { break };
-            let Some((unit, within)) = self.place(at) else { break };
+            let dwarf = self.dwarf;
+            let Some((unit, within)) = self.place(here, DebugInfoOffset(at)) else { break };
             let Ok(entry) = unit.entry(within) else { break };
             let text = |name| {
-                let text = self.dwarf.attr_string(&unit, entry.attr_value(name)?).ok()?;
+                let text = dwarf.attr_string(unit, entry.attr_value(name)?).ok()?;
                 Some(text.to_string_lossy().into_owned())
             };
             symbol = symbol.or_else(|| {
@@ -172,13 +176,23 @@ impl<'data> Search<'_, 'data> {
         name
     }
 
-    /// The unit that has the entry at `offset`: with link-time optimisation functions are described in
-    /// other units than they were inlined into.
-    fn place(&self, offset: usize) -> Option<(Unit<'data>, UnitOffset)> {
-        let after = self.units.partition_point(|unit| *unit <= offset);
-        let unit = self.unit(DebugInfoOffset(self.units[after.checked_sub(1)?]))?;
-        let within = DebugInfoOffset(offset).to_unit_offset(&unit.header)?;
-        Some((unit, within))
+    /// The unit that has the entry at `offset`: `here`, most often, but with link-time optimisation functions
+    /// are described in other units than they were inlined into.
+    fn place<'s>(
+        &'s mut self,
+        here: &'s Unit<'data>,
+        offset: DebugInfoOffset,
+    ) -> Option<(&'s Unit<'data>, UnitOffset)> {
+        if let Some(within) = offset.to_unit_offset(&here.header) {
+            return Some((here, within));
+        }
+        let has = |unit: &Unit<'data>| offset.to_unit_offset(&unit.header).is_some();
+        if !self.other.as_ref().is_some_and(has) {
+            let after = self.units.partition_point(|unit| *unit <= offset.0);
+            self.other = self.unit(DebugInfoOffset(self.units[after.checked_sub(1)?]));
+        }
+        let unit = self.other.as_ref()?;
+        Some((unit, offset.to_unit_offset(&unit.header)?))
     }
 
     /// The path of a file of a unit's line table.
