@@ -5,7 +5,7 @@
 //! [`SURVEY_BYTES`] about where its units are. Files are mapped for the length of a call, so that their
 //! pages are the page cache's.
 //!
-//! The first name in a module takes a look at all of its units. Who knows that there will be names to look up
+//! The first name in a module takes a look at all of its units. Who may have names to look up later
 //! [prepares](Symbols::prepare) for it, a step at a time.
 //!
 //! Measured optimised, on one of two shared cores (rustc 1.95): 20 stacks of 40 frames at random functions
@@ -16,9 +16,9 @@
 //! | dev, `debug = 2` | 137 MB | 46 MB | 16 ms | 146 ms | 1.1 MiB | 0.3 ms |
 //! | release, `limited` | 74 MB | 21 MB | 19 ms | 156 ms | 2.2 MiB | 0.7 ms |
 //!
-//! Time grows with debug information and with the units that addresses are in: 300 MB of it should take about
-//! a second. The heap does not grow with it. Not optimised, as in a dev build of the service, it takes five times
-//! as long.
+//! Names take a third to a half of that since less is read for each. Time grows with debug information and
+//! with the units that addresses are in: 300 MB of it should take about a second. The heap does not grow
+//! with it. Not optimised, as in a dev build of the service, it takes five times as long.
 //!
 //! A file is believed only if its build-id is that of the mapped module. Of a library without one, names
 //! would be guesses: such frames are `module+0xaddress`, and so are those of modules without symbols. The
@@ -86,8 +86,8 @@ impl Symbols {
         Self { packages: Packages::new(own_crates), ..Self::default() }
     }
 
-    /// Looks at some of a module's units before names in it are asked for, so that these do not have to wait
-    /// for all of them: to be called again and again.
+    /// Looks at some of a module's units before names in it are asked for, so that these do not have to
+    /// wait for all of them: to be called again and again.
     pub(crate) fn prepare(&mut self, module: &ModuleRef<'_>) {
         self.look_over(module, UNITS_A_STEP);
     }

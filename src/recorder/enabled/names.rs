@@ -40,3 +40,25 @@ impl Names for OwnNames {
         self.0.packages()
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::super::snapshot::module;
+    use super::*;
+    use crate::Snapshot;
+    use crate::leak::SnapshotObservation;
+    use crate::unwind::Modules;
+
+    #[test]
+    fn it_is_the_program_that_is_prepared() {
+        let known = Modules::new().unwrap();
+        let snapshot = Snapshot {
+            modules: (0..known.len()).map(|number| module(known.info(number))).collect(),
+            ..Snapshot::default()
+        };
+        let mut names = OwnNames::new(Vec::new());
+        let nothing = format!("{:?}", names.packages());
+        names.prepare(&SnapshotObservation::new(&snapshot));
+        assert_ne!(format!("{:?}", names.packages()), nothing, "its crates are known");
+    }
+}
