@@ -1,7 +1,8 @@
 // Dumps that no service makes: node page-dumps.mjs DUMP FOLDER
 //
 // `hostile` has the names of somebody who would like to run a script in the page, `large` has 200,000
-// live samples over 20,000 stacks. Both carry their names, and the facts of DUMP.
+// live samples over 20,000 stacks, and so has `unshared`, whose stacks have nothing in common. All carry
+// their names, and the facts of DUMP.
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { gunzipSync, gzipSync } from "node:zlib";
@@ -80,10 +81,13 @@ function hostile() {
     });
 }
 
-function large() {
-    const [functionCount, stackCount, sampleCount] = [12000, 20000, 200000];
+const FUNCTIONS = 12000;
+
+/** 20,000 stacks as `draw` gives them, no two alike. */
+function many(name, draw) {
+    const [stackCount, sampleCount] = [20000, 200000];
     const crates = ["tokio", "hyper", "axum", "core", "alloc", "std", "service", "serde_json"];
-    const functions = Array.from({ length: functionCount }, (_, at) => {
+    const functions = Array.from({ length: FUNCTIONS }, (_, at) => {
         const crate_name = crates[random(crates.length)];
         const name = `${crate_name}::module_${at % 97}::<impl Handler_${at % 31} for Type_${at}>::method_${at}`;
         return {
@@ -96,13 +100,7 @@ function large() {
     const seen = new Set();
     const stacks = [];
     while (stacks.length < stackCount) {
-        let node = 0;
-        // Threads begin alike, then their ways part.
-        const frames = Array.from({ length: 36 }, (_, depth) => {
-            const way = depth < 10 ? 1 : depth < 30 ? Math.max(random(5) - 2, 0) : random(6);
-            node = (node * 7 + way * 131 + depth * 17 + 3) % functionCount;
-            return node;
-        });
+        const frames = draw();
         if (seen.has(frames.join())) continue;
         seen.add(frames.join());
         const site = stacks.length;
@@ -126,8 +124,23 @@ function large() {
         };
         for (const [column, value] of Object.entries(sample)) live[column].push(value);
     }
-    write("large", functions, stacks, live, { label_sets: [{}] });
+    write(name, functions, stacks, live, { label_sets: [{}] });
+}
+
+/** Threads begin alike, then their ways part. */
+function related() {
+    let node = 0;
+    return Array.from({ length: 36 }, (_, depth) => {
+        const way = depth < 10 ? 1 : depth < 30 ? Math.max(random(5) - 2, 0) : random(6);
+        node = (node * 7 + way * 131 + depth * 17 + 3) % FUNCTIONS;
+        return node;
+    });
+}
+
+function unrelated() {
+    return Array.from({ length: 40 }, () => random(FUNCTIONS));
 }
 
 hostile();
-large();
+many("large", related);
+many("unshared", unrelated);

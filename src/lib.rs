@@ -64,6 +64,7 @@ pub mod blame;
 mod diff;
 pub mod dump;
 mod estimate;
+mod hash;
 mod labels;
 pub mod leak;
 pub mod names;

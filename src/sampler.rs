@@ -20,6 +20,7 @@ use std::cell::Cell;
 
 pub(crate) use crate::estimate::Weight;
 use crate::estimate::inclusion_probability;
+pub(crate) use crate::hash::mix;
 
 /// The mean number of bytes between samples, at least 1. Stored as an `f32`: the relative error of
 /// 6·10⁻⁸ is far below any standard error, and gaps and probabilities both use the rounded value.
@@ -102,13 +103,6 @@ impl Random {
 
 /// 2⁶⁴ divided by the golden ratio.
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-
-/// The finalizer of SplitMix64: a bijection whose every output bit depends on every input bit.
-pub(crate) const fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
 
 /// What a thread looks at again at least this often, in bytes of its own allocations: whether
 /// recording has started, and whether the interval has changed. 64 KiB is one slow call in about

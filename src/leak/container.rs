@@ -5,9 +5,8 @@
 //! large, so that each of its blocks is sampled for certain and sizes are known exactly; and what
 //! grows without end doubles again and again, the next time never later than after as long again.
 
-use std::collections::HashMap;
-
 use super::observation::Observed;
+use crate::hash::NumberMap;
 
 /// More objects than this are no container: their number tells.
 const MAX_OBJECTS: u32 = 64;
@@ -115,12 +114,12 @@ fn mean(blocks: Blocks) -> f64 {
 /// The containers of a session.
 #[derive(Debug, Default)]
 pub(super) struct Containers {
-    watched: HashMap<Owner, Container>,
+    watched: NumberMap<Owner, Container>,
 }
 
 impl Containers {
     /// Takes down all large blocks at a tick.
-    pub(super) fn observe(&mut self, tick: u32, blocks: &HashMap<Owner, Blocks>) {
+    pub(super) fn observe(&mut self, tick: u32, blocks: &NumberMap<Owner, Blocks>) {
         let few = |blocks: &Blocks| (1..=MAX_OBJECTS).contains(&blocks.objects);
         self.watched.retain(|owner, _| blocks.get(owner).is_some_and(few));
         for (owner, blocks) in blocks.iter().filter(|(_, blocks)| few(blocks)) {
@@ -156,7 +155,7 @@ mod tests {
         let mut containers = Containers::default();
         for tick in 1..=ticks {
             let blocks = Blocks { site: 7, objects: 1, bytes: size(tick) };
-            containers.observe(tick, &HashMap::from([(Owner::Object(3), blocks)]));
+            containers.observe(tick, &NumberMap::from_iter([(Owner::Object(3), blocks)]));
         }
         containers.at(7).unwrap().growth(ticks)
     }

@@ -1,7 +1,6 @@
 //! The detector: one tick after the other, from live sets to findings.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 
 use super::container::{Blocks, Owner};
 use super::finding::Findings;
@@ -12,6 +11,7 @@ use super::scene::Scene;
 use super::track::Tracks;
 use crate::diff::Cohorts;
 use crate::estimate::inclusion_probability;
+use crate::hash::NumberMap;
 
 /// The first tick with an opinion: before, there is no age to speak of.
 const FIRST_TICK: u32 = 20;
@@ -24,7 +24,7 @@ const CERTAIN: f64 = 5.0;
 pub(crate) struct Detector {
     history: History,
     tracks: Tracks,
-    functions: RefCell<HashMap<u64, u64>>,
+    functions: RefCell<NumberMap<u64, u64>>,
 }
 
 impl Detector {
@@ -35,7 +35,7 @@ impl Detector {
         // Some more than last time: a live set that doubles its room by itself would take twice that.
         let mut cohorts = Cohorts::with_capacity(self.history.cohorts.samples() * 9 / 8 + 1024);
         let mut bytes = vec![0.0_f32; live.sites() as usize];
-        let mut blocks: HashMap<Owner, Blocks> = HashMap::new();
+        let mut blocks: NumberMap<Owner, Blocks> = NumberMap::default();
         live.for_each(&mut |sample: Observed| {
             // Born while this tick was being ended.
             if sample.birth > tick || sample.site as usize >= bytes.len() {

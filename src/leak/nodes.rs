@@ -1,6 +1,6 @@
 //! The nodes of the call tree that leak, and what can be shown of them.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use super::naming;
 use super::path::{SITE, is_function};
@@ -8,6 +8,7 @@ use super::scene::{FEWEST_CERTAIN, SUSPECT_LEVEL, Scene};
 use super::tally::Tally;
 use super::tree::{self, Item, Judge, Node};
 use crate::blame::Frame;
+use crate::hash::NumberSet;
 use crate::names::machinery::{self, Role};
 
 /// Sites whose places in the call tree are searched: those with most old objects.
@@ -82,7 +83,7 @@ impl Scene<'_> {
         let outward = Direction { scene: self, is_inward: false, others: None };
         let nodes = self.of_one_function(tree::explain(items, &outward));
         // What is left, by where it is called from.
-        let explained: HashSet<u32> = nodes.iter().flat_map(|node| node.sites.clone()).collect();
+        let explained: NumberSet<u32> = nodes.iter().flat_map(|node| node.sites.clone()).collect();
         let rest: Vec<Item> = searched
             .iter()
             .filter(|site| !explained.contains(site))
@@ -101,7 +102,7 @@ impl Scene<'_> {
                 node.tally.add(&part.tally);
             }
         }
-        let taken: HashSet<u32> =
+        let taken: NumberSet<u32> =
             nodes.iter().chain(&below).flat_map(|node| node.sites.clone()).collect();
         let others = searched.into_iter().filter(|site| !taken.contains(site)).collect();
         let mut found: Vec<Found> = self.together(nodes, others, &explained);
@@ -151,7 +152,12 @@ impl Scene<'_> {
 
     /// Nodes that are all that happens below a common function become one, together with other sites
     /// there of which too little is known yet, as long as it speaks for a leak.
-    fn together(&self, nodes: Vec<Node>, others: Vec<u32>, explained: &HashSet<u32>) -> Vec<Found> {
+    fn together(
+        &self,
+        nodes: Vec<Node>,
+        others: Vec<u32>,
+        explained: &NumberSet<u32>,
+    ) -> Vec<Found> {
         let known = nodes.len();
         if known == 0 {
             return Vec::new();
@@ -240,7 +246,7 @@ impl Scene<'_> {
 
     /// The labels that all of these sites have.
     pub(super) fn labels(&self, sites: &[u32]) -> BTreeMap<String, String> {
-        let sets: HashSet<u32> = sites.iter().map(|site| self.live.label_set(*site)).collect();
+        let sets: NumberSet<u32> = sites.iter().map(|site| self.live.label_set(*site)).collect();
         let mut sets = sets.into_iter().map(|set| self.live.labels(set));
         let mut shared = sets.next().unwrap_or_default();
         for other in sets {
@@ -288,7 +294,7 @@ struct Direction<'s, 'a> {
     scene: &'s Scene<'a>,
     is_inward: bool,
     /// Sites that leak, when all others count as clean.
-    others: Option<&'s HashSet<u32>>,
+    others: Option<&'s NumberSet<u32>>,
 }
 
 impl Judge for Direction<'_, '_> {

@@ -1,7 +1,6 @@
 //! The live set of a tick with all evidence so far: what is a leak there, and what is none.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 
 use super::births::Births;
 use super::container::{Container, Growth};
@@ -12,6 +11,7 @@ use super::observation::Observation;
 use super::survival;
 use super::tally::Tally;
 use crate::estimate::{Estimate, Weight, inclusion_probability};
+use crate::hash::NumberMap;
 
 /// The first tick that counts toward certainty. What fills up within a few ticks is full by then.
 const FIRST_CERTAIN_TICK: u32 = 22;
@@ -40,7 +40,7 @@ const FLOOR: f64 = 0.001;
 pub(super) struct Scene<'a> {
     pub(super) history: &'a History,
     /// Functions by address, as far as they were asked for.
-    pub(super) functions: &'a RefCell<HashMap<u64, u64>>,
+    pub(super) functions: &'a RefCell<NumberMap<u64, u64>>,
     pub(super) live: &'a dyn Observation,
     pub(super) names: RefCell<&'a mut dyn Names>,
     pub(super) bytes: &'a [f32],
@@ -57,7 +57,7 @@ pub(super) struct Scene<'a> {
 impl<'a> Scene<'a> {
     pub(super) fn new(
         history: &'a History,
-        functions: &'a RefCell<HashMap<u64, u64>>,
+        functions: &'a RefCell<NumberMap<u64, u64>>,
         live: &'a dyn Observation,
         names: &'a mut dyn Names,
         bytes: &'a [f32],
@@ -194,7 +194,7 @@ impl<'a> Scene<'a> {
     /// samples, and of those born in the ticks given for that number.
     pub(super) fn measure(
         &self,
-        of_site: &HashMap<u32, usize>,
+        of_site: &NumberMap<u32, usize>,
         ticks: &[(u32, u32)],
     ) -> Vec<Measure> {
         let mut sums = vec![Measure::default(); ticks.len()];

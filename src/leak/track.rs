@@ -1,13 +1,12 @@
 //! Findings from tick to tick: suspected, confirmed, retracted.
 
-use std::collections::HashMap;
-
 use super::container::Growth;
 use super::finding::{Facts, Finding};
 use super::nodes::Found;
 use super::scene::Scene;
 use super::verdict::Verdict;
 use crate::Estimate;
+use crate::hash::NumberMap;
 
 /// Ticks with certainty, each with more of it than the one before, that make a suspicion a certainty.
 /// Where it is seen without certainty, one is taken away; a pause between two bursts says nothing.
@@ -193,7 +192,7 @@ impl Tracks {
     /// All that is followed, measured at this tick: the most certain first, then by how much is lost
     /// for certain.
     pub(super) fn findings(&mut self, scene: &Scene<'_>) -> Vec<Finding> {
-        let mut of_site = HashMap::new();
+        let mut of_site = NumberMap::default();
         let mut facts = Vec::new();
         for (number, track) in self.tracks.iter().enumerate() {
             match &track.found {

@@ -125,6 +125,10 @@ impl Leaks {
     fn look(&self, state: &mut State, live: &dyn Observation) -> LeakReport {
         let findings = state.detector.tick(live, &mut state.names);
         let mut report = LeakReport::new(findings, live, &mut state.names);
+        // The first candidate, which a session begins without, is not to wait for all that names take.
+        if report.candidates.is_empty() {
+            state.names.prepare(live);
+        }
         match &self.baseline {
             None => {}
             Some(Baseline::Report(baseline)) => report.compare(baseline),

@@ -104,6 +104,8 @@ impl OwnNames {
     pub(crate) fn new(own_crates: Vec<String>) -> Self {
         Self(Packages::new(own_crates))
     }
+
+    pub(crate) fn prepare(&mut self, _live: &dyn Observation) {}
 }
 
 impl Names for OwnNames {

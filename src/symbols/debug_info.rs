@@ -1,6 +1,6 @@
-//! What the symbol table and the debug information of a file say about addresses and crates.
+//! What the symbol table and the debug information of a file say about addresses.
 //!
-//! Unit by unit, of which one at a time is in memory; compressed debug sections are passed over, as they
+//! Unit by unit, of which two at most are in memory; compressed debug sections are passed over, as they
 //! would have to be in memory as a whole. addr2line was tried: its list of units alone took 30 MiB of
 //! a dev build's 137 MB, 52 MiB of a release build's 74 MB.
 
@@ -9,10 +9,10 @@ use std::collections::HashMap;
 use gimli_std::{self as gimli, EndianSlice, RunTimeEndian};
 use object::{CompressionFormat, Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
 
-use super::elf::{Elf, Files};
+use super::elf::Files;
 use super::functions::{self, Function};
-use crate::blame::{Packages, crate_of_main};
-use crate::names::file_name;
+use super::survey::Survey;
+use super::units::Units;
 
 /// Debug information above this many bytes, some three seconds of reading, is left alone: names are
 /// then those of the symbol table, without lines and inlined functions.
@@ -20,9 +20,10 @@ const MAX_DEBUG_INFO_BYTES: u64 = 1 << 30;
 
 pub(super) type Reader<'data> = EndianSlice<'data, RunTimeEndian>;
 pub(super) type Dwarf<'data> = gimli::Dwarf<Reader<'data>>;
+pub(super) type Unit<'data> = gimli::Unit<Reader<'data>>;
 
 /// What one address is, before its names are made readable.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Place {
     /// The symbol of the function that the linker sees, if it has one.
     pub(super) symbol: Option<String>,
@@ -30,8 +31,9 @@ pub(super) struct Place {
     pub(super) functions: Vec<Function>,
 }
 
-/// What the files know of each of the sorted `addresses`.
-pub(super) fn places(files: &Files, addresses: &[u64]) -> HashMap<u64, Place> {
+/// What the files know of each of the sorted `addresses`. Only those units are opened in which, by what
+/// the survey has seen, something may be.
+pub(super) fn places(files: &Files, survey: &Survey, addresses: &[u64]) -> HashMap<u64, Place> {
     let mut places: HashMap<u64, Place> = HashMap::new();
     for_each_symbol(files, |name, address, size| {
         let first = addresses.partition_point(|a| *a < address);
@@ -39,62 +41,17 @@ pub(super) fn places(files: &Files, addresses: &[u64]) -> HashMap<u64, Place> {
             places.entry(inside).or_default().symbol.get_or_insert_with(|| name.to_owned());
         }
     });
-    if let Some(elf) = files.with_section(".debug_info")
-        && let Some(dwarf) = dwarf(&elf)
-    {
-        for (address, functions) in functions::at(&dwarf, addresses) {
+    if let Some(dwarf) = dwarf(files) {
+        let unknown = Units::default();
+        let units = survey.units(&dwarf).unwrap_or(&unknown);
+        for (address, functions) in functions::at(&dwarf, units, addresses) {
             places.entry(address).or_default().functions = functions;
         }
     }
     places
 }
 
-/// Takes down the crates of a module, and which of them holds `main` if this is the program itself.
-pub(super) fn learn(files: &Files, executable: Option<&str>, packages: &mut Packages) {
-    let main = executable.and_then(|path| main_symbol(files, path));
-    let mut directory = None;
-    if let Some(elf) = files.with_section(".debug_info")
-        && let Some(dwarf) = dwarf(&elf)
-    {
-        let mut headers = dwarf.units();
-        while let Ok(Some(header)) = headers.next() {
-            let Ok(unit) = dwarf.unit(header) else { continue };
-            let text = |value: Option<Reader<'_>>| {
-                value.map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
-            };
-            let unit_directory = text(unit.comp_dir);
-            packages.add_unit(&text(unit.name), &unit_directory);
-            if let Some((_, address)) = main
-                && directory.is_none()
-                && covers(&dwarf, &unit, address)
-            {
-                directory = Some(unit_directory);
-            }
-        }
-    }
-    match (main, executable) {
-        (Some((krate, _)), _) => packages.set_main(&krate, directory.as_deref()),
-        (None, Some(path)) => packages.set_executable(path),
-        (None, None) => {}
-    }
-}
-
-/// The crate and the address of Rust's `main`. That of the crate which the executable is
-/// called after, else the first.
-fn main_symbol(files: &Files, executable: &str) -> Option<(String, u64)> {
-    let mut best: Option<(String, u64)> = None;
-    let executable = file_name(executable).replace('-', "_");
-    for_each_symbol(files, |symbol, address, _| {
-        if let Some(krate) = crate_of_main(symbol)
-            && (best.is_none() || krate == executable)
-        {
-            best = Some((krate, address));
-        }
-    });
-    best
-}
-
-fn for_each_symbol(files: &Files, mut f: impl FnMut(&str, u64, u64)) {
+pub(super) fn for_each_symbol(files: &Files, mut f: impl FnMut(&str, u64, u64)) {
     let elf = files.with_section(".symtab").or_else(|| files.with_section(".dynsym"));
     let Some(elf) = elf else { return };
     let mut each = |symbol: object::Symbol<'_, '_, &[u8]>| {
@@ -112,8 +69,9 @@ fn for_each_symbol(files: &Files, mut f: impl FnMut(&str, u64, u64)) {
     }
 }
 
-/// The debug information of a file, where it can be read in place and within bounds.
-fn dwarf<'data>(elf: &Elf<'data>) -> Option<Dwarf<'data>> {
+/// The debug information, where it can be read in place and within bounds.
+pub(super) fn dwarf(files: &Files) -> Option<Dwarf<'_>> {
+    let elf = files.with_section(".debug_info")?;
     if elf.section_by_name(".debug_info")?.size() > MAX_DEBUG_INFO_BYTES {
         return None;
     }
@@ -132,16 +90,6 @@ fn dwarf<'data>(elf: &Elf<'data>) -> Option<Dwarf<'data>> {
     gimli::Dwarf::load(|id| load(id).ok_or(())).ok()
 }
 
-fn covers(dwarf: &Dwarf<'_>, unit: &gimli::Unit<Reader<'_>>, address: u64) -> bool {
-    let Ok(mut ranges) = dwarf.unit_ranges(unit) else { return false };
-    while let Ok(Some(range)) = ranges.next() {
-        if (range.begin..range.end).contains(&address) {
-            return true;
-        }
-    }
-    false
-}
-
 #[cfg(all(test, target_os = "linux", target_pointer_width = "64"))]
 mod tests {
     use std::fs::{self, File};
@@ -149,6 +97,7 @@ mod tests {
 
     use super::*;
     use crate::symbols::ModuleRef;
+    use crate::symbols::elf::Elf;
 
     #[test]
     fn more_debug_information_than_a_gigabyte_is_left_alone() {
@@ -178,7 +127,7 @@ mod tests {
                 }
             });
             let address = address.expect("this function has a symbol");
-            places(&files, &[address]).remove(&address).unwrap()
+            places(&files, &Survey::default(), &[address]).remove(&address).unwrap()
         };
         for (size, read) in
             [(size, true), (MAX_DEBUG_INFO_BYTES, true), (MAX_DEBUG_INFO_BYTES + 1, false)]

@@ -2,19 +2,20 @@
 
 use std::collections::HashMap;
 
-use gimli_std::{self as gimli, AttributeValue, DebugInfoOffset, UnitOffset};
+use gimli_std::{
+    self as gimli, AttributeValue, DebugInfoOffset, DebuggingInformationEntry, UnitOffset,
+};
 
-use super::debug_info::{Dwarf, Reader};
+use super::debug_info::{Dwarf, Reader, Unit};
+use super::units::Units;
 use crate::names::Kind;
-
-type Unit<'data> = gimli::Unit<Reader<'data>>;
 
 /// How often a function may refer to where its name is: an inlined call to the function, that to its
 /// declaration.
 const MAX_REFERENCES: usize = 4;
 
 /// A function at a place in its source.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Function {
     /// The symbol, or with line tables only a bare name.
     pub(super) name: String,
@@ -25,14 +26,15 @@ pub(super) struct Function {
 }
 
 /// The functions at each of the sorted `addresses`, innermost first. What cannot be read is left out.
-pub(super) fn at(dwarf: &Dwarf<'_>, addresses: &[u64]) -> HashMap<u64, Vec<Function>> {
-    let mut search = Search { dwarf, units: Vec::new(), names: HashMap::new() };
-    let mut headers = dwarf.units();
-    while let Ok(Some(header)) = headers.next() {
-        search.units.extend(header.debug_info_offset().map(|offset| offset.0));
-    }
+pub(super) fn at(
+    dwarf: &Dwarf<'_>,
+    units: &Units,
+    addresses: &[u64],
+) -> HashMap<u64, Vec<Function>> {
+    let starts = units.starts(dwarf);
+    let mut search = Search { dwarf, units: starts, names: HashMap::new(), other: None };
     let mut found = HashMap::new();
-    for at in 0..search.units.len() {
+    for at in units.near(addresses, search.units.len()) {
         let Some(unit) = search.unit(DebugInfoOffset(search.units[at])) else { continue };
         let inside = covered(dwarf.unit_ranges(&unit), addresses);
         if !inside.is_empty() {
@@ -48,6 +50,8 @@ struct Search<'a, 'data> {
     units: Vec<usize>,
     /// Names of inlined functions, by where they are described.
     names: HashMap<usize, (String, Option<Kind>)>,
+    /// The one that a name was found in last, other than where it was looked for.
+    other: Option<Unit<'data>>,
 }
 
 /// A function that covers an address: where it is described, and where it was called from if it was
@@ -71,23 +75,43 @@ impl<'data> Search<'_, 'data> {
     ) -> gimli::Result<()> {
         // Outermost first: an entry comes after the one that it is in.
         let mut covers: HashMap<u64, Vec<Cover>> = HashMap::new();
-        let mut entries = unit.entries();
-        while let Some(entry) = entries.next_dfs()? {
-            let inlined = entry.tag() == gimli::DW_TAG_inlined_subroutine;
-            if !inlined && entry.tag() != gimli::DW_TAG_subprogram {
+        let mut entries = unit.entries_raw(None)?;
+        let mut entry = DebuggingInformationEntry::null();
+        // How deep a function is that covers nothing. Nor does what is inlined into it.
+        let mut elsewhere = isize::MAX;
+        while !entries.is_empty() {
+            let (here, depth) = (entries.clone(), entries.next_depth());
+            let Some(abbreviation) = entries.read_abbreviation()? else { continue };
+            if depth <= elsewhere {
+                elsewhere = isize::MAX;
+            }
+            let inlined = abbreviation.tag() == gimli::DW_TAG_inlined_subroutine;
+            let wanted = match abbreviation.tag() {
+                gimli::DW_TAG_subprogram => true,
+                _ => inlined && elsewhere == isize::MAX,
+            };
+            // It is quicker to pass over an entry than to read it, and most are of types and variables.
+            if !wanted {
+                entries.skip_attributes(abbreviation.attributes())?;
                 continue;
             }
-            let inside = covered(self.dwarf.die_ranges(unit, entry), addresses);
+            entries = here;
+            entries.read_entry(&mut entry)?;
+            let inside = covered(self.dwarf.die_ranges(unit, &entry), addresses);
             if inside.is_empty() {
+                elsewhere = elsewhere.min(depth);
                 continue;
             }
-            let number = |name| entry.attr_value(name).and_then(|value| value.udata_value());
+            elsewhere = isize::MAX;
             let call = inlined.then(|| {
                 let file = match entry.attr_value(gimli::DW_AT_call_file) {
                     Some(AttributeValue::FileIndex(file)) => file,
                     _ => 0,
                 };
-                (file, number(gimli::DW_AT_call_line).and_then(|line| line.try_into().ok()))
+                let line = entry.attr_value(gimli::DW_AT_call_line);
+                let line = line.and_then(|line| line.udata_value()?.try_into().ok());
+                // What the compiler made up is in line 0.
+                (file, line.filter(|line| *line > 0))
             });
             let Some(at) = entry.offset().to_debug_info_offset(&unit.header) else { continue };
             for address in inside {
@@ -99,7 +123,7 @@ impl<'data> Search<'_, 'data> {
             let (mut file, mut line) = lines.remove(&address).unwrap_or_default();
             let mut functions = Vec::with_capacity(covers.len());
             for cover in covers.iter().rev() {
-                let (name, kind) = self.name(cover.entry);
+                let (name, kind) = self.name(unit, cover.entry);
                 let path = file.and_then(|file| self.path(unit, file));
                 functions.push(Function { name, kind, file: path, line });
                 (file, line) = match cover.call {
@@ -113,17 +137,18 @@ impl<'data> Search<'_, 'data> {
     }
 
     /// The symbol of the function that is described at `offset`, else its bare name.
-    fn name(&mut self, offset: usize) -> (String, Option<Kind>) {
+    fn name(&mut self, here: &Unit<'data>, offset: usize) -> (String, Option<Kind>) {
         if let Some(name) = self.names.get(&offset) {
             return name.clone();
         }
         let (mut symbol, mut bare, mut next) = (None, None, Some(offset));
         for _ in 0..MAX_REFERENCES {
             let Some(at) = next.take() else { break };
-            let Some((unit, within)) = self.place(at) else { break };
+            let dwarf = self.dwarf;
+            let Some((unit, within)) = self.place(here, DebugInfoOffset(at)) else { break };
             let Ok(entry) = unit.entry(within) else { break };
             let text = |name| {
-                let text = self.dwarf.attr_string(&unit, entry.attr_value(name)?).ok()?;
+                let text = dwarf.attr_string(unit, entry.attr_value(name)?).ok()?;
                 Some(text.to_string_lossy().into_owned())
             };
             symbol = symbol.or_else(|| {
@@ -151,13 +176,23 @@ impl<'data> Search<'_, 'data> {
         name
     }
 
-    /// The unit that has the entry at `offset`: with link-time optimisation functions are described in
-    /// other units than they were inlined into.
-    fn place(&self, offset: usize) -> Option<(Unit<'data>, UnitOffset)> {
-        let after = self.units.partition_point(|unit| *unit <= offset);
-        let unit = self.unit(DebugInfoOffset(self.units[after.checked_sub(1)?]))?;
-        let within = DebugInfoOffset(offset).to_unit_offset(&unit.header)?;
-        Some((unit, within))
+    /// The unit that has the entry at `offset`: `here`, most often, but with link-time optimisation functions
+    /// are described in other units than they were inlined into.
+    fn place<'s>(
+        &'s mut self,
+        here: &'s Unit<'data>,
+        offset: DebugInfoOffset,
+    ) -> Option<(&'s Unit<'data>, UnitOffset)> {
+        if let Some(within) = offset.to_unit_offset(&here.header) {
+            return Some((here, within));
+        }
+        let has = |unit: &Unit<'data>| offset.to_unit_offset(&unit.header).is_some();
+        if !self.other.as_ref().is_some_and(has) {
+            let after = self.units.partition_point(|unit| *unit <= offset.0);
+            self.other = self.unit(DebugInfoOffset(self.units[after.checked_sub(1)?]));
+        }
+        let unit = self.other.as_ref()?;
+        Some((unit, offset.to_unit_offset(&unit.header)?))
     }
 
     /// The path of a file of a unit's line table.

@@ -1,8 +1,12 @@
 //! Names for the few addresses that a report shows, inside the running service.
 //!
 //! Not for the hook, and to be called muted: it reads files and allocates. What it holds between two
-//! calls is bounded: [`CACHED_ADDRESSES`] resolved addresses and a list of the program's crates. Files
-//! are mapped for the length of a call, so that their pages are the page cache's.
+//! calls is bounded: [`CACHED_ADDRESSES`] resolved addresses, a list of the program's crates, and
+//! [`SURVEY_BYTES`] about where its units are. Files are mapped for the length of a call, so that their
+//! pages are the page cache's.
+//!
+//! The first name in a module takes a look at all of its units. Who may have names to look up later
+//! [prepares](Symbols::prepare) for it, a step at a time.
 //!
 //! Measured optimised, on one of two shared cores (rustc 1.95): 20 stacks of 40 frames at random functions
 //! all over a program, which is the worst they can be. The heap's peak includes the resolved names.
@@ -12,9 +16,9 @@
 //! | dev, `debug = 2` | 137 MB | 46 MB | 16 ms | 146 ms | 1.1 MiB | 0.3 ms |
 //! | release, `limited` | 74 MB | 21 MB | 19 ms | 156 ms | 2.2 MiB | 0.7 ms |
 //!
-//! Time grows with debug information and with the units that addresses are in: 300 MB of it should take about
-//! a second. The heap does not grow with it. Not optimised, as in a dev build of the service, it takes five times
-//! as long.
+//! Names take a third to a half of that since less is read for each. Time grows with debug information and
+//! with the units that addresses are in: 300 MB of it should take about a second. The heap does not grow
+//! with it. Not optimised, as in a dev build of the service, it takes five times as long.
 //!
 //! A file is believed only if its build-id is that of the mapped module. Of a library without one, names
 //! would be guesses: such frames are `module+0xaddress`, and so are those of modules without symbols. The
@@ -31,13 +35,23 @@ mod functions;
 #[allow(unsafe_code)]
 mod mapped;
 mod naming;
+mod survey;
+mod units;
 
 use elf::{Files, without_deleted};
+use survey::Survey;
 
 /// Resolved addresses that are kept. A report of 20 stacks of 40 frames has at most 800, and the next
 /// one mostly the same. They take 1.1 KiB each in a dev build and 2.5 KiB in a release build, where
 /// there are four functions at an address: 5 MiB when full.
 const CACHED_ADDRESSES: usize = 2048;
+
+/// What surveys of modules may take, for some 30,000 units. Those beyond are opened for every name.
+const SURVEY_BYTES: usize = 1 << 20;
+
+/// Units that are looked at in a step: some 15 ms. Nothing is named before the twentieth tick, so that
+/// nineteen of them, or 38,000 units, may come before.
+const UNITS_A_STEP: usize = 2000;
 
 /// A module of this process.
 #[derive(Clone, Copy, Debug)]
@@ -54,16 +68,29 @@ pub(crate) struct ModuleRef<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Symbols {
     packages: Packages,
-    /// Numbers of the modules that were asked about: path and build-id.
-    modules: HashMap<(String, String), u32>,
+    /// The modules that were asked about, by path and build-id.
+    modules: HashMap<(String, String), Known>,
     /// By module and address in it.
     cache: HashMap<(u32, u64), Vec<Frame>>,
+}
+
+/// What is known of a module.
+#[derive(Debug)]
+struct Known {
+    number: u32,
+    survey: Survey,
 }
 
 impl Symbols {
     /// Nothing known but the crates that are the service's own.
     pub(crate) fn new(own_crates: Vec<String>) -> Self {
         Self { packages: Packages::new(own_crates), ..Self::default() }
+    }
+
+    /// Looks at some of a module's units before names in it are asked for, so that these do not have to
+    /// wait for all of them: to be called again and again.
+    pub(crate) fn prepare(&mut self, module: &ModuleRef<'_>) {
+        self.look_over(module, UNITS_A_STEP);
     }
 
     /// The functions at each of `addresses`, innermost first, of which there is always at least one.
@@ -78,7 +105,8 @@ impl Symbols {
             self.cache.clear();
         }
         let relative = |module: &ModuleRef<'_>, address: u64| address.wrapping_sub(module.bias);
-        let numbers: Vec<u32> = modules.iter().map(|module| self.number(module)).collect();
+        let numbers: Vec<u32> =
+            modules.iter().map(|module| self.look_over(module, usize::MAX)).collect();
         for (at, module) in modules.iter().enumerate() {
             let mut missing: Vec<u64> = addresses
                 .iter()
@@ -104,21 +132,28 @@ impl Symbols {
         &self.packages
     }
 
-    /// The number of a module. The first time, its crates become known.
-    fn number(&mut self, module: &ModuleRef<'_>) -> u32 {
-        let key = (module.path.to_owned(), module.build_id.to_owned());
-        if let Some(number) = self.modules.get(&key) {
-            return *number;
-        }
+    /// Looks at so many units of a module that were not looked at yet: its crates become known. Gives
+    /// its number.
+    fn look_over(&mut self, module: &ModuleRef<'_>, most_units: usize) -> u32 {
+        let taken: usize = self.modules.values().map(|known| known.survey.bytes()).sum();
         let number = self.modules.len() as u32;
-        self.modules.insert(key, number);
-        let executable = elf::is_executable(module.path).then_some(without_deleted(module.path));
-        debug_info::learn(&Files::open(module), executable, &mut self.packages);
-        number
+        let key = (module.path.to_owned(), module.build_id.to_owned());
+        let known =
+            self.modules.entry(key).or_insert_with(|| Known { number, survey: Survey::default() });
+        if !known.survey.is_complete() {
+            let path = without_deleted(module.path);
+            let executable = elf::is_executable(module.path).then_some(path);
+            let room = SURVEY_BYTES.saturating_sub(taken) + known.survey.bytes();
+            let packages = &mut self.packages;
+            known.survey.go_on(&Files::open(module), executable, most_units, room, packages);
+        }
+        known.number
     }
 
     fn look_up(&mut self, module: &ModuleRef<'_>, number: u32, addresses: &[u64]) {
-        let places = debug_info::places(&Files::open(module), addresses);
+        let key = (module.path.to_owned(), module.build_id.to_owned());
+        let survey = &self.modules[&key].survey;
+        let places = debug_info::places(&Files::open(module), survey, addresses);
         let name = without_deleted(module.path);
         let mut frames = naming::frames(&places, name, &self.packages);
         for &address in addresses {
@@ -255,6 +290,34 @@ mod tests {
     }
 
     #[test]
+    fn all_over_the_program_they_are_those_that_backtrace_finds() {
+        let (here, _) = in_json();
+        let module = here.modules()[0];
+        let files = Files::open(&module);
+        let mut all = Vec::new();
+        debug_info::for_each_symbol(&files, |_, start, size| all.push(start + size / 2));
+        all.sort_unstable();
+        all.dedup();
+        let chosen: Vec<u64> = all.iter().step_by(all.len() / 400).copied().collect();
+        let places = debug_info::places(&files, &Survey::default(), &chosen);
+        let mut inlined = 0;
+        for (address, place) in places.iter().filter(|(_, place)| !place.functions.is_empty()) {
+            let functions: Vec<_> =
+                place.functions.iter().map(|f| (Some(f.name.clone()), f.line)).collect();
+            let mut twin = Vec::new();
+            // It takes addresses for those that calls return to.
+            let returned_to = module.bias + address + 1;
+            backtrace::resolve(returned_to as *mut std::ffi::c_void, |symbol| {
+                let name = symbol.name().and_then(|name| name.as_str().map(str::to_owned));
+                twin.push((name, symbol.lineno()));
+            });
+            assert_eq!(functions, twin, "at {address:#x}");
+            inlined += usize::from(functions.len() > 1);
+        }
+        assert!(inlined > 50, "{inlined} places with inlined functions are no test");
+    }
+
+    #[test]
     fn the_second_time_nothing_is_read() {
         let (here, _) = in_json();
         let mut symbols = Symbols::new(Vec::new());
@@ -269,6 +332,25 @@ mod tests {
         assert!(second.iter().all(|frames| frames.len() == 1), "as changed above");
         assert_eq!(symbols.cache.len(), known);
         assert!(first.len() >= second.len());
+    }
+
+    #[test]
+    fn what_is_prepared_is_named_alike() {
+        let (here, _) = in_json();
+        let modules = here.modules();
+        let names =
+            |symbols: &mut Symbols| (here.frames(symbols), format!("{:?}", symbols.packages()));
+        let plain = names(&mut Symbols::new(Vec::new()));
+        let is_complete =
+            |symbols: &Symbols| symbols.modules.values().all(|m| m.survey.is_complete());
+        let mut half = Symbols::new(Vec::new());
+        half.look_over(&modules[0], 100);
+        assert!(!is_complete(&half));
+        assert_eq!(names(&mut half), plain);
+        let mut whole = Symbols::new(Vec::new());
+        (0..100).for_each(|_| whole.prepare(&modules[0]));
+        assert!(is_complete(&whole));
+        assert_eq!(names(&mut whole), plain);
     }
 
     #[test]

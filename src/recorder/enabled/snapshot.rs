@@ -1,13 +1,13 @@
 //! From the tables to plain data.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::RECORDER;
 use super::live::Live;
+use crate::hash::{NumberMap, mix};
 use crate::profiler::Config;
-use crate::sampler::{Interval, Weight, mix};
+use crate::sampler::{Interval, Weight};
 use crate::snapshot::{
     Frames, LiveSample, LiveSamples, Metrics, Module, Process, Sampling, Snapshot, Stack, Taken,
 };
@@ -194,7 +194,7 @@ impl<T> Interner<T> {
 /// Turns addresses into modules and relative addresses, each once.
 struct Resolver<'a> {
     modules: &'a Modules,
-    known: HashMap<(u64, u32), u32, BuildHasherDefault<AddressHasher>>,
+    known: NumberMap<(u64, u32), u32>,
     frames: Frames,
     numbers: Interner<Module>,
 }
@@ -208,7 +208,7 @@ impl<'a> Resolver<'a> {
         let executable = module(modules.info(0));
         Self {
             modules,
-            known: HashMap::default(),
+            known: NumberMap::default(),
             frames: Frames::default(),
             numbers: Interner::new(executable),
         }
@@ -253,28 +253,5 @@ pub(super) fn module(info: ModuleInfo) -> Module {
         end: info.range.end,
         file_offset: info.file_offset,
         code: (!info.code.is_empty()).then_some(info.code),
-    }
-}
-
-/// Addresses are spread well enough by one mixing step; the standard hasher took a third of the time
-/// of a snapshot.
-#[derive(Default)]
-struct AddressHasher(u64);
-
-impl Hasher for AddressHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
-    }
-
-    fn write_u32(&mut self, value: u32) {
-        self.write_u64(u64::from(value));
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.0 = mix(self.0.rotate_left(32) ^ value);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }

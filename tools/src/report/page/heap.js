@@ -130,7 +130,11 @@ export class Heap {
     }
 }
 
-/** Reads the document out of the page. */
-export function readHeap() {
-    return new Heap(JSON.parse(document.getElementById("data").textContent));
+/** Reads the document out of the page: JSON under gzip, in base64. */
+export async function readHeap() {
+    const text = atob(document.getElementById("data").textContent);
+    const packed = new Uint8Array(text.length);
+    for (let at = 0; at < packed.length; at++) packed[at] = text.charCodeAt(at);
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return new Heap(await new Response(stream).json());
 }

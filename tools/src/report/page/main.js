@@ -102,8 +102,8 @@ function foundOf(state) {
     return `found in ${estimate(value, Math.sqrt(variance), state.unit)}${share}`;
 }
 
-function main() {
-    const heap = readHeap();
+async function main() {
+    const heap = await readHeap();
     const state = new State(heap);
     header(heap, { taken: byId("taken"), totals: byId("totals") });
     candidates(byId("candidates"), state);
