@@ -48,7 +48,7 @@ pub(super) fn html(title: &str, json: &str) -> String {
         digest(&script),
         digest(&style)
     );
-    let data = packed(json);
+    let (form, data) = document(json);
     let title = text(title);
     let mut html = String::with_capacity(data.len() + script.len() + CHARTS.len() + (64 << 10));
     for part in PAGE.split("{{") {
@@ -62,6 +62,7 @@ pub(super) fn html(title: &str, json: &str) -> String {
             "style" => &style,
             "licence" => CHARTS_LICENCE.trim_end(),
             "charts" => CHARTS,
+            "form" => form,
             "data" => &data,
             "script" => &script,
             other => unreachable!("page.html has no slot {other}"),
@@ -83,8 +84,25 @@ fn digest(source: &str) -> String {
     format!("'sha256-{}'", STANDARD.encode(Sha256::digest(source)))
 }
 
-/// The document as the page has it: a half to a third as long, and nothing in it can end the element that
-/// it is in.
+/// A longer document is packed. Others are as they are: a page can be searched for a name by any program.
+const LONG: usize = 4 << 20;
+
+/// What kind of data the page has, and the document as such.
+fn document(json: &str) -> (&'static str, String) {
+    if json.len() > LONG {
+        ("application/gzip", packed(json))
+    } else {
+        ("application/json", in_script(json))
+    }
+}
+
+/// JSON that cannot end the element it is in, nor begin another or a comment. These characters occur in
+/// its strings only, where their escapes mean the same.
+fn in_script(json: &str) -> String {
+    json.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
+}
+
+/// A half to a third as long, and nothing in it can end the element that it is in.
 fn packed(json: &str) -> String {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
     let written = gzip.write_all(json.as_bytes()).and_then(|()| gzip.finish());
@@ -125,14 +143,24 @@ mod tests {
         assert!(!CHARTS_LICENCE.contains("-->"));
     }
 
+    const HOSTILE: &str = "</script><script>alert(1)</script><!--\u{2028}{{data}}";
+
     #[test]
     fn names_cannot_leave_the_document() {
-        let json = "[\"</script><script>alert(1)</script><!--\u{2028}{{data}}\"]";
-        let page = html("a<b>", json);
+        let page = html("a<b>", &format!("[\"{HOSTILE}\"]"));
         assert!(page.contains("a&lt;b&gt;"));
+        assert!(page.contains("[\"\\u003c/script>\\u003cscript>alert(1)"));
         assert_eq!(page.matches("</script>").count(), 3);
-        assert!(!page.contains("alert(1)") && !page.contains('\u{2028}'));
-        let (_, data) = page.split_once("id=\"data\">").unwrap();
+        assert!(!page.contains('\u{2028}'));
+    }
+
+    #[test]
+    fn a_long_document_is_packed() {
+        let json = format!("[\"{HOSTILE}{}\"]", " ".repeat(LONG));
+        let page = html("a<b>", &json);
+        assert!(page.len() < LONG && !page.contains("alert(1)"));
+        assert_eq!(page.matches("</script>").count(), 3);
+        let (_, data) = page.split_once("type=\"application/gzip\" id=\"data\">").unwrap();
         let data = STANDARD.decode(data.split('<').next().unwrap()).unwrap();
         let mut unpacked = String::new();
         GzDecoder::new(&*data).read_to_string(&mut unpacked).unwrap();

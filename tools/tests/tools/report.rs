@@ -5,9 +5,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use flate2::read::GzDecoder;
 use heapdrift::Snapshot;
 use heapdrift::snapshot::{Function, Symbols};
 use serde_json::Value;
@@ -36,9 +33,8 @@ fn page(dumps: &[impl AsRef<str>]) -> String {
 
 /// The numbers of a page.
 fn document(page: &str) -> Value {
-    let (_, data) = page.split_once("<script type=\"text/plain\" id=\"data\">").unwrap();
-    let packed = STANDARD.decode(data.split("</script>").next().unwrap()).unwrap();
-    serde_json::from_reader(GzDecoder::new(&*packed)).unwrap()
+    let (_, data) = page.split_once("<script type=\"application/json\" id=\"data\">").unwrap();
+    serde_json::from_str(data.split("</script>").next().unwrap()).unwrap()
 }
 
 fn numbers(column: &Value) -> Vec<f64> {

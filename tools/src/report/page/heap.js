@@ -130,9 +130,11 @@ export class Heap {
     }
 }
 
-/** Reads the document out of the page: JSON under gzip, in base64. */
+/** Reads the document out of the page: JSON, and where it is long under gzip, in base64. */
 export async function readHeap() {
-    const text = atob(document.getElementById("data").textContent);
+    const element = document.getElementById("data");
+    if (element.type === "application/json") return new Heap(JSON.parse(element.textContent));
+    const text = atob(element.textContent);
     const packed = new Uint8Array(text.length);
     for (let at = 0; at < packed.length; at++) packed[at] = text.charCodeAt(at);
     const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));

@@ -119,4 +119,7 @@ async function main() {
     performance.mark("drawn");
 }
 
-main();
+main().catch((error) => {
+    byId("footer").textContent = `This page cannot be drawn: ${error.message}.`;
+    throw error;
+});
