@@ -4,12 +4,16 @@
 //!
 //! *pair* allocates and frees one block of 16 to 143 bytes; *churn* replaces a random one of 262,144
 //! blocks. Criterion has the absolute times, the lines that begin with `ratios` what can be compared; *once
-//! more* in them is the bare allocator again, and says how much of a difference is noise.
+//! more* in them is the bare allocator again, and says how much of a difference is noise; *idle* is the
+//! bare allocator with as many instructions that do nothing as the hook has.
 
 #[path = "common/clock.rs"]
 mod clock;
+#[macro_use]
 #[path = "common/door.rs"]
 mod door;
+#[path = "peers/subjects/src/idle.rs"]
+mod idle;
 #[path = "common/pin.rs"]
 mod pin;
 #[path = "common/ratio.rs"]
@@ -17,16 +21,22 @@ mod ratio;
 #[path = "common/stacks.rs"]
 mod stacks;
 
+use std::alloc::System;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use heapdrift::{Alloc, Profiler};
 
 use door::{BareMimalloc, BareSystem, Block, Door, OverMimalloc, OverSystem, Random, churn, table};
+use idle::Idle;
+use mimalloc::MiMalloc;
 use ratio::Race;
 
 #[global_allocator]
 static ALLOC: Alloc = Alloc::system();
+
+door!(IdleSystem, Idle<System>, Idle(System));
+door!(IdleMimalloc, Idle<MiMalloc>, Idle(MiMalloc));
 
 const SLOTS: usize = 1 << 18;
 const LIVE: u32 = 200_000;
@@ -45,7 +55,11 @@ fn pairs<D: Door>(count: usize) {
     }
 }
 
-fn compare<Bare: Door, Hooked: Door>(criterion: &mut Criterion, inner: &str, state: &str) {
+fn compare<Bare: Door, Idle: Door, Hooked: Door>(
+    criterion: &mut Criterion,
+    inner: &str,
+    state: &str,
+) {
     let mut group = criterion.benchmark_group(format!("over {inner}, {state}"));
     group.warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
     // One of each size lives: mimalloc gives a page back with its last block.
@@ -61,6 +75,7 @@ fn compare<Bare: Door, Hooked: Door>(criterion: &mut Criterion, inner: &str, sta
     Race::new()
         .with("bare", || pairs::<Bare>(PAIRS))
         .with("once more", || pairs::<Bare>(PAIRS))
+        .with("idle", || pairs::<Idle>(PAIRS))
         .with(state, || pairs::<Hooked>(PAIRS))
         .run(&format!("pair over {inner}"), ROUNDS, PAIRS);
     let [first, second, _] = &mut randoms;
@@ -73,8 +88,8 @@ fn compare<Bare: Door, Hooked: Door>(criterion: &mut Criterion, inner: &str, sta
 }
 
 fn compare_all(criterion: &mut Criterion, state: &str) {
-    compare::<BareSystem, OverSystem>(criterion, "System", state);
-    compare::<BareMimalloc, OverMimalloc>(criterion, "mimalloc", state);
+    compare::<BareSystem, IdleSystem, OverSystem>(criterion, "System", state);
+    compare::<BareMimalloc, IdleMimalloc, OverMimalloc>(criterion, "mimalloc", state);
 }
 
 fn hook(criterion: &mut Criterion) {

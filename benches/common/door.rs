@@ -4,7 +4,7 @@
 //! each stands behind functions that are never inlined and take what `__rust_alloc` and `__rust_dealloc`
 //! take, in the same order: the code behind them is the code behind those.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::System;
 
 use heapdrift::Alloc;
 use mimalloc::MiMalloc;
@@ -20,23 +20,25 @@ macro_rules! door {
         pub(crate) struct $name;
 
         #[allow(unsafe_code)]
-        impl Door for $name {
+        impl $crate::door::Door for $name {
             #[inline(never)]
             fn allocate(size: usize, align: usize) -> *mut u8 {
                 static ALLOC: $allocator = $value;
+                use std::alloc::Layout;
                 // SAFETY: sizes and alignments in these benchmarks make a layout, and none is empty.
                 let layout = unsafe { Layout::from_size_align_unchecked(size, align) };
                 // SAFETY: the layout is not empty.
-                unsafe { ALLOC.alloc(layout) }
+                unsafe { std::alloc::GlobalAlloc::alloc(&ALLOC, layout) }
             }
 
             #[inline(never)]
             fn free(block: *mut u8, size: usize, align: usize) {
                 static ALLOC: $allocator = $value;
+                use std::alloc::Layout;
                 // SAFETY: as above.
                 let layout = unsafe { Layout::from_size_align_unchecked(size, align) };
                 // SAFETY: only `Block` calls this, with what `allocate` gave it.
-                unsafe { ALLOC.dealloc(block, layout) }
+                unsafe { std::alloc::GlobalAlloc::dealloc(&ALLOC, block, layout) }
             }
         }
     };
