@@ -408,7 +408,7 @@ impl Slots {
 mod tests {
     use super::*;
 
-    /// The first is the process's.
+    /// The first is the process's; in others objects must be larger than 16 bytes times the number.
     fn slots(number: usize) -> Slots {
         Slots::reserve_at(window::START + number * MAX_RANGE).unwrap()
     }
@@ -416,7 +416,7 @@ mod tests {
     /// One thread allocates, another frees, and pages are given back all the time.
     #[test]
     fn a_page_that_is_being_given_back_is_waited_for() {
-        let slots = slots(1);
+        let slots = slots(3);
         let budget = Budget::new(16 << 20);
         // So much slack that each page without a live slot is given back at once.
         slots.pages.settle(1 << 20, &budget);
@@ -435,6 +435,22 @@ mod tests {
             }
             drop(hand_over);
         });
+    }
+
+    #[test]
+    fn sixteen_small_objects_and_more_share_a_page() {
+        let slots = slots(1);
+        let budget = Budget::new(64 << 20);
+        let mut random = crate::sampler::Random::new(3, 0);
+        let blocks: Vec<usize> = (0..4_000)
+            .map(|_| {
+                let layout = Layout::from_size_align(17 + random.next() as usize % 48, 8).unwrap();
+                slots.block(slots.allocate(layout, Lane::of(0), &budget).unwrap()) as usize
+            })
+            .collect();
+        let pages: std::collections::HashSet<usize> = blocks.iter().map(|b| b / PAGE).collect();
+        // One of each class is being filled.
+        assert!(pages.len() <= blocks.len() / 16 + 3, "{} pages", pages.len());
     }
 
     /// Those of another lane are free to all when the lane shares them.

@@ -4,7 +4,8 @@
 //! the index, and never changes or moves; only its sums do.
 //!
 //! The lane that saw a site first has a part of the sums for itself, and adds to it without an atomic
-//! operation: where one thread allocates, and mostly otherwise, that is who comes again.
+//! operation: where one thread allocates, and mostly otherwise, that is who comes again. Of many sites only
+//! the first have such a part.
 
 mod peak;
 mod sums;
@@ -53,9 +54,9 @@ impl SiteKey<'_> {
     }
 }
 
-/// One site. The sums are apart by cache lines.
+/// One site.
 #[derive(Debug, Default)]
-#[repr(C, align(128))]
+#[repr(align(128))]
 pub(crate) struct Site {
     first_frame: AtomicU32,
     depth: AtomicU32,
@@ -64,39 +65,38 @@ pub(crate) struct Site {
     truncated: AtomicBool,
     /// Whether the site can be read: set once everything above is written.
     ready: AtomicBool,
-    /// The number of the lane that `own` belongs to.
+    /// The number of the lane that has a part for itself, or [`NOBODY`].
     owner: AtomicU32,
-    own: Part,
-    /// What other lanes add, the shared one among them.
-    others: Part,
+    /// What all other lanes add.
+    shared: Part,
 }
 
-const _: () = assert!(std::mem::offset_of!(Site, others) == 128);
+const _: () = assert!(size_of::<Site>() == 128);
 
-impl Site {
-    /// The part that a lane adds to, and the lane in which it does so.
-    #[inline]
-    fn part(&self, lane: Lane) -> (&Part, Lane) {
-        // Relaxed: stored before the site was published, and never again.
-        if lane != Lane::SHARED && lane.number() == self.owner.load(Ordering::Relaxed) as usize {
-            (&self.own, lane)
-        } else {
-            (&self.others, Lane::SHARED)
-        }
-    }
-
-    fn sum(&self, of: impl Fn(&Part) -> Addend) -> Weight {
-        of(&self.own).plus(of(&self.others)).to_weight()
-    }
-}
+/// No lane.
+const NOBODY: u32 = u32::MAX;
 
 // SAFETY: atomics only; zero is a site without frames and samples.
 unsafe impl Zeroed for Site {}
+
+/// What the owner of a site adds, on cache lines of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Own(Part);
+
+// SAFETY: atomics only; zero is no sum.
+unsafe impl Zeroed for Own {}
+
+/// Sites have owners as long as less than this part of the cap is held: in a program with very many, room
+/// for stacks is worth more.
+const OWNED: u64 = 4;
 
 /// The table of sites.
 #[derive(Debug)]
 pub(crate) struct StackTable {
     sites: Table<Site>,
+    /// By number of the site.
+    owns: Table<Own>,
     frames: Table<AtomicU64>,
     index: Index,
     next_site: AtomicU32,
@@ -125,6 +125,7 @@ impl StackTable {
     pub(crate) fn new(sites: usize, frames: usize) -> io::Result<Self> {
         let table = Self {
             sites: Table::new(sites)?,
+            owns: Table::new(sites)?,
             frames: Table::new(frames.min(u32::MAX as usize))?,
             index: Index::new(sites)?,
             next_site: AtomicU32::new(1),
@@ -132,7 +133,7 @@ impl StackTable {
             peak: Peak::new(),
         };
         let lost = table.site(SiteId::LOST);
-        lost.owner.store(Lane::SHARED.number() as u32, Ordering::Relaxed);
+        lost.owner.store(NOBODY, Ordering::Relaxed);
         lost.ready.store(true, Ordering::Release);
         Ok(table)
     }
@@ -206,7 +207,11 @@ impl StackTable {
         entry.labels.store(key.labels, Ordering::Relaxed);
         entry.truncated.store(key.truncated, Ordering::Relaxed);
         entry.module_mark.store(key.module_mark, Ordering::Relaxed);
-        entry.owner.store(lane.number() as u32, Ordering::Relaxed);
+        let has_owner = lane != Lane::SHARED
+            && budget.held() < budget.cap() / OWNED
+            && budget.try_charge(Table::<Own>::entry_bytes(), UpTo::Soft);
+        let owner = if has_owner { lane.number() as u32 } else { NOBODY };
+        entry.owner.store(owner, Ordering::Relaxed);
         // Release: pairs with the acquire in `view`.
         entry.ready.store(true, Ordering::Release);
         Some(site)
@@ -242,9 +247,26 @@ impl StackTable {
     /// The part of a site that a lane is about to change; what it was at the maximum is kept.
     #[inline]
     fn changing(&self, site: SiteId, lane: Lane) -> (&Part, Lane) {
-        let (part, in_lane) = self.site(site).part(lane);
+        let entry = self.site(site);
+        // Relaxed: stored before the site was published, and never again.
+        let is_owner = entry.owner.load(Ordering::Relaxed) as usize == lane.number();
+        let (part, in_lane) = if is_owner && lane != Lane::SHARED {
+            (&self.owns.get(site.0 as usize).0, lane)
+        } else {
+            (&entry.shared, Lane::SHARED)
+        };
         part.before_change(self.peak.epoch(), in_lane);
         (part, in_lane)
+    }
+
+    /// Of all lanes together.
+    fn sum(&self, site: SiteId, of: impl Fn(&Part) -> Addend) -> Weight {
+        let entry = self.site(site);
+        let shared = of(&entry.shared);
+        if entry.owner.load(Ordering::Relaxed) == NOBODY {
+            return shared.to_weight();
+        }
+        of(&self.owns.get(site.0 as usize).0).plus(shared).to_weight()
     }
 
     /// Adds the call addresses of a site, innermost first; none for one that was abandoned.
@@ -276,7 +298,7 @@ impl StackTable {
         if !entry.ready.load(Ordering::Acquire) {
             return None;
         }
-        let alloc = entry.sum(Part::all);
+        let alloc = self.sum(site, Part::all);
         if alloc.count == 0.0 {
             return None;
         }
@@ -290,7 +312,7 @@ impl StackTable {
             truncated: entry.truncated.load(Ordering::Relaxed),
             module_mark: entry.module_mark.load(Ordering::Relaxed),
             alloc,
-            peak: entry.sum(|part| part.at_peak(epoch)),
+            peak: self.sum(site, |part| part.at_peak(epoch)),
         })
     }
 }
@@ -355,6 +377,39 @@ mod tests {
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         assert!(all.iter().all(|ids| *ids == all[0]));
+    }
+
+    /// The owner, others and those that share, all at one site; and at one that nobody owns.
+    #[test]
+    fn what_all_lanes_add_is_the_sum() {
+        let (table, budget) = table();
+        let owned = table.intern(&key(&[1]), LANE, &budget).unwrap();
+        budget.adjust(budget.cap() as i64 / 2);
+        let unowned = table.intern(&key(&[2]), LANE, &budget).unwrap();
+        assert_eq!(table.site(unowned).owner.load(Ordering::Relaxed), NOBODY);
+        assert_ne!(table.site(owned).owner.load(Ordering::Relaxed), NOBODY);
+        [owned, unowned].into_iter().for_each(|site| adds_up_at(&table, site));
+    }
+
+    fn adds_up_at(table: &StackTable, site: SiteId) {
+        let one = Addend::of(100, Interval::EXACT);
+        std::thread::scope(|scope| {
+            for lane in [LANE, Lane::of(1), Lane::of(2), Lane::SHARED, Lane::SHARED] {
+                scope.spawn(move || {
+                    for step in 0..10_000 {
+                        table.allocated(site, one, lane);
+                        if step % 2 == 0 {
+                            table.remove_live(site, one, lane);
+                        }
+                    }
+                });
+            }
+        });
+        let view = table.view().swap_remove(site.0 as usize).unwrap();
+        assert_eq!((view.alloc.count, view.alloc.bytes), (50_000.0, 5_000_000.0));
+        // Nearly all of what is live at the end was the maximum.
+        let highest = 2_500_000.0;
+        assert!((view.peak.bytes - highest).abs() <= highest / 100.0, "{:?}", view.peak);
     }
 
     /// Against a naive twin that copies everything at each maximum.
