@@ -68,17 +68,12 @@ pub(crate) struct ModuleRef<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Symbols {
     packages: Packages,
-    /// The modules that were asked about, by path and build-id.
-    modules: HashMap<(String, String), Known>,
+    /// Numbers of the modules that were asked about, by path and build-id.
+    modules: HashMap<(String, String), u32>,
+    /// What was seen of each.
+    surveys: Vec<Survey>,
     /// By module and address in it.
     cache: HashMap<(u32, u64), Vec<Frame>>,
-}
-
-/// What is known of a module.
-#[derive(Debug)]
-struct Known {
-    number: u32,
-    survey: Survey,
 }
 
 impl Symbols {
@@ -135,24 +130,25 @@ impl Symbols {
     /// Looks at so many units of a module that were not looked at yet: its crates become known. Gives
     /// its number.
     fn look_over(&mut self, module: &ModuleRef<'_>, most_units: usize) -> u32 {
-        let taken: usize = self.modules.values().map(|known| known.survey.bytes()).sum();
-        let number = self.modules.len() as u32;
         let key = (module.path.to_owned(), module.build_id.to_owned());
-        let known =
-            self.modules.entry(key).or_insert_with(|| Known { number, survey: Survey::default() });
-        if !known.survey.is_complete() {
+        let number = *self.modules.entry(key).or_insert_with(|| {
+            self.surveys.push(Survey::default());
+            self.surveys.len() as u32 - 1
+        });
+        let taken: usize = self.surveys.iter().map(Survey::bytes).sum();
+        let survey = &mut self.surveys[number as usize];
+        if !survey.is_complete() {
             let path = without_deleted(module.path);
             let executable = elf::is_executable(module.path).then_some(path);
-            let room = SURVEY_BYTES.saturating_sub(taken) + known.survey.bytes();
+            let room = SURVEY_BYTES.saturating_sub(taken) + survey.bytes();
             let packages = &mut self.packages;
-            known.survey.go_on(&Files::open(module), executable, most_units, room, packages);
+            survey.go_on(&Files::open(module), executable, most_units, room, packages);
         }
-        known.number
+        number
     }
 
     fn look_up(&mut self, module: &ModuleRef<'_>, number: u32, addresses: &[u64]) {
-        let key = (module.path.to_owned(), module.build_id.to_owned());
-        let survey = &self.modules[&key].survey;
+        let survey = &self.surveys[number as usize];
         let places = debug_info::places(&Files::open(module), survey, addresses);
         let name = without_deleted(module.path);
         let mut frames = naming::frames(&places, name, &self.packages);
@@ -341,8 +337,7 @@ mod tests {
         let names =
             |symbols: &mut Symbols| (here.frames(symbols), format!("{:?}", symbols.packages()));
         let plain = names(&mut Symbols::new(Vec::new()));
-        let is_complete =
-            |symbols: &Symbols| symbols.modules.values().all(|m| m.survey.is_complete());
+        let is_complete = |symbols: &Symbols| symbols.surveys.iter().all(Survey::is_complete);
         let mut half = Symbols::new(Vec::new());
         half.look_over(&modules[0], 100);
         assert!(!is_complete(&half));
