@@ -8,8 +8,8 @@ use std::io;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use crate::arena::{Budget, Table, UpTo, Zeroed};
+use crate::hash::mix;
 use crate::index::Index;
-use crate::sampler::mix;
 
 /// The most labels of one set.
 pub(crate) const MAX_LABELS: usize = 16;

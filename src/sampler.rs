@@ -20,7 +20,7 @@ use std::cell::Cell;
 
 pub(crate) use crate::estimate::Weight;
 use crate::estimate::inclusion_probability;
-pub(crate) use crate::hash::mix;
+use crate::hash::mix;
 
 /// The mean number of bytes between samples, at least 1. Stored as an `f32`: the relative error of
 /// 6·10⁻⁸ is far below any standard error, and gaps and probabilities both use the rounded value.

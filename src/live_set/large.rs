@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::RecordId;
 use crate::arena::{Table, Zeroed};
-use crate::sampler::mix;
+use crate::hash::mix;
 
 const KEYS: usize = 7;
 

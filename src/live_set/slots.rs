@@ -24,7 +24,7 @@ use super::classes::{CLASSES, SIZES, SMALLEST, SPAN, class_for, slot_in_span};
 use super::pages::{Entry, Pages};
 use super::window::{self, may_be_sampled};
 use crate::arena::{Budget, Table, UpTo, Zeroed};
-use crate::sync::{FreeList, LANES, Lane, OwnList, Pending};
+use crate::sync::{Added, FreeList, LANES, Lane, OwnList, Pending};
 use crate::sys::{Access, PAGE, Reservation};
 
 /// The range that is tried first, and the smallest that is of use. Slot numbers have 32 bits: 20
@@ -244,10 +244,11 @@ impl Slots {
 
     /// A slot for `layout`, uninitialised. `None` where the alignment is above 64 KiB, the
     /// range is used up, or the budget has no room for the slack.
+    #[inline]
     pub(crate) fn allocate(&self, layout: Layout, lane: Lane, budget: &Budget) -> Option<Slot<'_>> {
         let slot = self.take(class_for(layout)?, lane, budget)?;
         if !may_be_sampled(self.block(slot) as usize, layout.size()) {
-            // Less than 16 bytes of a larger alignment, in a range that is nearly used up.
+            // Less than 16 bytes of a larger alignment, beyond the first 4 GiB of the range.
             self.keep_or_leave(slot, lane, budget);
             return None;
         }
@@ -256,11 +257,19 @@ impl Slots {
     }
 
     /// A free slot of a class, with its pages marked in use.
+    #[inline]
     fn take(&self, class: usize, lane: Lane, budget: &Budget) -> Option<Slot<'_>> {
         let link = |slot: u32| &self.meta(SlotId(slot)).link;
         if let Some(slot) = lane.own(&self.parts).and_then(|part| part.free[class].pop(link)) {
             return Some(self.slot(SlotId(slot), class));
         }
+        self.take_shared(class, budget)
+    }
+
+    /// One that no lane keeps to itself.
+    #[inline(never)]
+    fn take_shared(&self, class: usize, budget: &Budget) -> Option<Slot<'_>> {
+        let link = |slot: u32| &self.meta(SlotId(slot)).link;
         let known = iter::from_fn(|| self.free[class].pop(link).map(SlotId));
         let new = iter::from_fn(|| {
             let slot =
@@ -352,22 +361,25 @@ impl Slots {
         self.add_slack(old as i64 - new as i64, lane, budget);
     }
 
+    #[inline]
     fn add_slack(&self, bytes: i64, lane: Lane, budget: &Budget) {
-        let told = match lane.own(&self.parts) {
+        let added = match lane.own(&self.parts) {
             Some(part) => part.slack.add(bytes, UNTOLD),
-            None => Some(bytes),
+            None => Added::Due(bytes),
         };
-        if let Some(bytes) = told {
+        if let Added::Due(bytes) = added {
             self.pages.settle(bytes, budget);
         }
     }
 
     /// Takes back the slot of an object of `size` bytes. Its cell must be cleared.
+    #[inline]
     pub(crate) fn free(&self, slot: Slot<'_>, size: usize, lane: Lane, budget: &Budget) {
         self.add_slack(size as i64, lane, budget);
         self.keep_or_leave(slot, lane, budget);
     }
 
+    #[inline]
     fn keep_or_leave(&self, slot: Slot<'_>, lane: Lane, budget: &Budget) {
         let keeps = lane.own(&self.parts).is_some_and(|part| {
             let free = &part.free[slot.class()];
@@ -380,6 +392,7 @@ impl Slots {
     }
 
     /// Hands a free slot to all lanes, and its pages to the kernel if they are too much.
+    #[inline(never)]
     fn leave(&self, slot: Slot<'_>, budget: &Budget) {
         self.pages.leave(slot.pages(), budget);
         self.free[slot.class()].push(slot.id().0, &slot.meta.link);

@@ -14,8 +14,9 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::arena::{Budget, Table, UpTo, Zeroed};
+use crate::hash::mix;
 use crate::index::Index;
-use crate::sampler::{Weight, mix};
+use crate::sampler::Weight;
 use crate::sync::Lane;
 use peak::Peak;
 use sums::Part;
@@ -248,7 +249,8 @@ impl StackTable {
     #[inline]
     fn changing(&self, site: SiteId, lane: Lane) -> (&Part, Lane) {
         let entry = self.site(site);
-        // Relaxed: stored before the site was published, and never again.
+        // Relaxed: stored before the site was published, and never again. That the shared lane owns none is
+        // said to the compiler: it then knows which additions are plain (14 instructions a pair).
         let is_owner = entry.owner.load(Ordering::Relaxed) as usize == lane.number();
         let (part, in_lane) = if is_owner && lane != Lane::SHARED {
             (&self.owns.get(site.0 as usize).0, lane)

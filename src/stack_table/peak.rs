@@ -13,8 +13,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::sums::Bytes;
-use crate::sync::{AtomicFixed, LANES, Lane};
+use super::sums::{AtomicBytes, Bytes};
+use crate::sync::{Added, LANES, Lane, Pending};
 
 /// A lane keeps less than `2^-UNTOLD` of the maximum to itself.
 const UNTOLD: u32 = 10;
@@ -24,8 +24,8 @@ const UNTOLD: u32 = 10;
 #[repr(align(128))]
 pub(super) struct Peak {
     /// What lanes have told of the live bytes.
-    told: AtomicFixed<8>,
-    highest: AtomicFixed<8>,
+    told: AtomicBytes,
+    highest: AtomicBytes,
     /// The number of maxima so far, the start included.
     epoch: AtomicU64,
     parts: Box<[Untold]>,
@@ -34,13 +34,13 @@ pub(super) struct Peak {
 /// What a lane has not told.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Untold(AtomicFixed<8>);
+struct Untold(Pending);
 
 impl Peak {
     pub(super) fn new() -> Self {
         Self {
-            told: AtomicFixed::default(),
-            highest: AtomicFixed::default(),
+            told: AtomicBytes::default(),
+            highest: AtomicBytes::default(),
             epoch: AtomicU64::new(1),
             parts: (0..LANES).map(|_| Untold::default()).collect(),
         }
@@ -76,12 +76,10 @@ impl Peak {
         let Some(Untold(part)) = lane.own(&self.parts) else {
             return self.told.add(bytes, Lane::SHARED);
         };
-        let untold = part.load() + bytes;
-        if untold.magnitude() < self.highest.load().part(UNTOLD) {
-            part.store(untold);
-            return self.told.load() + untold;
+        let less_than = self.highest.load().units() >> UNTOLD;
+        match part.add(bytes.units(), 1 - less_than..=less_than - 1) {
+            Added::Kept(untold) => self.told.load() + Bytes::from_units(untold),
+            Added::Due(untold) => self.told.add(Bytes::from_units(untold), Lane::SHARED),
         }
-        part.store(Bytes::default());
-        self.told.add(untold, Lane::SHARED)
     }
 }

@@ -7,8 +7,10 @@ use crate::sync::{AtomicF64, AtomicFixed, Fixed, Lane};
 
 /// Bytes, to a 256th: one site can allocate 2⁵⁵, or a gigabyte a second for a year.
 pub(super) type Bytes = Fixed<8>;
+pub(super) type AtomicBytes = AtomicFixed<8>;
 /// Objects, to a 65,536th: one site can allocate 2⁴⁷, or four million a second for a year.
 type Count = Fixed<16>;
+type AtomicCount = AtomicFixed<16>;
 
 /// What a sample stands for, rounded once for all sums that it goes into.
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,8 +71,8 @@ impl Addend {
 /// Sums over samples: estimates and their variances.
 #[derive(Debug, Default)]
 struct Sums {
-    bytes: AtomicFixed<8>,
-    count: AtomicFixed<16>,
+    bytes: AtomicBytes,
+    count: AtomicCount,
     bytes_variance: AtomicF64,
     count_variance: AtomicF64,
 }

@@ -1,6 +1,6 @@
 //! Fixed-point numbers, and sums of them that threads add to.
 
-use std::ops::{Add, AddAssign, Neg, Sub};
+use std::ops::{Add, Neg};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Lane;
@@ -26,16 +26,15 @@ impl<const FRACTION: u32> Fixed<FRACTION> {
         self.0 as f64 / Self::ONE
     }
 
-    /// The `2^shift`th part.
+    /// In units of its last place.
     #[inline]
-    pub(crate) fn part(self, shift: u32) -> Self {
-        Self(self.0 >> shift)
+    pub(crate) fn units(self) -> i64 {
+        self.0
     }
 
-    /// Without its sign.
     #[inline]
-    pub(crate) fn magnitude(self) -> Self {
-        Self(self.0.wrapping_abs())
+    pub(crate) fn from_units(units: i64) -> Self {
+        Self(units)
     }
 }
 
@@ -48,27 +47,12 @@ impl<const FRACTION: u32> Add for Fixed<FRACTION> {
     }
 }
 
-impl<const FRACTION: u32> AddAssign for Fixed<FRACTION> {
-    fn add_assign(&mut self, other: Self) {
-        *self = *self + other;
-    }
-}
-
 impl<const FRACTION: u32> Neg for Fixed<FRACTION> {
     type Output = Self;
 
     #[inline]
     fn neg(self) -> Self {
         Self(self.0.wrapping_neg())
-    }
-}
-
-impl<const FRACTION: u32> Sub for Fixed<FRACTION> {
-    type Output = Self;
-
-    #[inline]
-    fn sub(self, other: Self) -> Self {
-        self + -other
     }
 }
 

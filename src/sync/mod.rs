@@ -10,4 +10,4 @@ mod lane;
 pub(crate) use atomic_f64::AtomicF64;
 pub(crate) use atomic_fixed::{AtomicFixed, Fixed};
 pub(crate) use free_list::{FreeList, OwnList};
-pub(crate) use lane::{LANES, Lane, Pending};
+pub(crate) use lane::{Added, LANES, Lane, Pending};

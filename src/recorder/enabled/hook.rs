@@ -160,6 +160,7 @@ fn place_of(slot: Option<Slot<'static>>, block: *mut u8, size: usize) -> Option<
 }
 
 /// Takes back the slot of an object of `size` bytes.
+#[inline]
 fn free_slot(slot: Slot<'_>, size: usize, lane: Lane) {
     if let Some(slots) = slots() {
         slots.free(slot, size, lane, &RECORDER.budget);

@@ -172,7 +172,7 @@ impl Live {
     /// Counts an allocation toward what its site has allocated since the start and, where it will be
     /// known again, adds it to the live samples.
     pub(super) fn allocated(&self, lane: Lane, sample: NewSample, place: Option<Place<'_>>) {
-        let (site, addend) = (SiteId(sample.site), addend(&sample));
+        let (site, addend) = (SiteId(sample.site), Addend::of(sample.size, sample.interval));
         self.stacks.allocated(site, addend, lane);
         if !place.is_some_and(|place| self.insert(lane, sample, place)) {
             self.stacks.remove_live(site, addend, lane);
@@ -181,7 +181,7 @@ impl Live {
 
     /// Adds a live sample again.
     pub(super) fn put_back(&self, lane: Lane, sample: NewSample, place: Place<'_>) {
-        let (site, addend) = (SiteId(sample.site), addend(&sample));
+        let (site, addend) = (SiteId(sample.site), Addend::of(sample.size, sample.interval));
         self.stacks.add_live(site, addend, lane);
         if !self.insert(lane, sample, place) {
             self.stacks.remove_live(site, addend, lane);
@@ -226,7 +226,8 @@ impl Live {
     }
 
     /// Takes the sample of an address out, for the owner of the address.
-    #[inline]
+    // What a free does not ask for of the sample is not read then: by a call it would pass through memory.
+    #[inline(always)]
     pub(super) fn remove(&self, address: usize, place: Place<'_>, lane: Lane) -> Option<Sample> {
         let claim = |record: Option<RecordId>| {
             let record = record?;
@@ -319,8 +320,4 @@ impl Live {
             max_profiler_bytes: RECORDER.budget.cap(),
         }
     }
-}
-
-fn addend(sample: &NewSample) -> Addend {
-    Addend::of(sample.size, sample.interval)
 }
