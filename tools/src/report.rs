@@ -5,8 +5,8 @@
 //! last dump ── Symbolizer ──> Symbolized ─┼─ Report ── document ──> JSON ┐
 //! report in it ── leaks::embedded ────────┘            page/ ────────────┴─ page ──> one file
 //! ```
-//! The page holds the numbers as JSON, packed if it is long, stacks as a tree of frames, and scripts that draw from them:
-//! nothing is worked out twice and nothing is loaded. What may run in it is said by a policy with the
+//! The page holds the numbers as JSON, packed if it is long, stacks as a tree of frames, and scripts that
+//! draw from them: nothing is worked out twice and nothing is loaded. What may run in it is said by a policy with the
 //! digests of those scripts, so that a name which looks like HTML stays text even if its escape failed.
 
 mod commands;
