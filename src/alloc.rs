@@ -6,7 +6,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
-use crate::recorder;
+use crate::engine;
 
 /// A global allocator that hands every call to `A`, and samples allocations on the way while a
 /// [`Profiler`](crate::Profiler) is running.
@@ -57,9 +57,9 @@ impl<A> Alloc<A> {
 unsafe impl<A: GlobalAlloc> GlobalAlloc for Alloc<A> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if recorder::is_due(layout.size()) {
+        if engine::is_due(layout.size()) {
             // SAFETY: the caller's promises about `layout` are passed on.
-            return unsafe { recorder::alloc(layout.size(), layout.align(), &self.inner) };
+            return unsafe { engine::alloc(layout.size(), layout.align(), &self.inner) };
         }
         // SAFETY: as above.
         unsafe { self.inner.alloc(layout) }
@@ -67,9 +67,9 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Alloc<A> {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        if recorder::is_due(layout.size()) {
+        if engine::is_due(layout.size()) {
             // SAFETY: the caller's promises about `layout` are passed on.
-            return unsafe { recorder::alloc_zeroed(layout.size(), layout.align(), &self.inner) };
+            return unsafe { engine::alloc_zeroed(layout.size(), layout.align(), &self.inner) };
         }
         // SAFETY: as above.
         unsafe { self.inner.alloc_zeroed(layout) }
@@ -77,9 +77,9 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Alloc<A> {
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        if recorder::may_be_sampled(block as usize, layout.size()) {
+        if engine::may_be_sampled(block as usize, layout.size()) {
             // SAFETY: the caller's promises about `block` and `layout` are passed on.
-            return unsafe { recorder::dealloc(block, layout.size(), layout.align(), &self.inner) };
+            return unsafe { engine::dealloc(block, layout.size(), layout.align(), &self.inner) };
         }
         // SAFETY: as above; a block that cannot be sampled came from the inner allocator.
         unsafe { self.inner.dealloc(block, layout) }
@@ -87,10 +87,10 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Alloc<A> {
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        if recorder::may_be_sampled(block as usize, layout.size()) | recorder::is_due(new_size) {
+        if engine::may_be_sampled(block as usize, layout.size()) | engine::is_due(new_size) {
             // SAFETY: the caller's promises about the arguments are passed on.
             return unsafe {
-                recorder::realloc(block, layout.size(), layout.align(), new_size, &self.inner)
+                engine::realloc(block, layout.size(), layout.align(), new_size, &self.inner)
             };
         }
         // SAFETY: as above; a block that cannot be sampled came from the inner allocator.

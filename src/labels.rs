@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use crate::recorder::LabelScope;
+use crate::engine;
 
 /// Runs `scope` with labels in force on this thread: allocations sampled inside carry them.
 ///
@@ -24,7 +24,7 @@ use crate::recorder::LabelScope;
 /// # assert_eq!(body.len(), 1 << 20);
 /// ```
 pub fn with_labels<R>(labels: &[(&str, &str)], scope: impl FnOnce() -> R) -> R {
-    LabelScope::run(labels, scope)
+    engine::with_labels(labels, scope)
 }
 
 /// Labels for futures, kept across `.await` and across threads of an executor.
@@ -67,6 +67,6 @@ impl<F: Future> Future for Labeled<F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        LabelScope::run_owned(this.labels, || this.future.poll(context))
+        engine::with_owned_labels(this.labels, || this.future.poll(context))
     }
 }

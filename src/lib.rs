@@ -63,44 +63,15 @@ mod alloc;
 pub mod blame;
 mod diff;
 pub mod dump;
+mod engine;
 mod estimate;
 mod hash;
 mod labels;
 pub mod leak;
 pub mod names;
 mod profiler;
-#[allow(unsafe_code)]
-mod recorder;
 pub mod snapshot;
 mod stats;
-
-// What recording is made of.
-#[cfg(all(feature = "profiling", unix))]
-#[allow(unsafe_code)]
-mod arena;
-#[cfg(all(feature = "profiling", unix))]
-mod index;
-#[cfg(all(feature = "profiling", unix))]
-#[allow(unsafe_code)]
-mod label_table;
-#[cfg(all(feature = "profiling", unix))]
-#[allow(unsafe_code)]
-mod live_set;
-#[cfg(all(feature = "profiling", unix))]
-mod sampler;
-#[cfg(all(feature = "profiling", unix))]
-#[allow(unsafe_code)]
-mod stack_table;
-#[cfg(all(feature = "profiling", unix))]
-mod symbols;
-#[cfg(all(feature = "profiling", unix))]
-mod sync;
-#[cfg(all(feature = "profiling", unix))]
-#[allow(unsafe_code)]
-mod sys;
-#[cfg(all(feature = "profiling", unix))]
-#[allow(unsafe_code)]
-mod unwind;
 
 pub use alloc::Alloc;
 pub use estimate::{Estimate, Weight};

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::StartError;
 use super::config::{Config, ReportHook};
+use crate::engine::{self, OwnNames, Session};
 use crate::leak::{Detector, LeakReport, Observation, SnapshotObservation, Verdict};
-use crate::recorder::{OwnNames, Session};
 use crate::{Snapshot, dump};
 
 /// The detector and those who hear of its verdicts.
@@ -43,7 +43,7 @@ impl Baseline {
     /// From a dump, which must be of a program of the same name.
     pub(super) fn read(path: &Path) -> Result<Self, StartError> {
         let refuse = |why: String| StartError::Baseline(path.to_owned(), why);
-        Session::muted(|| {
+        engine::muted(|| {
             let snapshot = dump::read(path).map_err(|error| refuse(error.to_string()))?;
             let own = std::env::current_exe().unwrap_or_default();
             let (own, other) =
@@ -83,7 +83,7 @@ impl Leaks {
 
     /// Ends a tick, and looks at the tables as they are.
     pub(super) fn tick(&self, session: &Session) -> LeakReport {
-        Session::muted(|| {
+        engine::muted(|| {
             // One tick at a time; of what a panic left behind the next tick makes what it can.
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let tick = session.end_tick();
@@ -97,7 +97,7 @@ impl Leaks {
 
     /// Ends a tick, and looks at a snapshot of it, which gets the report.
     pub(super) fn tick_with_snapshot(&self, session: &Session, reason: &str) -> Snapshot {
-        Session::muted(|| {
+        engine::muted(|| {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             session.end_tick();
             let mut snapshot = session.snapshot(reason);

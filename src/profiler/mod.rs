@@ -15,8 +15,8 @@ pub(crate) use config::Config;
 pub use error::StartError;
 
 use crate::dump::{self, WriteError};
+use crate::engine::{self, Session};
 use crate::leak::LeakReport;
-use crate::recorder::Session;
 use crate::{Snapshot, Stats};
 use dump_dir::DumpDir;
 use leaks::{Baseline, Leaks};
@@ -104,7 +104,7 @@ impl Profiler {
             config.dump_dir.as_ref().map(|dir| DumpDir::open(dir, config.dump_keep)).transpose()?;
         let baseline = config.baseline.as_deref().map(Baseline::read).transpose()?;
         let session = Session::start(&config)?;
-        let leaks = Session::muted(|| Leaks::new(&config, baseline));
+        let leaks = engine::muted(|| Leaks::new(&config, baseline));
         let shared = Arc::new(Shared { session, leaks, dump_dir });
         let reporter = Reporter::start_if_needed(&shared, &config)?;
         Ok(Self { shared, reporter, process: std::process::id() })
@@ -143,7 +143,7 @@ impl Profiler {
     /// # Errors
     /// [`WriteError`] names the file and the reason; a file that was there before is intact.
     pub fn dump(&self, path: impl AsRef<Path>) -> Result<(), WriteError> {
-        Session::muted(|| dump::write(&self.snapshot(), path.as_ref()))
+        engine::muted(|| dump::write(&self.snapshot(), path.as_ref()))
     }
 
     /// The profiler's counters at this moment: samples taken and dropped, bytes held.
@@ -197,7 +197,7 @@ impl Shared {
     /// What is recorded now, with the report of the last tick.
     fn snapshot(&self, reason: &str) -> Snapshot {
         let mut snapshot = self.session.snapshot(reason);
-        Session::muted(|| snapshot.leaks = self.leaks.last());
+        engine::muted(|| snapshot.leaks = self.leaks.last());
         snapshot.stats.skipped_ticks = self.leaks.skipped();
         snapshot
     }
@@ -225,7 +225,7 @@ impl Shared {
     /// operator know.
     fn keep_dump(&self, snapshot: &Snapshot) {
         let Some(dump_dir) = &self.dump_dir else { return };
-        Session::muted(|| {
+        engine::muted(|| {
             if let Err(error) = dump_dir.write(snapshot) {
                 self.session.count_failed_dump();
                 dump_dir.report_once(&error);

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::{Config, Shared, StartError};
-use crate::recorder::{Session, Wake, Waker};
+use crate::engine::{self, Wake, Waker};
 
 /// A running reporting thread; dropping it stops and joins it.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Reporter {
         let thread = thread::Builder::new().name("heapdrift".into()).spawn({
             // Weak: in a forked child this thread does not exist, and would keep the session.
             let (waker, shared) = (Arc::clone(&waker), Arc::downgrade(shared));
-            move || Session::muted(|| report(&waker, &shared, period))
+            move || engine::muted(|| report(&waker, &shared, period))
         })?;
         Ok(Self { waker, thread: Some(thread) })
     }

@@ -1,0 +1,170 @@
+//! Nothing is recorded: every function is a constant or a pass-through, and vanishes.
+
+use std::alloc::GlobalAlloc;
+use std::io;
+use std::time::Instant;
+
+use super::wake::Wake;
+use crate::blame::{Frame, Packages};
+use crate::leak::{Names, Observation};
+use crate::profiler::{Config, StartError};
+use crate::snapshot::Module;
+use crate::{Snapshot, Stats};
+
+#[inline(always)]
+pub(super) fn is_due(_size: usize) -> bool {
+    false
+}
+
+#[inline(always)]
+pub(super) fn may_be_sampled(_address: usize, _size: usize) -> bool {
+    false
+}
+
+// What follows is never called, since nothing is ever due or sampled; it vanishes with the test.
+
+#[inline(always)]
+#[allow(unsafe_code)]
+pub(super) unsafe fn alloc(_size: usize, _align: usize, _inner: &dyn GlobalAlloc) -> *mut u8 {
+    std::ptr::null_mut()
+}
+
+#[inline(always)]
+#[allow(unsafe_code)]
+pub(super) unsafe fn alloc_zeroed(
+    _size: usize,
+    _align: usize,
+    _inner: &dyn GlobalAlloc,
+) -> *mut u8 {
+    std::ptr::null_mut()
+}
+
+#[inline(always)]
+#[allow(unsafe_code)]
+pub(super) unsafe fn dealloc(
+    _block: *mut u8,
+    _size: usize,
+    _align: usize,
+    _inner: &dyn GlobalAlloc,
+) {
+}
+
+#[inline(always)]
+#[allow(unsafe_code)]
+pub(super) unsafe fn realloc(
+    _block: *mut u8,
+    _size: usize,
+    _align: usize,
+    _new_size: usize,
+    _inner: &dyn GlobalAlloc,
+) -> *mut u8 {
+    std::ptr::null_mut()
+}
+
+/// The labels in force on this thread: none can be.
+#[derive(Debug)]
+pub(super) struct LabelScope;
+
+impl LabelScope {
+    #[inline(always)]
+    pub(super) fn run<R>(_labels: &[(&str, &str)], scope: impl FnOnce() -> R) -> R {
+        scope()
+    }
+
+    #[inline(always)]
+    pub(super) fn run_owned<R>(_labels: &[(Box<str>, Box<str>)], scope: impl FnOnce() -> R) -> R {
+        scope()
+    }
+}
+
+/// Wakes a thread that does not exist.
+#[derive(Debug)]
+pub(super) struct Waker;
+
+impl Waker {
+    pub(super) fn new(_signal: Option<i32>) -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    pub(super) fn stop(&self) {}
+
+    pub(super) fn wait(&self, _until: Option<Instant>) -> Wake {
+        Wake::Stop
+    }
+}
+
+/// Names nothing: there is nothing to name.
+#[derive(Debug)]
+pub(super) struct OwnNames(Packages);
+
+impl OwnNames {
+    pub(super) fn new(own_crates: Vec<String>) -> Self {
+        Self(Packages::new(own_crates))
+    }
+
+    pub(super) fn prepare(&mut self, _live: &dyn Observation) {}
+}
+
+impl Names for OwnNames {
+    fn resolve(&mut self, _modules: &[Module], _addresses: &[(usize, u64)]) -> Vec<Vec<Frame>> {
+        Vec::new()
+    }
+
+    fn packages(&self) -> &Packages {
+        &self.0
+    }
+}
+
+/// A session in which nothing is recorded.
+#[derive(Debug)]
+pub(super) struct Session;
+
+impl Session {
+    /// Whether sessions record anything.
+    pub(super) const RECORDS: bool = false;
+
+    pub(super) fn start(_config: &Config) -> Result<Self, StartError> {
+        Ok(Self)
+    }
+
+    pub(super) fn is_active(&self) -> bool {
+        false
+    }
+
+    pub(super) fn snapshot(&self, reason: &str) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        snapshot.process.id = std::process::id();
+        snapshot.process.heapdrift_version = env!("CARGO_PKG_VERSION").into();
+        snapshot.taken.reason = reason.into();
+        snapshot.sampling.state = "off".into();
+        snapshot.unwinder = "none".into();
+        snapshot
+    }
+
+    pub(super) fn end_tick(&self) -> u32 {
+        0
+    }
+
+    pub(super) fn observe<R>(
+        &self,
+        _tick: u32,
+        _look: impl FnOnce(&dyn Observation) -> R,
+    ) -> Option<R> {
+        None
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        Stats::default()
+    }
+
+    pub(super) fn set_paused(&self, _paused: bool) {}
+
+    pub(super) fn set_interval(&self, _interval_bytes: u64) {}
+
+    pub(super) fn count_failed_dump(&self) {}
+}
+
+#[inline(always)]
+pub(super) fn muted<R>(work: impl FnOnce() -> R) -> R {
+    work()
+}

@@ -1,0 +1,232 @@
+//! The seam between the public face of the crate and recording.
+//!
+//! Everything above calls what stands here, unconditionally. Each item names its contract once, for
+//! both backends: [`recording`] with the feature `profiling`, [`inert`] without it. An inert item
+//! is a constant or a pass-through and vanishes when it is compiled.
+//!
+//! This is the only place that looks at the feature to choose between the two. Recording needs the
+//! `mmap` and the thread-local stacks of a Unix; elsewhere the feature compiles and is inert.
+
+use std::alloc::GlobalAlloc;
+use std::io;
+use std::time::Instant;
+
+#[cfg(not(all(feature = "profiling", unix)))]
+mod inert;
+#[cfg(all(feature = "profiling", unix))]
+mod recording;
+mod wake;
+
+#[cfg(not(all(feature = "profiling", unix)))]
+use inert as backend;
+#[cfg(all(feature = "profiling", unix))]
+use recording as backend;
+pub(crate) use wake::Wake;
+
+use crate::blame::{Frame, Packages};
+use crate::leak::{Names, Observation};
+use crate::profiler::{Config, StartError};
+use crate::snapshot::Module;
+use crate::{Snapshot, Stats};
+
+// The allocation path.
+
+/// Counts an allocation of `size` bytes on this thread. When it returns `true` the allocation must
+/// be made by [`alloc`], [`alloc_zeroed`] or [`realloc`] instead of the inner allocator.
+#[inline(always)]
+pub(crate) fn is_due(size: usize) -> bool {
+    backend::is_due(size)
+}
+
+/// Whether a block of `size` bytes at `address` can have been sampled. When it returns `true` the
+/// block must be freed by [`dealloc`] or resized by [`realloc`]; otherwise it is the inner
+/// allocator's own. Never `false` for a sampled block, and rarely `true` for another.
+#[inline(always)]
+pub(crate) fn may_be_sampled(address: usize, size: usize) -> bool {
+    backend::may_be_sampled(address, size)
+}
+
+/// [`GlobalAlloc::alloc`] for an allocation that [`is_due`]: decides whether to sample it.
+///
+/// # Safety
+/// As for `GlobalAlloc::alloc`; `size` and `align` are those of one valid `Layout`.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub(crate) unsafe fn alloc<A: GlobalAlloc>(size: usize, align: usize, inner: &A) -> *mut u8 {
+    // SAFETY: the caller's promises are passed on.
+    unsafe { backend::alloc(size, align, inner) }
+}
+
+/// [`GlobalAlloc::alloc_zeroed`] for an allocation that [`is_due`].
+///
+/// # Safety
+/// As for `GlobalAlloc::alloc_zeroed`; `size` and `align` are those of one valid `Layout`.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub(crate) unsafe fn alloc_zeroed<A: GlobalAlloc>(size: usize, align: usize, inner: &A) -> *mut u8 {
+    // SAFETY: the caller's promises are passed on.
+    unsafe { backend::alloc_zeroed(size, align, inner) }
+}
+
+/// [`GlobalAlloc::dealloc`] for a block that [`may_be_sampled`].
+///
+/// # Safety
+/// As for `GlobalAlloc::dealloc`; `size` and `align` are those of the block's `Layout`, and the
+/// block was allocated through this module or by `inner`.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub(crate) unsafe fn dealloc<A: GlobalAlloc>(block: *mut u8, size: usize, align: usize, inner: &A) {
+    // SAFETY: the caller's promises are passed on.
+    unsafe { backend::dealloc(block, size, align, inner) }
+}
+
+/// [`GlobalAlloc::realloc`] for a block that [`may_be_sampled`], or for a new size that [`is_due`].
+///
+/// # Safety
+/// As for `GlobalAlloc::realloc`; `size` and `align` are those of the block's `Layout`, and the
+/// block was allocated through this module or by `inner`.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub(crate) unsafe fn realloc<A: GlobalAlloc>(
+    block: *mut u8,
+    size: usize,
+    align: usize,
+    new_size: usize,
+    inner: &A,
+) -> *mut u8 {
+    // SAFETY: the caller's promises are passed on.
+    unsafe { backend::realloc(block, size, align, new_size, inner) }
+}
+
+// Labels.
+
+/// Runs `scope` with labels in force on this thread, added to those of the scopes around it.
+#[inline(always)]
+pub(crate) fn with_labels<R>(labels: &[(&str, &str)], scope: impl FnOnce() -> R) -> R {
+    backend::LabelScope::run(labels, scope)
+}
+
+/// As [`with_labels`], for labels that a future owns.
+#[inline(always)]
+pub(crate) fn with_owned_labels<R>(
+    labels: &[(Box<str>, Box<str>)],
+    scope: impl FnOnce() -> R,
+) -> R {
+    backend::LabelScope::run_owned(labels, scope)
+}
+
+// Sessions.
+
+/// Runs the profiler's own work: allocations of `work` on this thread are neither sampled nor
+/// counted toward the next sample.
+#[inline(always)]
+pub(crate) fn muted<R>(work: impl FnOnce() -> R) -> R {
+    backend::muted(work)
+}
+
+/// The one session of the process. Recording ends when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Session(backend::Session);
+
+impl Session {
+    /// Whether sessions record anything at all.
+    pub(crate) const RECORDS: bool = backend::Session::RECORDS;
+
+    /// Starts recording with a configuration that was checked.
+    pub(crate) fn start(config: &Config) -> Result<Self, StartError> {
+        backend::Session::start(config).map(Self)
+    }
+
+    /// Whether allocations are being sampled.
+    pub(crate) fn is_active(&self) -> bool {
+        self.0.is_active()
+    }
+
+    /// What is recorded now, without a leak report. Other threads go on recording meanwhile.
+    pub(crate) fn snapshot(&self, reason: &str) -> Snapshot {
+        self.0.snapshot(reason)
+    }
+
+    /// Ends the running tick and returns its number, from 1.
+    pub(crate) fn end_tick(&self) -> u32 {
+        self.0.end_tick()
+    }
+
+    /// Shows `look` the live set as it is at the end of `tick`, without a snapshot in between.
+    /// `None` when nothing is recorded.
+    pub(crate) fn observe<R>(
+        &self,
+        tick: u32,
+        look: impl FnOnce(&dyn Observation) -> R,
+    ) -> Option<R> {
+        self.0.observe(tick, look)
+    }
+
+    /// The counters now.
+    pub(crate) fn stats(&self) -> Stats {
+        self.0.stats()
+    }
+
+    /// Stops sampling, or goes on with it. Frees of what was sampled are followed all the time.
+    pub(crate) fn set_paused(&self, paused: bool) {
+        self.0.set_paused(paused);
+    }
+
+    /// Changes the mean bytes between samples, at least 1, for samples to come.
+    pub(crate) fn set_interval(&self, interval_bytes: u64) {
+        self.0.set_interval(interval_bytes);
+    }
+
+    /// Counts a dump that could not be written.
+    pub(crate) fn count_failed_dump(&self) {
+        self.0.count_failed_dump();
+    }
+}
+
+/// Wakes the reporting thread: at a time, by a signal, at the end.
+#[derive(Debug)]
+pub(crate) struct Waker(backend::Waker);
+
+impl Waker {
+    /// With a handler for `signal`, if one is given. Handlers that were there before still run.
+    pub(crate) fn new(signal: Option<i32>) -> io::Result<Self> {
+        backend::Waker::new(signal).map(Self)
+    }
+
+    /// Ends all waiting, for good.
+    pub(crate) fn stop(&self) {
+        self.0.stop();
+    }
+
+    /// Waits for the end, a signal or the time, whichever comes first.
+    pub(crate) fn wait(&self, until: Option<Instant>) -> Wake {
+        self.0.wait(until)
+    }
+}
+
+/// Names for addresses of this process, from its own binaries.
+#[derive(Debug)]
+pub(crate) struct OwnNames(backend::OwnNames);
+
+impl OwnNames {
+    /// `own_crates` count as the service's own besides those that are recognized.
+    pub(crate) fn new(own_crates: Vec<String>) -> Self {
+        Self(backend::OwnNames::new(own_crates))
+    }
+
+    /// Takes one bounded step toward names of the program, so that the first candidate does not
+    /// have to wait for all of them.
+    pub(crate) fn prepare(&mut self, live: &dyn Observation) {
+        self.0.prepare(live);
+    }
+}
+
+impl Names for OwnNames {
+    fn resolve(&mut self, modules: &[Module], addresses: &[(usize, u64)]) -> Vec<Vec<Frame>> {
+        self.0.resolve(modules, addresses)
+    }
+
+    fn packages(&self) -> &Packages {
+        self.0.packages()
+    }
+}

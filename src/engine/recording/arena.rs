@@ -1,0 +1,141 @@
+//! The profiler's own memory: a budget, and tables that grow in place.
+//!
+//! Invariant: what tables and slots have charged to the budget never exceeds its cap. Nothing here
+//! comes from the heap that is profiled.
+
+use std::io;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+
+use crate::engine::recording::sys::{Access, Reservation};
+
+/// Bytes held, against a cap.
+///
+/// Records and stacks may fill seven eighths of it. The last eighth is for the slots of sampled
+/// objects, so that a full table of records never stops new samples from having a place.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    /// Signed, because slack is a difference whose parts are added by different threads: it can be
+    /// below zero for a moment.
+    held: AtomicI64,
+    cap: AtomicI64,
+}
+
+/// How far a charge may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UpTo {
+    /// Seven eighths of the cap.
+    Soft,
+    /// The cap.
+    Hard,
+}
+
+// All orderings are relaxed: these are counters, and no memory is published through them.
+impl Budget {
+    pub(crate) const fn new(cap: i64) -> Self {
+        Self { held: AtomicI64::new(0), cap: AtomicI64::new(cap) }
+    }
+
+    pub(crate) fn set_cap(&self, cap: u64) {
+        self.cap.store(i64::try_from(cap).unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
+
+    fn limit(&self, up_to: UpTo) -> i64 {
+        let cap = self.cap.load(Ordering::Relaxed);
+        if up_to == UpTo::Soft { cap / 8 * 7 } else { cap }
+    }
+
+    /// Takes `bytes` if that stays within the limit.
+    pub(crate) fn try_charge(&self, bytes: u64, up_to: UpTo) -> bool {
+        let (bytes, limit) = (bytes as i64, self.limit(up_to));
+        self.held
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
+                (held + bytes <= limit).then_some(held + bytes)
+            })
+            .is_ok()
+    }
+
+    /// Adds `bytes`, of either sign, that cannot be refused.
+    pub(crate) fn adjust(&self, bytes: i64) {
+        self.held.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether `bytes` more would be refused.
+    pub(crate) fn refuses(&self, bytes: u64, up_to: UpTo) -> bool {
+        self.held.load(Ordering::Relaxed) + bytes as i64 > self.limit(up_to)
+    }
+
+    pub(crate) fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed).max(0) as u64
+    }
+
+    pub(crate) fn cap(&self) -> u64 {
+        self.limit(UpTo::Hard) as u64
+    }
+}
+
+/// Types of which all bytes zero is a value, and which threads may share: atomics and structs of
+/// atomics.
+///
+/// # Safety
+/// All bytes zero must be a valid value.
+pub(crate) unsafe trait Zeroed: Sync {}
+
+// SAFETY: zero is an integer.
+unsafe impl Zeroed for AtomicU32 {}
+// SAFETY: zero is an integer.
+unsafe impl Zeroed for AtomicU64 {}
+
+/// A fixed number of `T` in address space of its own: memory is taken when an entry is first
+/// written, and entries never move.
+#[derive(Debug)]
+pub(crate) struct Table<T> {
+    memory: Reservation,
+    len: usize,
+    entries: PhantomData<T>,
+}
+
+impl<T: Zeroed> Table<T> {
+    /// A table of `len` zeroes.
+    pub(crate) fn new(len: usize) -> io::Result<Self> {
+        let memory = Reservation::new((len * size_of::<T>()).max(1), Access::ReadWrite, None)?;
+        // A table is touched here and there; a huge page would take memory for the rest.
+        memory.forbid_huge_pages();
+        Ok(Self { memory, len, entries: PhantomData })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Bytes of one entry, as charged to a budget.
+    pub(crate) const fn entry_bytes() -> u64 {
+        size_of::<T>() as u64
+    }
+
+    /// The `count` entries from `first` on.
+    ///
+    /// # Panics
+    /// As [`get`](Self::get).
+    #[inline]
+    pub(crate) fn some(&self, first: usize, count: usize) -> &[T] {
+        let end = first.checked_add(count);
+        assert!(end.is_some_and(|end| end <= self.len), "indices inside the table");
+        let entries = self.memory.as_ptr().cast::<T>().wrapping_add(first);
+        // SAFETY: as in `get`, for each of them.
+        unsafe { std::slice::from_raw_parts(entries, count) }
+    }
+
+    /// The entry at `index`.
+    ///
+    /// # Panics
+    /// When out of range. Indices come from this crate's own tables only.
+    #[inline]
+    pub(crate) fn get(&self, index: usize) -> &T {
+        assert!(index < self.len, "an index inside the table");
+        let entry = self.memory.as_ptr().cast::<T>().wrapping_add(index);
+        // SAFETY: inside the mapping, aligned since mappings are aligned to pages, zero or written
+        // through `&T`, and `T: Sync`.
+        unsafe { &*entry }
+    }
+}

@@ -1,0 +1,112 @@
+//! What every thread must be able to read of the running session without entering it: how to sample.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use crate::engine::recording::sampler::{Interval, Random};
+
+/// The settings and counts of the running session that the allocation path reads.
+#[derive(Debug)]
+pub(super) struct Control {
+    /// Number of the running session; 0 while nothing is recorded.
+    session: AtomicU32,
+    /// Number of the session that was started last.
+    last_session: AtomicU32,
+    interval: AtomicU32,
+    paused: AtomicBool,
+    seed: AtomicU64,
+    /// The running tick: 1 from the start of a session to its first diff.
+    tick: AtomicU32,
+    /// Threads that have joined this session.
+    streams: AtomicU64,
+}
+
+impl Control {
+    /// No session has been started.
+    pub(super) const fn new() -> Self {
+        Self {
+            session: AtomicU32::new(0),
+            last_session: AtomicU32::new(0),
+            interval: AtomicU32::new(0),
+            paused: AtomicBool::new(false),
+            seed: AtomicU64::new(0),
+            tick: AtomicU32::new(1),
+            streams: AtomicU64::new(0),
+        }
+    }
+
+    /// Sets everything for a session that [`begin_session`](Self::begin_session) will announce.
+    pub(super) fn prepare_session(&self, interval: Interval, seed: u64) {
+        // Relaxed: threads read these after the session number, whose Release store comes later.
+        self.seed.store(seed, Ordering::Relaxed);
+        self.streams.store(0, Ordering::Relaxed);
+        self.paused.store(false, Ordering::Relaxed);
+        self.tick.store(1, Ordering::Relaxed);
+        self.set_interval(interval);
+    }
+
+    /// A session number that has not been used since this one wrapped around, never 0.
+    pub(super) fn next_session(&self) -> u32 {
+        self.last_session.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1)
+    }
+
+    /// Lets threads join the session.
+    pub(super) fn begin_session(&self, number: u32) {
+        // Release: pairs with the Acquire in `session`, which then sees all that was prepared.
+        self.session.store(number, Ordering::Release);
+    }
+
+    /// Keeps threads from joining.
+    pub(super) fn end_session(&self) {
+        // SeqCst: in one order with the stores and loads that `Recorder::enter` describes.
+        self.session.store(0, Ordering::SeqCst);
+    }
+
+    /// The number of the running session, 0 when there is none.
+    #[inline]
+    pub(super) fn session(&self) -> u32 {
+        // Acquire: pairs with the Release in `begin_session`.
+        self.session.load(Ordering::Acquire)
+    }
+
+    #[inline]
+    pub(super) fn interval(&self) -> Interval {
+        // Relaxed: any recent value is right, because a sample carries the one it was drawn with.
+        Interval::from_bits(self.interval.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_interval(&self, interval: Interval) {
+        self.interval.store(interval.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Changes the interval unless another thread has changed it meanwhile.
+    pub(super) fn raise_interval(&self, from: Interval, to: Interval) -> bool {
+        let (from, to) = (from.to_bits(), to.to_bits());
+        self.interval.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    #[inline]
+    pub(super) fn is_paused(&self) -> bool {
+        // Relaxed: a sample more or less around the moment of the call makes no bias.
+        self.paused.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_paused(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Relaxed);
+    }
+
+    /// The running tick. Relaxed: a sample that is born as one tick ends may count in either.
+    pub(super) fn tick(&self) -> u32 {
+        self.tick.load(Ordering::Relaxed)
+    }
+
+    /// Begins the next tick; returns the one that ended.
+    pub(super) fn end_tick(&self) -> u32 {
+        self.tick.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A generator for the next thread that joins the session.
+    pub(super) fn next_random(&self) -> Random {
+        let stream = self.streams.fetch_add(1, Ordering::Relaxed);
+        Random::new(self.seed.load(Ordering::Relaxed), stream)
+    }
+}
