@@ -5,8 +5,8 @@
 //! large, so that each of its blocks is sampled for certain and sizes are known exactly; and what
 //! grows without end doubles again and again, the next time never later than after as long again.
 
-use super::observation::Observed;
 use crate::hash::NumberMap;
+use crate::snapshot::LiveSample;
 
 /// More objects than this are no container: their number tells.
 const MAX_OBJECTS: u32 = 64;
@@ -30,8 +30,8 @@ pub(super) enum Owner {
 }
 
 impl Owner {
-    pub(super) fn of(sample: &Observed) -> Self {
-        if sample.reallocs > 0 { Self::Object(sample.id) } else { Self::Site(sample.site) }
+    pub(super) fn of(sample: &LiveSample) -> Self {
+        if sample.reallocs > 0 { Self::Object(sample.id) } else { Self::Site(sample.stack) }
     }
 }
 

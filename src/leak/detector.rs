@@ -6,12 +6,13 @@ use super::container::{Blocks, Owner};
 use super::finding::Findings;
 use super::history::History;
 use super::naming::Names;
-use super::observation::{Observation, Observed};
+use super::observation::Observation;
 use super::scene::Scene;
 use super::track::Tracks;
 use crate::diff::Cohorts;
 use crate::estimate::inclusion_probability;
 use crate::hash::NumberMap;
+use crate::snapshot::LiveSample;
 
 /// The first tick with an opinion: before, there is no age to speak of.
 const FIRST_TICK: u32 = 20;
@@ -36,17 +37,17 @@ impl Detector {
         let mut cohorts = Cohorts::with_capacity(self.history.cohorts.samples() * 9 / 8 + 1024);
         let mut bytes = vec![0.0_f32; live.sites() as usize];
         let mut blocks: NumberMap<Owner, Blocks> = NumberMap::default();
-        live.for_each(&mut |sample: Observed| {
+        live.for_each(&mut |sample: LiveSample| {
             // Born while this tick was being ended.
-            if sample.birth > tick || sample.site as usize >= bytes.len() {
+            if sample.birth_tick > tick || sample.stack as usize >= bytes.len() {
                 return;
             }
-            cohorts.push(sample.site, sample.birth, sample.interval);
+            cohorts.push(sample.stack, sample.birth_tick, sample.interval);
             let probability = inclusion_probability(sample.size, sample.interval);
-            bytes[sample.site as usize] += (sample.size as f64 / probability) as f32;
+            bytes[sample.stack as usize] += (sample.size as f64 / probability) as f32;
             if sample.size as f64 >= CERTAIN * f64::from(sample.interval) {
                 let blocks = blocks.entry(Owner::of(&sample)).or_default();
-                blocks.site = sample.site;
+                blocks.site = sample.stack;
                 blocks.objects += 1;
                 blocks.bytes += sample.size;
             }

@@ -41,7 +41,7 @@ mod finding;
 mod history;
 mod naming;
 mod nodes;
-pub(crate) mod observation;
+mod observation;
 mod path;
 mod replay;
 mod report;

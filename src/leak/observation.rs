@@ -3,24 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::Snapshot;
-use crate::snapshot::Module;
-
-/// A live sample, as far as the detector cares.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Observed {
-    /// Number of its stack, the same at every tick.
-    pub(crate) site: u32,
-    /// Its identity, kept through `realloc`.
-    pub(crate) id: u64,
-    /// How many times `realloc` has changed its size.
-    pub(crate) reallocs: u32,
-    /// The tick that was running when it was born.
-    pub(crate) birth: u32,
-    /// Requested bytes.
-    pub(crate) size: u64,
-    /// The interval at which it is kept, in bytes.
-    pub(crate) interval: f32,
-}
+use crate::snapshot::{LiveSample, Module};
 
 /// A live set at the end of a tick, wherever it comes from: the tables of a running session, or a
 /// dump that was written then.
@@ -29,8 +12,9 @@ pub(crate) trait Observation {
     fn tick(&self) -> u32;
     /// Milliseconds since recording started.
     fn uptime_ms(&self) -> u64;
-    /// Looks at all live samples, in any order.
-    fn for_each(&self, look: &mut dyn FnMut(Observed));
+    /// Looks at all live samples, in any order. Instead of a stack each has the number of its site,
+    /// the same at every tick.
+    fn for_each(&self, look: &mut dyn FnMut(LiveSample));
     /// Sites have numbers below this.
     fn sites(&self) -> u32;
     /// Fills in the code addresses of a site in the recorded process, innermost first.
@@ -91,16 +75,10 @@ impl Observation for SnapshotObservation<'_> {
         self.snapshot.taken.uptime_ms
     }
 
-    fn for_each(&self, look: &mut dyn FnMut(Observed)) {
+    fn for_each(&self, look: &mut dyn FnMut(LiveSample)) {
         for sample in self.snapshot.live.iter() {
-            look(Observed {
-                site: self.snapshot.stacks[sample.stack as usize].site,
-                id: sample.id,
-                reallocs: sample.reallocs,
-                birth: sample.birth_tick,
-                size: sample.size,
-                interval: sample.interval,
-            });
+            let site = self.snapshot.stacks[sample.stack as usize].site;
+            look(LiveSample { stack: site, ..sample });
         }
     }
 

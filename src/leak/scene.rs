@@ -199,7 +199,7 @@ impl<'a> Scene<'a> {
     ) -> Vec<Measure> {
         let mut sums = vec![Measure::default(); ticks.len()];
         self.live.for_each(&mut |sample| {
-            let Some(number) = of_site.get(&sample.site) else { return };
+            let Some(number) = of_site.get(&sample.stack) else { return };
             let p = inclusion_probability(sample.size, sample.interval);
             let (weight, sum) = (Weight::of(sample.size, p), &mut sums[*number]);
             let bytes = Estimate::new(weight.bytes, weight.bytes_variance.sqrt());
@@ -207,7 +207,7 @@ impl<'a> Scene<'a> {
             let count = Estimate::new(weight.count, weight.count_variance.sqrt());
             sum.live_count = sum.live_count + count;
             let (from, to) = ticks[*number];
-            if (from..to).contains(&sample.birth) {
+            if (from..to).contains(&sample.birth_tick) {
                 // Births are random too: each adds its square, not only what sampling adds.
                 sum.leaked_bytes = sum.leaked_bytes + Estimate::new(weight.bytes, weight.bytes);
             }

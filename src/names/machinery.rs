@@ -140,7 +140,7 @@ mod tests {
             assert_eq!(role(machinery), Role::Machinery, "{machinery}");
         }
         for profiler in [
-            "heapdrift::recorder::enabled::alloc",
+            "heapdrift::engine::recording::hook::alloc",
             "<heapdrift::alloc::Alloc<std::alloc::System> as core::alloc::global::GlobalAlloc>::alloc",
             "heapdrift::labels::with_labels::<(), my::f>",
             "<heapdrift::labels::Labeled<F> as core::future::future::Future>::poll",

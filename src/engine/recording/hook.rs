@@ -7,7 +7,7 @@ use super::live::Live;
 use super::local::{self, Mute};
 use super::recorder::{Entered, RECORDER};
 use crate::engine::recording::live_set::{
-    LARGE, NewSample, Place, Sample, Slot, Slots, may_be_sampled,
+    LARGE, NewSample, Place, Sample, SampledObject, Slot, Slots, may_be_sampled,
 };
 use crate::engine::recording::sampler::Interval;
 use crate::engine::recording::stack_table::SiteId;
@@ -185,13 +185,16 @@ fn new_sample(
 ) -> NewSample {
     NewSample {
         address: block as usize,
-        size: size as u64,
-        site: site.0,
-        interval,
-        birth_ms: before.map_or_else(sys::monotonic_ms, |sample| sample.birth_ms),
-        birth_tick: before.map_or_else(|| RECORDER.control.tick(), |sample| sample.birth_tick),
-        reallocs: before.map_or(0, |sample| sample.reallocs.saturating_add(1)),
-        id: before.map(|sample| sample.id),
+        object: SampledObject {
+            size: size as u64,
+            site: site.0,
+            interval,
+            birth_ms: before.map_or_else(sys::monotonic_ms, |before| before.object.birth_ms),
+            birth_tick: before
+                .map_or_else(|| RECORDER.control.tick(), |before| before.object.birth_tick),
+            reallocs: before.map_or(0, |before| before.object.reallocs.saturating_add(1)),
+        },
+        id: before.map(|before| before.id),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::Stats;
 use crate::engine::recording::arena::Budget;
 use crate::engine::recording::label_table::LabelTable;
 use crate::engine::recording::live_set::{
-    LargeIndex, NewSample, Place, RecordId, Records, Sample, Slots, Thinned,
+    LargeIndex, NewSample, Place, RecordId, Records, Sample, SampledObject, Slots, Thinned,
 };
 use crate::engine::recording::sampler::Interval;
 use crate::engine::recording::stack_table::{Addend, SiteId, SiteKey, StackTable};
@@ -197,7 +197,7 @@ impl<'a> Live<'a> {
     /// Counts an allocation toward what its site has allocated since the start and, where it will be
     /// known again, adds it to the live samples.
     pub(super) fn allocated(&self, lane: Lane, sample: NewSample, place: Option<Place<'_>>) {
-        let (site, addend) = (SiteId(sample.site), Addend::of(sample.size, sample.interval));
+        let (site, addend) = booked(sample.object);
         self.stacks.allocated(site, addend, lane);
         if !place.is_some_and(|place| self.insert(lane, sample, place)) {
             self.stacks.remove_live(site, addend, lane);
@@ -206,7 +206,7 @@ impl<'a> Live<'a> {
 
     /// Adds a live sample again.
     pub(super) fn put_back(&self, lane: Lane, sample: NewSample, place: Place<'_>) {
-        let (site, addend) = (SiteId(sample.site), Addend::of(sample.size, sample.interval));
+        let (site, addend) = booked(sample.object);
         self.stacks.add_live(site, addend, lane);
         if !self.insert(lane, sample, place) {
             self.stacks.remove_live(site, addend, lane);
@@ -273,11 +273,8 @@ impl<'a> Live<'a> {
 
     /// Gives a claimed record back and takes the sample out of the sums.
     fn retire(&self, record: RecordId, sample: Sample, lane: Lane) {
-        self.stacks.remove_live(
-            SiteId(sample.site),
-            Addend::of(sample.size, sample.interval),
-            lane,
-        );
+        let (site, addend) = booked(sample.object);
+        self.stacks.remove_live(site, addend, lane);
         self.records.release(record, lane);
     }
 
@@ -309,9 +306,9 @@ impl<'a> Live<'a> {
     }
 
     fn thinned_down(&self, sample: Sample, interval: Interval, lane: Lane) {
-        let site = SiteId(sample.site);
-        self.stacks.remove_live(site, Addend::of(sample.size, sample.interval), lane);
-        self.stacks.add_live(site, Addend::of(sample.size, interval), lane);
+        let (site, before) = booked(sample.object);
+        self.stacks.remove_live(site, before, lane);
+        self.stacks.add_live(site, Addend::of(sample.object.size, interval), lane);
     }
 
     /// Raises the interval so that about half of the live samples go, unless that is going on.
@@ -345,4 +342,10 @@ impl<'a> Live<'a> {
             max_profiler_bytes: self.globals.budget.cap(),
         }
     }
+}
+
+/// The site that an object counts toward, and what it adds there.
+#[inline]
+fn booked(object: SampledObject) -> (SiteId, Addend) {
+    (SiteId(object.site), Addend::of(object.size, object.interval))
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::live::Live;
 use super::snapshot::module;
 use crate::engine::recording::sys;
-use crate::leak::observation::{Observation, Observed};
-use crate::snapshot::Module;
+use crate::leak::Observation;
+use crate::snapshot::{LiveSample, Module};
 
 /// The live samples at the end of a tick. Threads go on sampling meanwhile.
 pub(super) struct LiveObservation<'a> {
@@ -31,16 +31,9 @@ impl Observation for LiveObservation<'_> {
         self.uptime_ms
     }
 
-    fn for_each(&self, look: &mut dyn FnMut(Observed)) {
+    fn for_each(&self, look: &mut dyn FnMut(LiveSample)) {
         for sample in (0..self.live.records.made()).filter_map(|at| self.live.records.read(at)) {
-            look(Observed {
-                site: sample.site,
-                id: sample.id,
-                reallocs: sample.reallocs,
-                birth: sample.birth_tick,
-                size: sample.size,
-                interval: sample.interval.bytes(),
-            });
+            look(sample.to_live(self.live.started_ms));
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::live::Live;
+use crate::engine::recording::live_set::SampledObject;
 use crate::engine::recording::sampler::{Interval, Weight};
 use crate::engine::recording::stack_table::{SiteId, SiteView};
 use crate::engine::recording::sys;
@@ -11,7 +12,7 @@ use crate::engine::recording::unwind::{ModuleInfo, Modules};
 use crate::hash::{NumberMap, mix};
 use crate::profiler::Config;
 use crate::snapshot::{
-    Frames, LiveSample, LiveSamples, Metrics, Module, Process, Sampling, Snapshot, Stack, Taken,
+    Frames, LiveSamples, Metrics, Module, Process, Sampling, Snapshot, Stack, Taken,
 };
 use crate::{Estimate, Stats};
 
@@ -58,21 +59,14 @@ impl Live<'_> {
         let mut sums: Vec<Weight> = Vec::new();
         let mut of_site: Vec<u32> = Vec::new();
         for sample in (0..self.records.made()).filter_map(|record| self.records.read(record)) {
-            let site = sample.site as usize;
+            let SampledObject { site, size, interval, .. } = sample.object;
+            let site = site as usize;
             if sums.len() <= site {
                 sums.resize(site + 1, Weight::default());
             }
-            add(&mut sums[site], Weight::new(sample.size, sample.interval));
-            live.push(LiveSample {
-                id: sample.id,
-                // The site for now; the stack's index once that is known.
-                stack: sample.site,
-                size: sample.size,
-                interval: sample.interval.bytes(),
-                birth_ms: sample.birth_ms.saturating_sub(self.started_ms),
-                birth_tick: sample.birth_tick,
-                reallocs: sample.reallocs,
-            });
+            add(&mut sums[site], Weight::new(size, interval));
+            // With its site for now; with the index of its stack once that is known.
+            live.push(sample.to_live(self.started_ms));
         }
         // After the samples: a site is written before a sample of it is.
         let views = self.stacks.view();

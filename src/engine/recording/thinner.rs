@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::control::Control;
-use crate::engine::recording::live_set::{Records, Thinned};
+use crate::engine::recording::live_set::{Records, SampledObject, Thinned};
 use crate::engine::recording::sampler::Interval;
 
 /// Records that one insertion looks at. A thinning begins with an eighth of the records left; it is
@@ -94,8 +94,9 @@ fn raised(records: &Records, before: Interval) -> Interval {
         let (seen, kept) = (0..made).step_by(step).filter_map(|record| records.read(record)).fold(
             (0.0, 0.0),
             |(seen, kept), sample| {
-                let now = sample.interval.probability(sample.size);
-                (seen + 1.0, kept + (target.probability(sample.size) / now).min(1.0))
+                let SampledObject { size, interval, .. } = sample.object;
+                let share = target.probability(size) / interval.probability(size);
+                (seen + 1.0, kept + share.min(1.0))
             },
         );
         if seen == 0.0 { 0.0 } else { kept / seen }

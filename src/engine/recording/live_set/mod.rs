@@ -29,7 +29,7 @@ mod slots;
 mod window;
 
 pub(crate) use large::LargeIndex;
-pub(crate) use records::{NewSample, Record, RecordId, Records, Sample, Thinned};
+pub(crate) use records::{NewSample, Record, RecordId, Records, Sample, SampledObject, Thinned};
 pub(crate) use slots::{Slot, Slots};
 pub(crate) use window::{LARGE, may_be_sampled};
 

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use crate::engine::recording::arena::{Budget, Table, UpTo, Zeroed};
 use crate::engine::recording::sampler::Interval;
 use crate::engine::recording::sync::{FreeList, LANES, Lane, OwnList};
+use crate::snapshot::LiveSample;
 
 /// Index of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,17 +37,24 @@ impl RecordId {
     }
 }
 
-/// What a sample is made with.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct NewSample {
-    pub(crate) address: usize,
+/// What is known of a sampled object, whoever looks at it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct SampledObject {
     pub(crate) size: u64,
     pub(crate) site: u32,
+    /// The interval at which the sample is kept.
     pub(crate) interval: Interval,
     pub(crate) birth_ms: u64,
     pub(crate) birth_tick: u32,
     pub(crate) reallocs: u32,
-    /// The identity to go on with, for an object that `realloc` moved or resized.
+}
+
+/// What a record is filled with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewSample {
+    pub(crate) address: usize,
+    pub(crate) object: SampledObject,
+    /// The identity to keep, for an object that `realloc` moved or resized.
     pub(crate) id: Option<u64>,
 }
 
@@ -55,26 +63,27 @@ pub(crate) struct NewSample {
 pub(crate) struct Sample {
     pub(crate) id: u64,
     pub(crate) address: usize,
-    pub(crate) size: u64,
-    pub(crate) site: u32,
-    pub(crate) interval: Interval,
-    pub(crate) birth_ms: u64,
-    pub(crate) birth_tick: u32,
-    pub(crate) reallocs: u32,
+    pub(crate) object: SampledObject,
 }
 
 impl Sample {
     /// The same sample, to be published again.
     pub(crate) fn again(self) -> NewSample {
-        NewSample {
-            address: self.address,
-            size: self.size,
-            site: self.site,
-            interval: self.interval,
-            birth_ms: self.birth_ms,
-            birth_tick: self.birth_tick,
-            reallocs: self.reallocs,
-            id: Some(self.id),
+        NewSample { address: self.address, object: self.object, id: Some(self.id) }
+    }
+
+    /// The sample as snapshots and the detector see it, with its site in place of its stack and
+    /// its birth relative to the start of the session.
+    pub(crate) fn to_live(self, started_ms: u64) -> LiveSample {
+        let SampledObject { size, site, interval, birth_ms, birth_tick, reallocs } = self.object;
+        LiveSample {
+            id: self.id,
+            stack: site,
+            size,
+            interval: interval.bytes(),
+            birth_ms: birth_ms.saturating_sub(started_ms),
+            birth_tick,
+            reallocs,
         }
     }
 }
@@ -213,13 +222,14 @@ impl Records {
         fence(Ordering::Release);
         entry.id.store(id, Ordering::Relaxed);
         entry.address.store(sample.address as u64, Ordering::Relaxed);
-        entry.size.store(sample.size, Ordering::Relaxed);
-        entry.birth_ms.store(sample.birth_ms, Ordering::Relaxed);
-        entry.birth_tick.store(sample.birth_tick, Ordering::Relaxed);
-        entry.site.store(sample.site, Ordering::Relaxed);
-        entry.reallocs.store(sample.reallocs, Ordering::Relaxed);
+        let object = sample.object;
+        entry.size.store(object.size, Ordering::Relaxed);
+        entry.birth_ms.store(object.birth_ms, Ordering::Relaxed);
+        entry.birth_tick.store(object.birth_tick, Ordering::Relaxed);
+        entry.site.store(object.site, Ordering::Relaxed);
+        entry.reallocs.store(object.reallocs, Ordering::Relaxed);
         // Release: whoever acquires this state sees the fields. Pairs with `read` and `claim`.
-        entry.state.store(with_interval(state, sample.interval) | LIVE, Ordering::Release);
+        entry.state.store(with_interval(state, object.interval) | LIVE, Ordering::Release);
     }
 
     /// Takes the record of `address` out of the live set, for its owner. `None` where it is not
@@ -267,12 +277,14 @@ impl Records {
         Sample {
             id: entry.id.load(Ordering::Relaxed),
             address: entry.address.load(Ordering::Relaxed) as usize,
-            size: entry.size.load(Ordering::Relaxed),
-            site: entry.site.load(Ordering::Relaxed),
-            interval: interval_of(state),
-            birth_ms: entry.birth_ms.load(Ordering::Relaxed),
-            birth_tick: entry.birth_tick.load(Ordering::Relaxed),
-            reallocs: entry.reallocs.load(Ordering::Relaxed),
+            object: SampledObject {
+                size: entry.size.load(Ordering::Relaxed),
+                site: entry.site.load(Ordering::Relaxed),
+                interval: interval_of(state),
+                birth_ms: entry.birth_ms.load(Ordering::Relaxed),
+                birth_tick: entry.birth_tick.load(Ordering::Relaxed),
+                reallocs: entry.reallocs.load(Ordering::Relaxed),
+            },
         }
     }
 
@@ -309,10 +321,11 @@ impl Records {
         uniform: impl FnOnce() -> f64,
     ) -> Thinned {
         let Some((sample, state)) = self.read_with_state(index) else { return Thinned::Untouched };
-        if sample.interval >= target {
+        let SampledObject { size, interval, .. } = sample.object;
+        if interval >= target {
             return Thinned::Untouched;
         }
-        let kept_share = target.probability(sample.size) / sample.interval.probability(sample.size);
+        let kept_share = target.probability(size) / interval.probability(size);
         let keep = uniform() <= kept_share;
         let new = if keep { with_interval(state, target) } else { freed(state) };
         let entry = self.table.get(index as usize);

@@ -5,8 +5,18 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 use object::{Object as _, ObjectSection as _};
 
-use super::ModuleRef;
 use super::mapped::map;
+
+/// A module of this process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ModuleRef<'a> {
+    /// Path of the file, as the loader has it.
+    pub(crate) path: &'a str,
+    /// The GNU build-id in lower-case hexadecimal, empty where there is none.
+    pub(crate) build_id: &'a str,
+    /// What is added to the file's own addresses to get those in memory.
+    pub(crate) bias: u64,
+}
 
 /// A parsed file.
 pub(super) type Elf<'data> = object::File<'data, &'data [u8]>;

@@ -32,12 +32,14 @@ use crate::names::file_name;
 mod debug_info;
 mod elf;
 mod functions;
+mod lookup;
 #[allow(unsafe_code)]
 mod mapped;
 mod naming;
 mod survey;
 mod units;
 
+pub(crate) use elf::ModuleRef;
 use elf::{Files, without_deleted};
 use survey::Survey;
 
@@ -52,17 +54,6 @@ const SURVEY_BYTES: usize = 1 << 20;
 /// Units that are looked at in a step: some 15 ms. Nothing is named before the twentieth tick, so that
 /// nineteen of them, or 38,000 units, may come before.
 const UNITS_A_STEP: usize = 2000;
-
-/// A module of this process.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ModuleRef<'a> {
-    /// Path of the file, as the loader has it.
-    pub(crate) path: &'a str,
-    /// The GNU build-id in lower-case hexadecimal, empty where there is none.
-    pub(crate) build_id: &'a str,
-    /// What is added to the file's own addresses to get those in memory.
-    pub(crate) bias: u64,
-}
 
 /// Resolves addresses.
 #[derive(Debug, Default)]
@@ -142,16 +133,16 @@ impl Symbols {
             let executable = elf::is_executable(module.path).then_some(path);
             let room = SURVEY_BYTES.saturating_sub(taken) + survey.bytes();
             let packages = &mut self.packages;
-            survey.go_on(&Files::open(module), executable, most_units, room, packages);
+            survey.advance(&Files::open(module), executable, most_units, room, packages);
         }
         number
     }
 
     fn look_up(&mut self, module: &ModuleRef<'_>, number: u32, addresses: &[u64]) {
         let survey = &self.surveys[number as usize];
-        let places = debug_info::places(&Files::open(module), survey, addresses);
+        let locations = lookup::locations(&Files::open(module), survey, addresses);
         let name = without_deleted(module.path);
-        let mut frames = naming::frames(&places, name, &self.packages);
+        let mut frames = naming::frames(&locations, name, &self.packages);
         for &address in addresses {
             let frames = frames.remove(&address).filter(|frames| !frames.is_empty());
             let frames = frames.unwrap_or_else(|| {
@@ -246,10 +237,10 @@ mod tests {
                 panic!("no {function} in {frames:#?}");
             })
         };
-        let own = at("heapdrift::symbols::tests::in_json");
+        let own = at("heapdrift::engine::recording::symbols::tests::in_json");
         assert!(own.own);
         assert_eq!(own.crate_name.as_deref(), Some("heapdrift"));
-        assert_eq!(own.file.as_deref(), Some("src/symbols/mod.rs"));
+        assert_eq!(own.file.as_deref(), Some(file!()));
         assert_eq!(own.line, Some(line));
         assert_eq!(symbols.packages().package_of(own).kind, Kind::Own);
 
@@ -295,11 +286,12 @@ mod tests {
         all.sort_unstable();
         all.dedup();
         let chosen: Vec<u64> = all.iter().step_by(all.len() / 400).copied().collect();
-        let places = debug_info::places(&files, &Survey::default(), &chosen);
+        let locations = lookup::locations(&files, &Survey::default(), &chosen);
         let mut inlined = 0;
-        for (address, place) in places.iter().filter(|(_, place)| !place.functions.is_empty()) {
+        let described = |location: &lookup::CodeLocation| !location.functions.is_empty();
+        for (address, location) in locations.iter().filter(|(_, location)| described(location)) {
             let functions: Vec<_> =
-                place.functions.iter().map(|f| (Some(f.name.clone()), f.line)).collect();
+                location.functions.iter().map(|f| (Some(f.name.clone()), f.line)).collect();
             let mut twin = Vec::new();
             // It takes addresses for those that calls return to.
             let returned_to = module.bias + address + 1;
@@ -310,7 +302,7 @@ mod tests {
             assert_eq!(functions, twin, "at {address:#x}");
             inlined += usize::from(functions.len() > 1);
         }
-        assert!(inlined > 50, "{inlined} places with inlined functions are no test");
+        assert!(inlined > 50, "{inlined} addresses with inlined functions are no test");
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl Survey {
 
     /// Looks at so many more units, and takes down their crates; at last, which of them holds `main`,
     /// if this is the program itself. Where units are is kept as long as it takes less than `room` bytes.
-    pub(super) fn go_on(
+    pub(super) fn advance(
         &mut self,
         files: &Files,
         executable: Option<&str>,
@@ -144,8 +144,8 @@ fn covers(dwarf: &Dwarf<'_>, unit: &Unit<'_>, address: u64) -> bool {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
-    use crate::engine::recording::symbols::ModuleRef;
-    use crate::engine::recording::symbols::debug_info::places;
+    use crate::engine::recording::symbols::elf::ModuleRef;
+    use crate::engine::recording::symbols::lookup::locations;
     use crate::engine::recording::unwind::Modules;
 
     const ROOM: usize = 1 << 20;
@@ -160,7 +160,7 @@ mod tests {
 
     fn surveyed(files: &Files, most_units: usize, room: usize) -> Survey {
         let mut survey = Survey::default();
-        survey.go_on(files, None, most_units, room, &mut Packages::default());
+        survey.advance(files, None, most_units, room, &mut Packages::default());
         survey
     }
 
@@ -184,8 +184,8 @@ mod tests {
         let files = this();
         let addresses = addresses(&files);
         assert!(addresses.len() >= 400);
-        let plain = places(&files, &Survey::default(), &addresses);
-        let inlined = plain.values().filter(|place| place.functions.len() > 1).count();
+        let plain = locations(&files, &Survey::default(), &addresses);
+        let inlined = plain.values().filter(|location| location.functions.len() > 1).count();
         assert!(inlined > 50, "{inlined} places with inlined functions are no test");
         let dwarf = dwarf(&files).unwrap();
         let complete = surveyed(&files, usize::MAX, ROOM);
@@ -197,7 +197,7 @@ mod tests {
         assert!(bounded.is_complete() && (1..all).contains(&known(&bounded, &dwarf)));
         for survey in [complete, half, bounded] {
             assert!(
-                places(&files, &survey, &addresses) == plain,
+                locations(&files, &survey, &addresses) == plain,
                 "{} known",
                 known(&survey, &dwarf)
             );
@@ -223,12 +223,12 @@ mod tests {
         let (mut survey, mut steps) = (Survey::default(), 0);
         let path = std::env::current_exe().unwrap();
         while !survey.is_complete() {
-            survey.go_on(&files, path.to_str(), 100, ROOM, &mut packages);
+            survey.advance(&files, path.to_str(), 100, ROOM, &mut packages);
             steps += 1;
         }
         let mut at_once = Packages::default();
         let mut other = Survey::default();
-        other.go_on(&files, path.to_str(), usize::MAX, ROOM, &mut at_once);
+        other.advance(&files, path.to_str(), usize::MAX, ROOM, &mut at_once);
         assert!(steps > 1);
         assert_eq!(format!("{survey:?}"), format!("{other:?}"));
         assert_eq!(format!("{packages:?}"), format!("{at_once:?}"));
@@ -244,15 +244,15 @@ mod tests {
         let mut survey = surveyed(&files, 10, ROOM);
         survey.length += 1;
         assert!(survey.units(&dwarf).is_none());
-        survey.go_on(&files, None, 10, ROOM, &mut Packages::default());
+        survey.advance(&files, None, 10, ROOM, &mut Packages::default());
         assert_eq!(known(&survey, &dwarf), 10, "from the first unit on");
-        survey.go_on(&files, None, usize::MAX, ROOM, &mut Packages::default());
+        survey.advance(&files, None, usize::MAX, ROOM, &mut Packages::default());
         assert_eq!(known(&survey, &dwarf), all);
         // The file is gone before it was seen to the end.
         let mut survey = surveyed(&files, 10, ROOM);
         let gone = Files::open(&ModuleRef { path: "/gone/library.so", build_id: "01", bias: 0 });
-        survey.go_on(&gone, None, 10, ROOM, &mut Packages::default());
+        survey.advance(&gone, None, 10, ROOM, &mut Packages::default());
         assert!(survey.is_complete() && survey.units(&dwarf).is_none());
-        assert!(places(&gone, &complete, &[0x1000]).is_empty());
+        assert!(locations(&gone, &complete, &[0x1000]).is_empty());
     }
 }
