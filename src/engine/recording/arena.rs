@@ -49,7 +49,7 @@ impl Budget {
     pub(crate) fn try_charge(&self, bytes: u64, up_to: UpTo) -> bool {
         let (bytes, limit) = (bytes as i64, self.limit(up_to));
         self.held
-            .try_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
                 (held + bytes <= limit).then_some(held + bytes)
             })
             .is_ok()

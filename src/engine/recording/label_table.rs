@@ -120,7 +120,7 @@ impl LabelTable {
             return None;
         }
         let take = |next: &AtomicU32, count: usize, len: usize| {
-            next.try_update(Ordering::Relaxed, Ordering::Relaxed, |first| {
+            next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |first| {
                 (first as usize + count <= len).then_some(first + count as u32)
             })
             .ok()

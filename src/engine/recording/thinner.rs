@@ -68,7 +68,7 @@ impl Thinner {
     /// for this thread.
     fn sweep_batch(&self, sweep: Sweep<'_>, mut follow: impl FnMut(Thinned)) -> bool {
         // Acquire: pairs with the Release in `begin`.
-        let batch = self.progress.try_update(Ordering::Acquire, Ordering::Acquire, |progress| {
+        let batch = self.progress.fetch_update(Ordering::Acquire, Ordering::Acquire, |progress| {
             let (end, next) = (progress >> 32, progress & u64::from(u32::MAX));
             let after = next + u64::from(BATCH);
             (end > 0).then_some(if after < end { end << 32 | after } else { 0 })

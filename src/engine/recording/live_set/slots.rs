@@ -336,7 +336,7 @@ impl Slots {
 
     fn new_span(&self, class: usize, slots: u32) -> Option<u32> {
         let take = |next: &AtomicU32, count: u32, len: usize| {
-            next.try_update(Ordering::Relaxed, Ordering::Relaxed, |first| {
+            next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |first| {
                 (first as usize + count as usize <= len).then_some(first + count)
             })
             .ok()

@@ -185,12 +185,12 @@ impl StackTable {
         };
         let made = self
             .next_frame
-            .try_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
                 room(next, frames, self.frames.len())
             })
             .and_then(|first| {
                 let next =
-                    self.next_site.try_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
+                    self.next_site.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
                         room(next.into(), 1, self.sites.len()).map(|next| next as u32)
                     });
                 next.map(|site| (first, SiteId(site))).map_err(u64::from)

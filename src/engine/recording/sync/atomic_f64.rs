@@ -29,7 +29,8 @@ impl AtomicF64 {
             // Nobody else writes here.
             return self.store(self.load() + value);
         }
-        let sum = |bits| (f64::from_bits(bits) + value).to_bits();
-        self.0.update(Ordering::Relaxed, Ordering::Relaxed, sum);
+        let sum = |bits| Some((f64::from_bits(bits) + value).to_bits());
+        // It never fails: `sum` always gives a value.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum);
     }
 }

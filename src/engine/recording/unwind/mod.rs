@@ -93,8 +93,10 @@ impl Captured {
 
     /// The addresses, innermost first.
     pub(crate) fn frames(&self) -> &[u64] {
-        // SAFETY: `push` has written the first `len`.
-        unsafe { self.addresses[..self.len].assume_init_ref() }
+        let written = &self.addresses[..self.len];
+        // SAFETY: `push` and `extend` have written the first `len`, and a `MaybeUninit<u64>` is laid
+        // out like the `u64` in it.
+        unsafe { std::slice::from_raw_parts(written.as_ptr().cast(), written.len()) }
     }
 
     /// The hash of the frames.
@@ -115,7 +117,11 @@ impl Captured {
 
     /// Adds frames that there is room for.
     fn extend(&mut self, addresses: &[u64]) {
-        self.addresses[self.len..][..addresses.len()].write_copy_of_slice(addresses);
+        for (slot, address) in
+            self.addresses[self.len..][..addresses.len()].iter_mut().zip(addresses)
+        {
+            slot.write(*address);
+        }
         self.len += addresses.len();
     }
 }
