@@ -3,8 +3,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use outage::client::{Answer, Client, answer};
+use outage::traffic::Traffic;
+
 use crate::account;
-use crate::outage::traffic::{Answer, Client, Traffic, answer};
 
 /// Users who are there at the same time; each of them refreshes twice a second.
 const USERS: u64 = 50;

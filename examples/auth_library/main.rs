@@ -15,15 +15,12 @@
 mod account;
 mod load;
 mod login;
-#[path = "../outage/mod.rs"]
-mod outage;
 mod server;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-
 use outage::Run;
 
 #[global_allocator]

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use rand_distr::{Distribution, Zipf};
 
-use crate::outage::traffic::{Traffic, answer};
+use outage::client::answer;
+use outage::traffic::Traffic;
+
 use crate::server::ARTICLES;
 
 const ARTICLE_PERIOD: Duration = Duration::from_micros(12_500);

@@ -16,15 +16,12 @@
 
 mod cache;
 mod load;
-#[path = "../outage/mod.rs"]
-mod outage;
 mod server;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-
 use outage::Run;
 
 #[global_allocator]

@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use crate::outage::traffic::{Traffic, answer};
+use outage::client::answer;
+use outage::traffic::Traffic;
+
 use crate::shop::{CATEGORIES, CUSTOMERS, PRODUCTS};
 
 const MAX_RECOMMENDATIONS: u32 = 900;

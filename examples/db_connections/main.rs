@@ -25,8 +25,6 @@
 //! ```
 
 mod load;
-#[path = "../outage/mod.rs"]
-mod outage;
 mod pool;
 mod recommendations;
 mod server;
@@ -35,7 +33,6 @@ mod shop;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-
 use outage::Run;
 
 #[global_allocator]

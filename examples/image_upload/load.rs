@@ -6,11 +6,11 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use reqwest::multipart::{Form, Part};
-use reqwest::{Body, StatusCode};
+use axum::http::StatusCode;
+use outage::client::{Answer, Client, answer};
+use outage::traffic::Traffic;
 
 use crate::images::{OVERSIZED_DECODED_BYTES, Picture, Pictures, REGULAR_DECODED_BYTES};
-use crate::outage::traffic::{Answer, Client, Traffic, answer};
 use crate::server::{CATALOGUE_ROUTE, UPLOAD_ROUTE};
 
 /// Most bytes that the pictures of one run may decode to.
@@ -54,9 +54,6 @@ pub(crate) fn send(
 }
 
 async fn upload(client: &Client, picture: &Picture) -> Answer {
-    let length = picture.encoded.len() as u64;
-    let file = Part::stream_with_length(Body::from(picture.encoded.clone()), length)
-        .file_name(picture.file_name.clone())
-        .mime_str(picture.mime)?;
-    answer(client.post(UPLOAD_ROUTE).multipart(Form::new().part("file", file))).await
+    let (name, file) = (&picture.file_name, picture.encoded.clone());
+    answer(client.post(UPLOAD_ROUTE).file(name, picture.mime, file)).await
 }

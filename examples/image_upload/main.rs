@@ -18,15 +18,12 @@
 
 mod images;
 mod load;
-#[path = "../outage/mod.rs"]
-mod outage;
 mod server;
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Result;
-
 use outage::Run;
 
 #[global_allocator]

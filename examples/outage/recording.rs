@@ -19,7 +19,7 @@ const ROUTES_SHOWN: usize = 5;
 /// A run that is being recorded; inert without the feature `profiling`.
 #[derive(Debug)]
 #[must_use = "recording stops when this is dropped"]
-pub(crate) struct Recording<'run> {
+pub struct Recording<'run> {
     run: &'run Run,
     out: PathBuf,
     profiler: heapdrift::Profiler,
@@ -29,7 +29,7 @@ pub(crate) struct Recording<'run> {
 
 impl Run {
     /// Starts to record. What clients have on their own machines is to be made before.
-    pub(crate) fn record(&self) -> Result<Recording<'_>> {
+    pub fn record(&self) -> Result<Recording<'_>> {
         let (out, started, resident_before) = (self.out(), SystemTime::now(), resident_bytes());
         let mut builder = heapdrift::Profiler::builder()
             .sample_interval_bytes(self.options.interval)
@@ -50,7 +50,7 @@ impl Run {
 impl Recording<'_> {
     /// Ends the recording and says what it saw. The service is to outlive it, so that the last dump
     /// shows what the service still holds.
-    pub(crate) fn end(self) -> Result<()> {
+    pub fn end(self) -> Result<()> {
         let Self { run, out, profiler, started, resident_before } = self;
         if let (Some(before), Some(after)) = (resident_before, resident_bytes()) {
             run.say(format_args!(

@@ -14,11 +14,12 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use super::Run;
-use super::traffic::{Client, Traffic};
+use super::client::Client;
+use super::traffic::Traffic;
 
 /// Serves `routes` on a runtime of its own and runs the traffic that `set_up` adds on this thread,
 /// then ends both and prints what came back.
-pub(crate) fn serve_under_load(
+pub fn serve_under_load(
     run: &Run,
     routes: Router,
     set_up: impl FnOnce(&mut Traffic),
@@ -48,7 +49,7 @@ pub(crate) fn serve_under_load(
         .build()
         .context("cannot start the load generator")?;
     let tallies = clients.block_on(async {
-        let mut traffic = Traffic::new(Client::of(format!("http://{address}"))?, run.duration());
+        let mut traffic = Traffic::new(Client::of(address), run.duration());
         set_up(&mut traffic);
         traffic.finish().await
     })?;

@@ -9,54 +9,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use axum::body::Bytes;
-use reqwest::{RequestBuilder, StatusCode};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
 
+use super::client::{Answer, Client};
+
 /// Requests of one stream that may be under way at a time.
 const AT_ONCE: usize = 4;
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// An HTTP client of the service.
-#[derive(Clone, Debug)]
-pub(crate) struct Client {
-    http: reqwest::Client,
-    base: String,
-}
-
-impl Client {
-    pub(super) fn of(base: String) -> Result<Self> {
-        let http = reqwest::Client::builder()
-            .timeout(REQUEST_TIMEOUT)
-            .no_proxy()
-            .build()
-            .context("cannot make an HTTP client")?;
-        Ok(Self { http, base })
-    }
-
-    pub(crate) fn get(&self, path: &str) -> RequestBuilder {
-        self.http.get(format!("{}{path}", self.base))
-    }
-
-    pub(crate) fn post(&self, path: &str) -> RequestBuilder {
-        self.http.post(format!("{}{path}", self.base))
-    }
-}
-
-/// What a request came back with, its body read to the end.
-pub(crate) type Answer = reqwest::Result<(StatusCode, Bytes)>;
-
-/// Sends a request and reads the whole answer.
-pub(crate) async fn answer(request: RequestBuilder) -> Answer {
-    let response = request.send().await?;
-    Ok((response.status(), response.bytes().await?))
-}
 
 /// All streams of requests of one run.
 #[derive(Debug)]
-pub(crate) struct Traffic {
+pub struct Traffic {
     client: Client,
     until: Instant,
     streams: Vec<JoinHandle<Result<Tally>>>,
@@ -70,7 +34,7 @@ impl Traffic {
 
     /// Adds a stream called `name`, of one request each `period`. `request` is given the number of
     /// the request in its stream, from 0.
-    pub(crate) fn send<A>(
+    pub fn send<A>(
         &mut self,
         name: &'static str,
         period: Duration,

@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use crate::outage::traffic::{Traffic, answer};
+use outage::client::answer;
+use outage::traffic::Traffic;
 
 /// Assessments in one run: few, as in the outage.
 const ASSESSMENTS: u32 = 22;

@@ -16,14 +16,11 @@
 mod assessment;
 mod load;
 mod market;
-#[path = "../outage/mod.rs"]
-mod outage;
 mod server;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
-
 use outage::Run;
 
 #[global_allocator]

@@ -8,11 +8,12 @@
 //!                 └─────── serve_under_load (routes, Traffic) ──┘
 //! ```
 
+pub mod client;
 mod leaks;
 mod options;
 mod recording;
 mod server;
-pub(crate) mod traffic;
+pub mod traffic;
 
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -22,13 +23,13 @@ use std::time::Duration;
 use anyhow::Result;
 
 use options::Options;
-pub(crate) use server::serve_under_load;
+pub use server::serve_under_load;
 
 /// Exit status for bad usage and for a file, folder or port that cannot be used.
 const EXIT_UNUSABLE: u8 = 2;
 
 /// Reads the command line, runs the outage called `name`, and turns an error into one line.
-pub(crate) fn main(
+pub fn main(
     name: &'static str,
     about: &'static str,
     outage: impl FnOnce(&Run) -> Result<()>,
@@ -48,7 +49,7 @@ pub(crate) fn main(
 
 /// One run, as the command line wants it.
 #[derive(Debug)]
-pub(crate) struct Run {
+pub struct Run {
     name: &'static str,
     options: Options,
     output: Output,
@@ -72,17 +73,17 @@ impl Output {
 
 impl Run {
     /// Whether the healthy twin runs instead of the faulty service.
-    pub(crate) fn fixed(&self) -> bool {
+    pub fn fixed(&self) -> bool {
         self.options.fixed
     }
 
     /// How long the load runs.
-    pub(crate) fn duration(&self) -> Duration {
+    pub fn duration(&self) -> Duration {
         Duration::from_secs(self.options.seconds)
     }
 
     /// Prints a line for people.
-    pub(crate) fn say(&self, line: impl Display) {
+    pub fn say(&self, line: impl Display) {
         self.output.say(line);
     }
 

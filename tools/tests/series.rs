@@ -1,5 +1,5 @@
 //! A series of dumps, one of each tick: the detector says the same of it as it did in the service.
-#![cfg(all(feature = "profiling", target_os = "linux"))]
+#![cfg(target_os = "linux")]
 
 use std::fs;
 use std::hint::black_box;

@@ -1,6 +1,7 @@
 //! Whose code allocated, found from a recording of this very program.
-#![cfg(all(feature = "profiling", target_os = "linux"))]
+#![cfg(target_os = "linux")]
 
+#[path = "../../tests/common/mod.rs"]
 mod common;
 
 use common::{live_labelled, one_at_a_time};
