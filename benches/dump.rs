@@ -23,7 +23,7 @@ fn dump(criterion: &mut Criterion) {
     let stats = profiler.stats();
     let size = std::fs::metadata(&path).map_or(0, |file| file.len());
     println!("{} samples over {} stacks: {size} bytes", stats.samples_live, stats.stacks);
-    // What was measured is of no further use.
+    // The dump was written only to be measured.
     let _ = std::fs::remove_file(&path);
     drop(live);
 }

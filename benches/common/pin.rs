@@ -1,9 +1,10 @@
-//! The processor to stay on.
+//! Pins a thread to a processor.
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
-/// Keeps this thread on the last processor that it may use: interrupts are mostly served by the first.
+/// Pins this thread to the last processor that it may use, because the first one serves most
+/// interrupts.
 pub(crate) fn pin_to_last() {
     let this = Pid::from_raw(0);
     let allowed = sched_getaffinity(this).expect("every thread may run somewhere");
