@@ -24,7 +24,7 @@ fn work(document: &str) {
     drop(black_box(value));
 }
 
-/// Orders of a shop: objects, arrays, strings, numbers, by chance but always the same.
+/// The orders of a shop as objects, arrays, strings and numbers: random, but the same in every run.
 fn document(bytes: usize) -> String {
     let mut random = Random::new(1);
     let mut text = String::with_capacity(bytes + 1024);

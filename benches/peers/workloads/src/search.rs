@@ -1,4 +1,4 @@
-//! A program from the registry: ripgrep's libraries search a source tree, with two threads.
+//! A real program: ripgrep's libraries search source trees, with two threads.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use crate::stopwatch::Stopwatch;
 const PATTERN: &str = r"unsafe\s+(impl|fn)|Box<dyn [A-Z]\w+";
 
 pub(crate) fn run(passes: u64, folders: &[PathBuf], stopwatch: &mut Stopwatch) {
-    // Into the page cache.
+    // Brings the sources into the page cache.
     let lines = work(folders);
     assert!(lines > 0, "nothing found in {folders:?}");
     for _ in 0..passes {

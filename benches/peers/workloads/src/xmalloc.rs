@@ -7,8 +7,9 @@ use std::thread;
 use crate::random::{Random, block};
 use crate::stopwatch::Stopwatch;
 
-/// Blocks that are handed over together, and how many such crates there are.
+/// Blocks that are handed over together.
 const BATCH: usize = 256;
+/// Batches in circulation.
 const BATCHES: usize = 16;
 
 type Batch = Vec<Vec<u8>>;
@@ -42,7 +43,7 @@ fn allocate(blocks: u64, returning: &Receiver<Batch>, full: SyncSender<Batch>) {
 fn free(arriving: &Receiver<Batch>, empty: &SyncSender<Batch>) {
     while let Ok(mut batch) = arriving.recv() {
         black_box(&mut batch).clear();
-        // The other thread is gone before the last ones arrive.
+        // The other thread ends before it gets the last batches back.
         let _ = empty.send(batch);
     }
 }

@@ -12,7 +12,7 @@ fn main() {
             Recording::Off => return Session::none(),
             Recording::Interval { bytes: 1 } => Profiler::builder(),
             Recording::Interval { bytes } => Profiler::builder().sampling(bytes),
-            other => panic!("heapscope knows no {other:?}"),
+            other => panic!("heapscope does not support {other:?}"),
         };
         Session::holding(builder.no_output().build().expect("a session"), |_| None)
     });
