@@ -9,7 +9,7 @@ use crate::outage::traffic::{Traffic, answer};
 
 /// Assessments in one run: few, as in the outage.
 const ASSESSMENTS: u32 = 22;
-/// Least time between assessments: one takes a tenth of a second of CPU or two.
+/// Least time between assessments: one takes a tenth or two of a second of CPU.
 const MIN_ASSESSMENT_PERIOD: Duration = Duration::from_millis(500);
 const QUOTES_PERIOD: Duration = Duration::from_millis(20);
 
