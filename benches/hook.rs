@@ -98,13 +98,14 @@ fn compare_all(criterion: &mut Criterion, state: &str) {
 fn hook(criterion: &mut Criterion) {
     pin::pin_to_last();
     compare_all(criterion, "stopped");
-    let profiler = Profiler::builder().sample_interval_bytes(512 << 10).start().expect("a session");
+    let profiler =
+        Profiler::builder().sample_interval_bytes(512 << 10).start().expect("the profiler starts");
     compare_all(criterion, "512 KiB");
-    profiler.set_sample_interval_bytes(1).expect("an interval");
+    profiler.set_sample_interval_bytes(1).expect("a valid interval");
     // Uses up the gap that was drawn at 512 KiB.
     drop(std::hint::black_box(vec![0_u8; 64 << 20]));
     let live: Vec<_> = (0..LIVE).map(|i| stacks::allocate(i % PATHS, 20)).collect();
-    profiler.set_sample_interval_bytes(512 << 10).expect("an interval");
+    profiler.set_sample_interval_bytes(512 << 10).expect("a valid interval");
     compare_all(criterion, "512 KiB, 200,000 live samples");
     let stats = profiler.stats();
     println!("{} samples live, {} dropped", stats.samples_live, stats.samples_dropped());

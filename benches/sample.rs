@@ -133,7 +133,8 @@ fn main() {
         for depth in [10, 20, 40, 80] {
             let [mut allocations, mut frees] = measure(stacks, depth);
             let bare = [allocations.quantile(0.5), frees.quantile(0.5)];
-            let profiler = Profiler::builder().sample_interval_bytes(1).start().expect("a session");
+            let profiler =
+                Profiler::builder().sample_interval_bytes(1).start().expect("the profiler starts");
             // The first run interns the stacks; only the second one is reported.
             measure(stacks, depth);
             let [mut allocations, mut frees] = measure(stacks, depth);

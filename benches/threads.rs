@@ -58,8 +58,8 @@ fn foreign<A: EntryPoints>(threads: usize) {
                 let mut random = Random(number + 1);
                 for _ in 0..BLOCKS / BATCH {
                     let batch = (0..BATCH).map(|_| Block::new(16 + (random.next() & 511)));
-                    sender.send(batch.collect()).expect("a neighbour");
-                    drop(receiver.recv().expect("a neighbour"));
+                    sender.send(batch.collect()).expect("the neighbour is running");
+                    drop(receiver.recv().expect("the neighbour is running"));
                 }
             });
         }
@@ -94,9 +94,9 @@ fn compare(
 }
 
 fn threads(criterion: &mut Criterion) {
-    let profiler = Profiler::builder().start().expect("a session");
+    let profiler = Profiler::builder().start().expect("the profiler starts");
     for (interval, bytes) in [("512 KiB", 512 << 10), ("64 KiB", 64 << 10)] {
-        profiler.set_sample_interval_bytes(bytes).expect("an interval");
+        profiler.set_sample_interval_bytes(bytes).expect("a valid interval");
         let mut compare = |name, bare, hooked| compare(criterion, name, interval, bare, hooked);
         compare("own frees over mimalloc", own::<BareMimalloc>, own::<OverMimalloc>);
         compare("foreign frees over mimalloc", foreign::<BareMimalloc>, foreign::<OverMimalloc>);

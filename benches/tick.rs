@@ -100,15 +100,15 @@ impl Heap {
             let mut objects = Objects::new(service);
             while ticks.recv().is_ok() {
                 objects.run();
-                finish.send(()).expect("a heap that waits");
+                finish.send(()).expect("the heap is waiting");
             }
         });
         Self { begin, done }
     }
 
     fn run(&self) {
-        self.begin.send(()).expect("a service");
-        self.done.recv().expect("a service");
+        self.begin.send(()).expect("the service thread is running");
+        self.done.recv().expect("the service thread is running");
     }
 }
 
@@ -215,7 +215,8 @@ fn tick(criterion: &mut Criterion) {
         ("leaking", Service::Leaking),
         ("half leaking", Service::HalfLeaking),
     ] {
-        let profiler = Profiler::builder().sample_interval_bytes(1).start().expect("a session");
+        let profiler =
+            Profiler::builder().sample_interval_bytes(1).start().expect("the profiler starts");
         let heap = Heap::new(service);
         // The first tick has nothing to compare with.
         heap.run();
@@ -259,7 +260,8 @@ fn tick(criterion: &mut Criterion) {
 /// The latency of allocations in one thread while another takes ticks. To compare with, the same while
 /// the other thread only computes, which shows the share of the scheduler.
 fn wait(_: &mut Criterion) {
-    let profiler = Profiler::builder().sample_interval_bytes(1).start().expect("a session");
+    let profiler =
+        Profiler::builder().sample_interval_bytes(1).start().expect("the profiler starts");
     let heap = Heap::new(Service::Leaking);
     for _ in 0..TICKS {
         heap.run();

@@ -11,7 +11,7 @@ pub(crate) fn pin_to_last() {
     let may_use = |cpu: &usize| allowed.is_set(*cpu).unwrap_or(false);
     if let Some(last) = (0..CpuSet::count()).rev().find(may_use) {
         let mut cpus = CpuSet::new();
-        cpus.set(last).expect("it is in the other set");
-        sched_setaffinity(this, &cpus).expect("it may be used");
+        cpus.set(last).expect("the processor is in the allowed set");
+        sched_setaffinity(this, &cpus).expect("the processor is allowed");
     }
 }

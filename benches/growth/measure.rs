@@ -14,7 +14,7 @@ const CAP: u64 = 4 << 30;
 /// A session that samples every allocation.
 pub(crate) fn exact_session() -> Profiler {
     let session = Profiler::builder().sample_interval_bytes(1).max_profiler_bytes(CAP);
-    session.max_stack_depth(512).start().expect("a session")
+    session.max_stack_depth(512).start().expect("the profiler starts")
 }
 
 /// The median processor time of `work` in nanoseconds per operation.
@@ -39,13 +39,13 @@ pub(crate) fn ms(work: impl FnMut()) -> String {
 /// Nanoseconds of a pair at 512 KiB, whatever was recorded before.
 pub(crate) fn unsampled_pair(profiler: &Profiler) -> String {
     const PAIRS: usize = 1_000_000;
-    profiler.set_sample_interval_bytes(512 << 10).expect("an interval");
+    profiler.set_sample_interval_bytes(512 << 10).expect("a valid interval");
     let ns = ns_each(PAIRS, || {
         for number in 0..PAIRS {
             drop(black_box(Vec::<u8>::with_capacity(16 + (number * 37) % 128)));
         }
     });
-    profiler.set_sample_interval_bytes(1).expect("an interval");
+    profiler.set_sample_interval_bytes(1).expect("a valid interval");
     // Uses up the gap that this thread has drawn at 512 KiB.
     drop(black_box(Vec::<u8>::with_capacity(64 << 20)));
     format!("{ns:.2}")

@@ -76,7 +76,7 @@ fn compile(folder: &Path) -> std::path::PathBuf {
     fs::write(&source, CODE).expect("a file in a new folder");
     let mut cc = Command::new("cc");
     cc.args(["-shared", "-fPIC", "-O1", "-o"]).args([&library, &source]);
-    let status = cc.status().expect("a C compiler, as for building this");
+    let status = cc.status().expect("a C compiler is installed");
     assert!(status.success(), "cc: {status}");
     library
 }

@@ -20,7 +20,7 @@ pub(crate) fn row(threads: usize) -> Vec<String> {
     let sampled = in_threads(threads, SAMPLED, |number| {
         drop(black_box(stacks::allocate(number as u32 % 64, 20)));
     });
-    profiler.set_sample_interval_bytes(512 << 10).expect("an interval");
+    profiler.set_sample_interval_bytes(512 << 10).expect("a valid interval");
     let unsampled = in_threads(threads, UNSAMPLED, pair);
     vec![format!("{stopped:.2}"), format!("{unsampled:.2}"), format!("{sampled:.0}")]
 }

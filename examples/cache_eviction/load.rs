@@ -34,5 +34,5 @@ pub(crate) fn distinct_articles_in(time: Duration) -> usize {
 }
 
 fn popularity() -> Zipf<f64> {
-    Zipf::new(ARTICLES as f64, SKEW).expect("more than one article, a positive exponent")
+    Zipf::new(ARTICLES as f64, SKEW).expect("there are articles, and the exponent is positive")
 }

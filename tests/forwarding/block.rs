@@ -43,7 +43,7 @@ impl Block {
     }
 
     pub(crate) fn new(method: Method, size: usize, align: usize, mark: u8) -> Self {
-        Self::try_new(method, size, align, mark).expect("memory")
+        Self::try_new(method, size, align, mark).expect("the allocator has memory")
     }
 
     pub(crate) fn small(size: usize) -> Self {

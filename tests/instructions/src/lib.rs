@@ -25,7 +25,7 @@ pub fn main() {
     let live: Vec<_> = match &profiler {
         Some(profiler) if recording == "512KiB+live" => {
             let live = (0..LIVE).map(|_| Box::new([1_u8; 48])).collect();
-            profiler.set_sample_interval_bytes(512 << 10).expect("an interval");
+            profiler.set_sample_interval_bytes(512 << 10).expect("a valid interval");
             live
         }
         _ => Vec::new(),
@@ -47,7 +47,7 @@ pub fn main() {
 
 fn start(interval_bytes: u64) -> Profiler {
     let session = Profiler::builder().sample_interval_bytes(interval_bytes).seed(7);
-    session.start().expect("a session")
+    session.start().expect("the profiler starts")
 }
 
 const SIZES: usize = 128;

@@ -85,7 +85,8 @@ fn count_all(jobs: &[(&str, &str, &str)]) -> Vec<f64> {
             scope.spawn(|| {
                 // Relaxed: each index is handed out once, and no other data depends on it.
                 while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let index = jobs.iter().position(|other| other == job).expect("one of them");
+                    let index =
+                        jobs.iter().position(|other| other == job).expect("the job is in the list");
                     let per_operation = count(*job);
                     counts.lock().expect("no thread panics")[index] = per_operation;
                 }

@@ -9,7 +9,7 @@ use workloads::{Recording, Session};
 const PATHS: usize = 1 << 14;
 
 pub(crate) fn start(recording: Recording) -> Session {
-    let begin = |builder: Builder| builder.start().expect("a session");
+    let begin = |builder: Builder| builder.start().expect("the profiler starts");
     let session = Profiler::builder();
     match recording {
         Recording::Off => Session::none(),
@@ -27,7 +27,7 @@ pub(crate) fn start(recording: Recording) -> Session {
         Recording::AmongLive { bytes, samples } => {
             let profiler = begin(session.sample_interval_bytes(1));
             let live: Vec<_> = (0..samples).map(|i| allocate(i % PATHS, 14)).collect();
-            profiler.set_sample_interval_bytes(bytes).expect("an interval");
+            profiler.set_sample_interval_bytes(bytes).expect("a valid interval");
             // Uses up the gap that this thread has drawn at interval 1.
             drop(black_box(vec![0_u8; 1 << 16]));
             let stats = profiler.stats();

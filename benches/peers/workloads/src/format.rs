@@ -29,6 +29,6 @@ pub(crate) fn run(megabytes: u64, folders: &[PathBuf], stopwatch: &mut Stopwatch
 
 #[inline(never)]
 fn work(text: &str) {
-    let file = syn::parse_file(text).expect("has been parsed before");
+    let file = syn::parse_file(text).expect("it was parsed before");
     black_box(prettyplease::unparse(&file));
 }

@@ -24,7 +24,7 @@ pub(crate) fn run(passes: u64, folders: &[PathBuf], stopwatch: &mut Stopwatch) {
 
 #[inline(never)]
 fn work(folders: &[PathBuf]) -> u64 {
-    let (first, others) = folders.split_first().expect("sources");
+    let (first, others) = folders.split_first().expect("there is a source folder");
     let mut walk = WalkBuilder::new(first);
     for folder in others {
         walk.add(folder);

@@ -53,8 +53,8 @@ fn minor_faults() -> u64 {
 
 /// A number from `/proc/self/status`.
 fn status(key: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
-    let line = status.lines().find(|line| line.starts_with(key)).expect("a line of each kind");
+    let status = std::fs::read_to_string("/proc/self/status").expect("/proc is mounted");
+    let line = status.lines().find(|line| line.starts_with(key)).expect("the status has this line");
     let number = line.split_whitespace().nth(1).expect("a number");
     number.parse().expect("a number")
 }

@@ -18,7 +18,7 @@ pub(crate) fn run(blocks: u64, stopwatch: &mut Stopwatch) {
     let (full, arriving) = sync_channel::<Batch>(BATCHES);
     let (empty, returning) = sync_channel::<Batch>(BATCHES);
     for _ in 0..BATCHES {
-        empty.send(Vec::with_capacity(BATCH)).expect("room for all");
+        empty.send(Vec::with_capacity(BATCH)).expect("the channel has room for all batches");
     }
     stopwatch.time(|| {
         let other = thread::spawn(move || free(&arriving, &empty));

@@ -14,6 +14,6 @@ fn main() {
             Recording::Interval { bytes } => Profiler::builder().sampling(bytes),
             other => panic!("heapscope does not support {other:?}"),
         };
-        Session::holding(builder.no_output().build().expect("a session"), |_| None)
+        Session::holding(builder.no_output().build().expect("the profiler starts"), |_| None)
     });
 }
