@@ -1,8 +1,8 @@
-// Dumps that no service makes: node page-dumps.mjs DUMP FOLDER
+// Writes dumps that no service makes: node page-dumps.mjs DUMP FOLDER
 //
-// `hostile` has the names of somebody who would like to run a script in the page, `large` has 200,000
-// live samples over 20,000 stacks, and so has `unshared`, whose stacks have nothing in common. All carry
-// their names, and the facts of DUMP.
+// `hostile` has names by which an attacker would run a script in the page. `large` has 200,000 live
+// samples over 20,000 stacks, and so has `unshared`, whose stacks have no frames in common. All of them
+// are symbolized, and have everything else from DUMP.
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { gunzipSync, gzipSync } from "node:zlib";
@@ -10,7 +10,7 @@ import { gunzipSync, gzipSync } from "node:zlib";
 const [source, folder] = process.argv.slice(2);
 const model = JSON.parse(gunzipSync(readFileSync(source)));
 
-/** Numbers that are the same every time (Numerical Recipes' generator). */
+/** A random number that is the same in every run (the generator of Numerical Recipes). */
 let seed = 7;
 function random(below) {
     seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
@@ -83,7 +83,7 @@ function hostile() {
 
 const FUNCTIONS = 12000;
 
-/** 20,000 stacks as `draw` gives them, no two alike. */
+/** Writes a dump with 20,000 different stacks, whose frames `draw` returns. */
 function many(name, draw) {
     const [stackCount, sampleCount] = [20000, 200000];
     const crates = ["tokio", "hyper", "axum", "core", "alloc", "std", "service", "serde_json"];
@@ -127,12 +127,12 @@ function many(name, draw) {
     write(name, functions, stacks, live, { label_sets: [{}] });
 }
 
-/** Threads begin alike, then their ways part. */
+/** Stacks that share their outer frames and then branch. */
 function related() {
     let node = 0;
     return Array.from({ length: 36 }, (_, depth) => {
-        const way = depth < 10 ? 1 : depth < 30 ? Math.max(random(5) - 2, 0) : random(6);
-        node = (node * 7 + way * 131 + depth * 17 + 3) % FUNCTIONS;
+        const branch = depth < 10 ? 1 : depth < 30 ? Math.max(random(5) - 2, 0) : random(6);
+        node = (node * 7 + branch * 131 + depth * 17 + 3) % FUNCTIONS;
         return node;
     });
 }

@@ -1,7 +1,7 @@
-// Looks at pages in headless Chromium: node page.mjs CHROMIUM FOLDER
+// Checks pages in headless Chromium: node page.mjs CHROMIUM FOLDER
 //
-// The folder has series.html, single.html, hostile.html, large.html and unshared.html, and what top, diff
-// and leaks say of the same dumps as JSON. One line a check, as of the other scripts here.
+// The folder has series.html, single.html, hostile.html, large.html and unshared.html, and the JSON of
+// top, diff and leaks for the same dumps. It prints one line per check, like the other scripts here.
 
 import assert from "node:assert/strict";
 import { readFileSync, statSync } from "node:fs";
@@ -9,7 +9,7 @@ import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 
 const [executablePath, folder] = process.argv.slice(2);
-// An import takes no notice of NODE_PATH.
+// An import ignores NODE_PATH.
 const require = createRequire(`${process.env.NODE_PATH}/`);
 const { default: puppeteer } = await import(pathToFileURL(require.resolve("puppeteer-core")));
 
@@ -20,7 +20,7 @@ const browser = await puppeteer.launch({
 const [passed, failed] = [[], []];
 const json = (name) => JSON.parse(readFileSync(`${folder}/${name}.json`, "utf8"));
 
-/** One check on a page of its own. Whatever it loads, says or breaks is a failure. */
+/** Runs one check on a new page. Any request, console message, dialog or error is a failure. */
 async function check(name, file, test, { width = 1280, scheme = "light", motion = "no-preference" } = {}) {
     const page = await browser.newPage();
     const address = pathToFileURL(`${folder}/${file}`).href;
@@ -95,7 +95,7 @@ await check("the graph is drawn", "series.html", async (page) => {
 });
 
 await check(
-    "arrow keys go through the graph, Enter zooms and Escape shows all",
+    "arrow keys move through the graph, Enter zooms and Escape shows all",
     "series.html",
     async (page) => {
         await page.focus("#graph canvas");
@@ -115,7 +115,7 @@ await check(
     },
 );
 
-await check("a click zooms, and Show all takes it back", "series.html", async (page) => {
+await check("a click zooms, and Show all undoes it", "series.html", async (page) => {
     await page.$eval("#graph", (graph) => graph.scrollIntoView());
     const canvas = await page.$("#graph canvas");
     await canvas.click({ offset: { x: 30, y: 19 * 3 + 9 } });
@@ -146,7 +146,7 @@ await check("/ searches the graph and the table", "series.html", async (page) =>
 });
 
 await check(
-    "columns are sorted by their heads, and rows are of what is chosen",
+    "the column heads sort the table, and the rows follow the selection",
     "series.html",
     async (page) => {
         const click = (at) => page.$$eval("#table thead button", (buttons, at) => buttons[at].click(), at);
@@ -180,7 +180,7 @@ await check("every view has its numbers, in bytes and in objects", "series.html"
     }
 });
 
-await check("a label leaves what has it", "series.html", async (page) => {
+await check("a label filters the table", "series.html", async (page) => {
     const labels = await page.$$eval("#controls label:nth-of-type(3) option", (options) =>
         options.map((option) => option.value),
     );
@@ -228,7 +228,7 @@ await check(
     { motion: "reduce" },
 );
 
-await check("what is live is that of the end of the range", "series.html", async (page) => {
+await check("live values are those at the end of the range", "series.html", async (page) => {
     await page.focus("#timeline input:last-of-type");
     await page.$$eval("#timeline input", ([, end]) => {
         end.value = 3;
@@ -237,20 +237,20 @@ await check("what is live is that of the end of the range", "series.html", async
     await page.select("#controls label:nth-of-type(1) select", "live");
     const moment = await page.$$eval("#timeline details tbody tr", (rows) => rows[3].cells[2].textContent);
     const all = await text(page, "#graph-details .number");
-    // Once by the totals of the dump, once by its samples, which are read a moment later.
+    // One is from the totals of the dump, the other from its samples, which are read a moment later.
     const [expected, found] = [moment, all].map((said) => parseFloat(said));
     assert.ok(Math.abs(found / expected - 1) < 0.2, `expected ${moment}, found ${all}`);
     assert.match(await text(page, "#explained"), / at .*tick 4/);
 });
 
-await check("the limit is told", "series.html", async (page) => {
+await check("the memory limit is shown", "series.html", async (page) => {
     assert.match(
         await text(page, "#timeline"),
         /The limit is 64\.0 GiB; .* What is confirmed leaks the rest in .* to .* \(95%\)/,
     );
 });
 
-await check("one dump is a page, too", "single.html", async (page) => {
+await check("a single dump makes a page, too", "single.html", async (page) => {
     assert.match(await text(page, "#timeline"), /This is one dump/);
     const views = await page.$$eval("#controls label:nth-of-type(1) option", (options) =>
         options.map((option) => option.value),
@@ -275,7 +275,7 @@ await check("names of an attacker stay text", "hostile.html", async (page) => {
 for (const width of [360, 768, 2560]) {
     for (const scheme of ["light", "dark"]) {
         await check(
-            `${width} px, ${scheme}: nothing sticks out`,
+            `${width} px, ${scheme}: nothing overflows`,
             "series.html",
             async (page) => {
                 const fits = () =>
@@ -370,7 +370,7 @@ await check("the keyboard reaches everything, and shows where it is", "series.ht
 });
 
 await check(
-    "nothing moves for who does not want it",
+    "nothing is animated with reduced motion",
     "series.html",
     async (page) => {
         assert.equal(await page.$eval("html", (html) => getComputedStyle(html).scrollBehavior), "auto");
@@ -389,7 +389,7 @@ for (const [name, file] of [
         assert.ok(size <= 6e6, `expected at most 6 MB, found ${size} bytes`);
         const drawn = await page.evaluate(() => performance.getEntriesByName("drawn")[0].startTime);
         console.log(`         ${(size / 1e6).toFixed(2)} MB, drawn after ${Math.round(drawn)} ms`);
-        // Other programs may be running beside it.
+        // In CI other programs may be running at the same time.
         const slack = process.env.CI === "true" ? 2 : 1;
         assert.ok(drawn < 2000 * slack, `expected less than ${2 * slack} s, found ${drawn} ms`);
         await page.keyboard.press("/");

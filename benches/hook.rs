@@ -1,17 +1,17 @@
-//! Allocation and free of what is not sampled: bare, stopped, sampling, and sampling with 200,000 live
-//! samples, over the system's allocator and mimalloc. (Over jemalloc: `benches/peers`, since building it
-//! takes make.)
+//! Allocations and frees that are not sampled: bare, stopped, sampling, and sampling with 200,000 live
+//! samples, over the system allocator and mimalloc. (jemalloc is measured in `benches/peers`, because
+//! building it takes make.)
 //!
 //! *pair* allocates and frees one block of 16 to 143 bytes; *churn* replaces a random one of 262,144
-//! blocks. Criterion has the absolute times, the lines that begin with `ratios` what can be compared; *once
-//! more* in them is the bare allocator again, and says how much of a difference is noise; *idle* is the
-//! bare allocator with as many instructions that do nothing as the hook has.
+//! blocks. Criterion prints absolute times. Compare the lines that begin with `ratios` instead: in
+//! them, *once more* is the bare allocator again, which shows the noise, and *idle* is the bare
+//! allocator with as many instructions as the hook has, which do nothing.
 
 #[path = "common/clock.rs"]
 mod clock;
 #[macro_use]
-#[path = "common/door.rs"]
-mod door;
+#[path = "common/entry_points.rs"]
+mod entry_points;
 #[path = "peers/subjects/src/idle.rs"]
 mod idle;
 #[path = "common/pin.rs"]
@@ -27,16 +27,18 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use heapdrift::{Alloc, Profiler};
 
-use door::{BareMimalloc, BareSystem, Block, Door, OverMimalloc, OverSystem, Random, churn, table};
+use entry_points::{
+    BareMimalloc, BareSystem, Block, EntryPoints, OverMimalloc, OverSystem, Random, churn, table,
+};
 use idle::Idle;
 use mimalloc::MiMalloc;
-use ratio::Race;
+use ratio::Comparison;
 
 #[global_allocator]
 static ALLOC: Alloc = Alloc::system();
 
-door!(IdleSystem, Idle<System>, Idle(System));
-door!(IdleMimalloc, Idle<MiMalloc>, Idle(MiMalloc));
+entry_points!(IdleSystem, Idle<System>, Idle(System));
+entry_points!(IdleMimalloc, Idle<MiMalloc>, Idle(MiMalloc));
 
 const SLOTS: usize = 1 << 18;
 const LIVE: u32 = 200_000;
@@ -48,21 +50,21 @@ const ROUNDS: usize = 300;
 
 /// Allocates and frees `count` blocks of 16 to 143 bytes, one at a time.
 #[inline(never)]
-fn pairs<D: Door>(count: usize) {
+fn pairs<A: EntryPoints>(count: usize) {
     for number in 0..count {
-        // A multiplier that is odd visits all sizes.
-        drop(Block::<D>::new(16 + (number * 37) % 128));
+        // An odd multiplier visits all sizes.
+        drop(Block::<A>::new(16 + (number * 37) % 128));
     }
 }
 
-fn compare<Bare: Door, Idle: Door, Hooked: Door>(
+fn compare<Bare: EntryPoints, Idle: EntryPoints, Hooked: EntryPoints>(
     criterion: &mut Criterion,
     inner: &str,
     state: &str,
 ) {
     let mut group = criterion.benchmark_group(format!("over {inner}, {state}"));
     group.warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
-    // One of each size lives: mimalloc gives a page back with its last block.
+    // Blocks of each size stay live, because mimalloc frees a page with its last block.
     let kept = (table::<Bare>(2000), table::<Hooked>(2000));
     group.bench_function("pair", |bencher| bencher.iter(|| pairs::<Hooked>(1)));
     let (mut bare, mut hooked) = (table::<Bare>(SLOTS), table::<Hooked>(SLOTS));
@@ -72,15 +74,16 @@ fn compare<Bare: Door, Idle: Door, Hooked: Door>(
     });
     group.finish();
 
-    Race::new()
+    Comparison::new()
         .with("bare", || pairs::<Bare>(PAIRS))
         .with("once more", || pairs::<Bare>(PAIRS))
         .with("idle", || pairs::<Idle>(PAIRS))
         .with(state, || pairs::<Hooked>(PAIRS))
         .run(&format!("pair over {inner}"), ROUNDS, PAIRS);
     let [first, second, _] = &mut randoms;
-    // Both replace the same slots by the same sizes. Not once more: the caches would know the table.
-    Race::new()
+    // Both replace the same slots with the same sizes. There is no *once more*, because the caches
+    // would hold the table already.
+    Comparison::new()
         .with("bare", || churn(&mut bare, first, REPLACEMENTS))
         .with(state, || churn(&mut hooked, second, REPLACEMENTS))
         .run(&format!("churn over {inner}"), ROUNDS, REPLACEMENTS);
@@ -95,13 +98,14 @@ fn compare_all(criterion: &mut Criterion, state: &str) {
 fn hook(criterion: &mut Criterion) {
     pin::pin_to_last();
     compare_all(criterion, "stopped");
-    let profiler = Profiler::builder().sample_interval_bytes(512 << 10).start().expect("a session");
+    let profiler =
+        Profiler::builder().sample_interval_bytes(512 << 10).start().expect("the profiler starts");
     compare_all(criterion, "512 KiB");
-    profiler.set_sample_interval_bytes(1).expect("an interval");
-    // The gap that was drawn before.
+    profiler.set_sample_interval_bytes(1).expect("a valid interval");
+    // Uses up the gap that was drawn at 512 KiB.
     drop(std::hint::black_box(vec![0_u8; 64 << 20]));
     let live: Vec<_> = (0..LIVE).map(|i| stacks::allocate(i % PATHS, 20)).collect();
-    profiler.set_sample_interval_bytes(512 << 10).expect("an interval");
+    profiler.set_sample_interval_bytes(512 << 10).expect("a valid interval");
     compare_all(criterion, "512 KiB, 200,000 live samples");
     let stats = profiler.stats();
     println!("{} samples live, {} dropped", stats.samples_live, stats.samples_dropped());

@@ -1,9 +1,9 @@
-//! One sample: what its allocation takes (capture, intern, insert) and what its free takes, by depth
-//! of the stack and by how much one stack resembles the one before.
+//! The time of one sample: of its allocation (capture, intern, insert) and of its free, by the depth of
+//! the stack and by how similar a stack is to the one before.
 //!
-//! Interval 1 makes every allocation a sample. Each is timed by itself, since the slowest of a
-//! hundred count too; criterion knows means only. From all figures the time of the same allocation
-//! without a session is subtracted, and with it that of the clock and of the calls down.
+//! An interval of 1 samples every allocation. Each is timed separately, because the 99th percentile
+//! matters and criterion reports means only. All figures are differences to the same allocation without
+//! a session, which removes the time of the clock and of the calls.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -21,18 +21,18 @@ const BATCH: usize = 256;
 /// How the stacks of one round differ.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Stacks {
-    /// All from one loop, at the bottom of the calls.
+    /// All allocations are made in one loop in the innermost call.
     Loop,
-    /// All from one place, each called from the top anew.
+    /// All allocations have one call site, and all calls are made again for each.
     Calls,
-    /// From 1,024 places, taken in turn, whose last ten calls differ.
+    /// 1,024 call sites take turns; their ten innermost calls differ.
     Sites,
-    /// From 1,024 places whose first ten calls differ, so that nothing on the stack stays.
+    /// 1,024 call sites take turns; their ten outermost calls differ, so that no frame stays.
     Roots,
 }
 
 impl Stacks {
-    /// Which of two functions is called with `depth` calls to go, of `all`.
+    /// Which of the two functions to call when `depth` of `all` calls remain.
     fn branch(self, site: usize, depth: usize, all: usize) -> bool {
         match self {
             Self::Loop | Self::Calls => false,
@@ -64,7 +64,7 @@ fn call(calls: &mut Calls<'_>, depth: usize) {
 #[inline(never)]
 fn left(calls: &mut Calls<'_>, depth: usize) {
     call(calls, depth - 1);
-    // Not a tail call: the frame stays.
+    // Prevents a tail call, which would leave no frame.
     black_box(depth);
 }
 
@@ -87,7 +87,7 @@ impl Times {
         self.0.push(start.elapsed().as_nanos() as u64);
     }
 
-    /// What one in `1 / (1 − share)` exceeds.
+    /// The quantile below which `share` of the times lie.
     fn quantile(&mut self, share: f64) -> i64 {
         self.0.sort_unstable();
         self.0[(self.0.len() as f64 * share) as usize] as i64
@@ -96,7 +96,7 @@ impl Times {
 
 /// The times of allocations and of frees.
 fn measure(stacks: Stacks, depth: usize) -> [Times; 2] {
-    // Made before anything is timed, and in memory that is there.
+    // Filled before anything is timed, so that the memory is mapped already.
     let times = || Times((0..(ROUNDS * BATCH) as u64).collect());
     let [mut allocations, mut frees] = [times(), times()];
     allocations.0.clear();
@@ -133,8 +133,9 @@ fn main() {
         for depth in [10, 20, 40, 80] {
             let [mut allocations, mut frees] = measure(stacks, depth);
             let bare = [allocations.quantile(0.5), frees.quantile(0.5)];
-            let profiler = Profiler::builder().sample_interval_bytes(1).start().expect("a session");
-            // What is met for the first time is not what is asked for.
+            let profiler =
+                Profiler::builder().sample_interval_bytes(1).start().expect("the profiler starts");
+            // The first run interns the stacks; only the second one is reported.
             measure(stacks, depth);
             let [mut allocations, mut frees] = measure(stacks, depth);
             drop(profiler);

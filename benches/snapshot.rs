@@ -1,5 +1,5 @@
-//! A snapshot of 200,000 live samples over 20,000 stacks: its time, and what an allocating thread notices
-//! of it.
+//! A snapshot of 200,000 live samples over 20,000 stacks: its time, and the latency that it causes in an
+//! allocating thread.
 
 #[path = "common/clock.rs"]
 mod clock;
@@ -24,7 +24,8 @@ const PATHS: u32 = 20_000;
 const SNAPSHOTS: usize = 20;
 
 fn snapshot(criterion: &mut Criterion) {
-    let profiler = Profiler::builder().sample_interval_bytes(1).start().expect("a session");
+    let profiler =
+        Profiler::builder().sample_interval_bytes(1).start().expect("the profiler starts");
     let live: Vec<_> = (0..LIVE).map(|i| stacks::allocate(i % PATHS, 20)).collect();
     let stats = profiler.stats();
     assert!(stats.samples_live >= u64::from(LIVE) && stats.samples_dropped() == 0, "{stats:?}");

@@ -1,12 +1,12 @@
-//! Several threads that allocate and free, their own blocks or each other's, at 512 KiB and at 64 KiB.
+//! Several threads that allocate and free blocks, their own or each other's, at 512 KiB and at 64 KiB.
 //!
-//! Two threads on one lock of glibc make any ratio: mimalloc is what small differences are seen on. The
-//! ratios are of processor time of all threads: there are more threads than processors.
+//! Contention on glibc's locks makes its ratios vary, so small differences show over mimalloc only. The
+//! ratios are of the processor time of all threads, because there are more threads than processors.
 
 #[path = "common/clock.rs"]
 mod clock;
-#[path = "common/door.rs"]
-mod door;
+#[path = "common/entry_points.rs"]
+mod entry_points;
 #[path = "common/ratio.rs"]
 mod ratio;
 
@@ -17,35 +17,37 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use heapdrift::{Alloc, Profiler};
 
-use door::{BareMimalloc, BareSystem, Block, Door, OverMimalloc, OverSystem, Random, churn, table};
-use ratio::Race;
+use entry_points::{
+    BareMimalloc, BareSystem, Block, EntryPoints, OverMimalloc, OverSystem, Random, churn, table,
+};
+use ratio::Comparison;
 
 #[global_allocator]
 static ALLOC: Alloc = Alloc::system();
 
 const SLOTS: usize = 10_000;
-/// A thread, a round.
+/// Blocks of one thread in one round.
 const BLOCKS: usize = 200_000;
 const BATCH: usize = 200;
 const ROUNDS: usize = 30;
 
 /// Each thread churns a table of its own.
-fn own<D: Door>(threads: usize) {
+fn own<A: EntryPoints>(threads: usize) {
     thread::scope(|scope| {
         for number in 0..threads {
             scope.spawn(move || {
-                let mut blocks = table::<D>(SLOTS);
+                let mut blocks = table::<A>(SLOTS);
                 churn(&mut blocks, &mut Random(number + 1), BLOCKS);
             });
         }
     });
 }
 
-/// Each thread allocates what the next one frees: a ring, or itself if it is alone.
-fn foreign<D: Door>(threads: usize) {
+/// The threads form a ring: each frees what the one before it allocates, or its own if it is alone.
+fn foreign<A: EntryPoints>(threads: usize) {
     let (mut senders, mut receivers) = (Vec::new(), Vec::new());
     for _ in 0..threads {
-        let (sender, receiver) = sync_channel::<Vec<Block<D>>>(4);
+        let (sender, receiver) = sync_channel::<Vec<Block<A>>>(4);
         senders.push(sender);
         receivers.push(receiver);
     }
@@ -56,8 +58,8 @@ fn foreign<D: Door>(threads: usize) {
                 let mut random = Random(number + 1);
                 for _ in 0..BLOCKS / BATCH {
                     let batch = (0..BATCH).map(|_| Block::new(16 + (random.next() & 511)));
-                    sender.send(batch.collect()).expect("a neighbour");
-                    drop(receiver.recv().expect("a neighbour"));
+                    sender.send(batch.collect()).expect("the neighbour is running");
+                    drop(receiver.recv().expect("the neighbour is running"));
                 }
             });
         }
@@ -82,7 +84,7 @@ fn compare(
                 begin.elapsed()
             });
         });
-        Race::new()
+        Comparison::new()
             .with("bare", || bare(threads))
             .with("once more", || bare(threads))
             .with(interval, || hooked(threads))
@@ -92,9 +94,9 @@ fn compare(
 }
 
 fn threads(criterion: &mut Criterion) {
-    let profiler = Profiler::builder().start().expect("a session");
+    let profiler = Profiler::builder().start().expect("the profiler starts");
     for (interval, bytes) in [("512 KiB", 512 << 10), ("64 KiB", 64 << 10)] {
-        profiler.set_sample_interval_bytes(bytes).expect("an interval");
+        profiler.set_sample_interval_bytes(bytes).expect("a valid interval");
         let mut compare = |name, bare, hooked| compare(criterion, name, interval, bare, hooked);
         compare("own frees over mimalloc", own::<BareMimalloc>, own::<OverMimalloc>);
         compare("foreign frees over mimalloc", foreign::<BareMimalloc>, foreign::<OverMimalloc>);

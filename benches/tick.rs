@@ -1,9 +1,9 @@
-//! A tick of the leak detector over 200,000 live samples on 20,000 stacks: its time, its memory, and
-//! what an allocating thread notices of it.
+//! A tick of the leak detector over 200,000 live samples on 20,000 stacks: its time, its memory, and the
+//! latency that it causes in an allocating thread.
 //!
-//! *churning*: every object has the same chance to go at a tick. *leaking*: half of the stacks, all
-//! below one function, keep what they allocate. *half leaking*: a tenth of what each stack allocates
-//! is kept.
+//! *churning*: at each tick every object is freed with the same probability. *leaking*: half of the
+//! stacks, all below one function, keep what they allocate. *half leaking*: every stack keeps a tenth
+//! of what it allocates.
 
 #[path = "common/delays.rs"]
 mod delays;
@@ -32,11 +32,11 @@ static ALLOC: Alloc<Counting> = Alloc::new(Counting);
 const SAMPLES: usize = 200_000;
 const STACKS: u32 = 20_000;
 
-/// Ticks before the first that is measured: the detector has a state, and an opinion, by then.
+/// Ticks before criterion measures, after which the detector has reached its steady state.
 const TICKS: usize = 40;
 
-/// What the inner allocator serves: at an interval of 1 all small blocks of the program come from
-/// the profiler's slots, so this is the memory of the tick, and the few tables made here.
+/// Counts the bytes of the inner allocator. At an interval of 1 all small blocks of the program come
+/// from the profiler's slots, so what remains is the memory of the tick, and a few tables made here.
 struct Counting;
 
 static HELD: AtomicI64 = AtomicI64::new(0);
@@ -49,12 +49,12 @@ impl Counting {
     }
 }
 
-// SAFETY: every call is handed on as it came.
+// SAFETY: every call is forwarded as it is.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         Self::add(layout.size() as i64);
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller upholds the contract of this method, which is that of `System`.
         unsafe { System.alloc(layout) }
     }
 
@@ -71,7 +71,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// The function below which the leak is.
+/// The function below which everything leaks.
 #[inline(never)]
 fn remembered(path: u32) -> Object {
     black_box("remembered");
@@ -85,8 +85,8 @@ enum Service {
     HalfLeaking,
 }
 
-/// What lives, and how it comes and goes: on a thread of its own, so that a stack is the same
-/// whoever asks for a tick.
+/// The objects of a service, on a thread of their own, so that their stacks do not depend on who
+/// takes a tick.
 struct Heap {
     begin: mpsc::SyncSender<()>,
     done: mpsc::Receiver<()>,
@@ -100,19 +100,19 @@ impl Heap {
             let mut objects = Objects::new(service);
             while ticks.recv().is_ok() {
                 objects.run();
-                finish.send(()).expect("a heap that waits");
+                finish.send(()).expect("the heap is waiting");
             }
         });
         Self { begin, done }
     }
 
     fn run(&self) {
-        self.begin.send(()).expect("a service");
-        self.done.recv().expect("a service");
+        self.begin.send(()).expect("the service thread is running");
+        self.done.recv().expect("the service thread is running");
     }
 }
 
-/// What is alive.
+/// The live objects.
 struct Objects {
     service: Service,
     rng: StdRng,
@@ -133,18 +133,18 @@ impl Objects {
         if remember { remembered(path) } else { allocate(path, 15) }
     }
 
-    /// One tick of the service: at the end of [`TICKS`] there are as many samples as wanted.
+    /// Runs the service for one tick. After [`TICKS`] of them, [`SAMPLES`] samples are live.
     fn run(&mut self) {
         let (keep, keepers) = match self.service {
             Service::Churning => (0, 0..STACKS),
             Service::Leaking => (SAMPLES / 2 / TICKS, 0..STACKS / 2),
             Service::HalfLeaking => (SAMPLES / 2 / TICKS, 0..STACKS),
         };
-        // A quarter goes at each tick, and at each tick as many come.
+        // At each tick a quarter of the passing objects is freed, and as many are allocated.
         let wanted = if keep == 0 { SAMPLES } else { SAMPLES / 2 };
         let passing = if self.service == Service::Leaking { STACKS / 2..STACKS } else { 0..STACKS };
         for number in 0..keep + wanted / 4 {
-            // Opaque, or the compiler calls from two places, and there are twice as many stacks.
+            // Opaque, or the compiler makes two call sites, and there are twice as many stacks.
             let is_kept = black_box(number < keep);
             let stacks = if is_kept { keepers.clone() } else { passing.clone() };
             let block = self.allocate(stacks, is_kept && self.service == Service::Leaking);
@@ -163,18 +163,18 @@ impl Objects {
 /// The costs of ticks.
 #[derive(Default)]
 struct Costs {
-    /// On the processor: what others run meanwhile does not count.
+    /// Processor times.
     times_ns: Vec<u64>,
-    /// The tick with the first candidate: it reads names from the program's file.
+    /// Processor time of the tick with the first candidate, which reads names from the executable.
     first_named_ns: Option<u64>,
-    /// Bytes at most, beyond those held before the tick.
+    /// The most bytes that a tick held beyond those held before it.
     peak: i64,
-    /// Bytes held after the last tick, beyond those before the first.
+    /// The bytes held after the last tick beyond those held before the first.
     state: i64,
 }
 
 impl Costs {
-    /// Makes a tick; how long it took by the clock.
+    /// Takes a tick, and returns its wall-clock time.
     fn tick(&mut self, profiler: &Profiler) -> Duration {
         let (before, cpu) = (HELD.load(Ordering::Relaxed), cpu_ns());
         PEAK.store(before, Ordering::Relaxed);
@@ -198,7 +198,7 @@ impl Costs {
     }
 }
 
-/// What this thread has had of the processor, to within a few milliseconds.
+/// The processor time of this thread, to within a few milliseconds.
 fn cpu_ns() -> u64 {
     let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     schedstat.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0)
@@ -215,9 +215,10 @@ fn tick(criterion: &mut Criterion) {
         ("leaking", Service::Leaking),
         ("half leaking", Service::HalfLeaking),
     ] {
-        let profiler = Profiler::builder().sample_interval_bytes(1).start().expect("a session");
+        let profiler =
+            Profiler::builder().sample_interval_bytes(1).start().expect("the profiler starts");
         let heap = Heap::new(service);
-        // The first has nothing to compare with.
+        // The first tick has nothing to compare with.
         heap.run();
         drop(profiler.diff_now());
         let mut costs = Costs::default();
@@ -251,15 +252,16 @@ fn tick(criterion: &mut Criterion) {
             report.with(Verdict::Confirmed).count(),
             report.with(Verdict::Suspect).count(),
         );
-        assert_eq!((stats.samples_thinned, stats.samples_dropped()), (0, 0), "all are looked at");
+        assert_eq!((stats.samples_thinned, stats.samples_dropped()), (0, 0), "no sample is lost");
     }
     group.finish();
 }
 
-/// What a thread notices that allocates while another ticks; beside it, what it notices of one
-/// that only computes: the scheduler's part.
+/// The latency of allocations in one thread while another takes ticks. To compare with, the same while
+/// the other thread only computes, which shows the share of the scheduler.
 fn wait(_: &mut Criterion) {
-    let profiler = Profiler::builder().sample_interval_bytes(1).start().expect("a session");
+    let profiler =
+        Profiler::builder().sample_interval_bytes(1).start().expect("the profiler starts");
     let heap = Heap::new(Service::Leaking);
     for _ in 0..TICKS {
         heap.run();

@@ -1,4 +1,4 @@
-//! A hard cap on the profiler's memory, under which estimates stay unbiased.
+//! The hard cap on the profiler's memory: estimates stay unbiased under it.
 #![cfg(all(feature = "profiling", unix))]
 
 use heapdrift::{Alloc, Profiler};
@@ -9,7 +9,7 @@ static ALLOC: Alloc = Alloc::system();
 const CAP: u64 = 4 << 20;
 
 #[test]
-fn ten_million_kept_allocations_stay_under_the_cap_and_are_estimated_right() {
+fn ten_million_kept_allocations_stay_under_the_cap_and_are_estimated_without_bias() {
     const COUNT: usize = 10_000_000;
     const SIZE: usize = 48;
     let mut kept: Vec<Box<[u8; SIZE]>> = Vec::with_capacity(COUNT);

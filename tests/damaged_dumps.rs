@@ -1,5 +1,4 @@
-//! The reader of dumps believes nothing: what is damaged, foreign or without measure is refused with
-//! the reason.
+//! The dump reader trusts nothing: it refuses damaged, foreign and oversized files, and says why.
 #![cfg(all(feature = "profiling", unix))]
 
 mod common;
@@ -19,7 +18,7 @@ use serde_json::{Value, json};
 #[global_allocator]
 static ALLOC: Alloc = Alloc::system();
 
-/// A dump of a small session, and its JSON.
+/// A small session: its snapshot, the bytes of its dump and the JSON document in them.
 fn sample_dump() -> (Snapshot, Vec<u8>, Value) {
     let profiler = exact().start().unwrap();
     let kept = blocks();
@@ -31,7 +30,7 @@ fn sample_dump() -> (Snapshot, Vec<u8>, Value) {
     (snapshot, bytes, json)
 }
 
-/// `dump::read` of these bytes as a file.
+/// Writes the bytes to a file and reads it with `dump::read`.
 fn read(bytes: &[u8]) -> Result<Snapshot, ReadError> {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(bytes).unwrap();
@@ -59,7 +58,7 @@ fn truncated_dumps_are_refused() {
     }
 }
 
-/// A small generator: the damage is the same in every run.
+/// Xorshift with a fixed seed, so that the damage is the same in every run.
 fn random(state: &mut u64) -> usize {
     *state ^= *state << 13;
     *state ^= *state >> 7;
@@ -68,11 +67,11 @@ fn random(state: &mut u64) -> usize {
 }
 
 #[test]
-fn flipped_bits_are_noticed_or_harmless() {
+fn flipped_bits_are_detected_or_harmless() {
     let _one = one_at_a_time();
     let (snapshot, bytes, json) = sample_dump();
     let mut state = 0x1234_5678_9ABC_DEF1;
-    // In the file: gzip's checksum notices, but for bits of its header that mean nothing.
+    // In the file, gzip's checksum detects a flipped bit, except for header bits without a meaning.
     let mut refused = 0;
     for _ in 0..1000 {
         let mut bytes = bytes.clone();
@@ -84,7 +83,7 @@ fn flipped_bits_are_noticed_or_harmless() {
         }
     }
     assert!(refused > 950, "{refused}");
-    // In the document, behind the checksum: whatever is accepted is consistent.
+    // In the document, before it is compressed, no checksum helps: what is accepted is consistent.
     let json = serde_json::to_vec(&json).unwrap();
     for _ in 0..1000 {
         let mut json = json.clone();
@@ -106,7 +105,7 @@ fn other_files_are_refused_with_the_reason() {
     assert!(matches!(refused(&gzip(b"")), ReadError::NotJson(_)));
     assert!(matches!(refused(&gzip(b"not JSON")), ReadError::NotJson(_)));
     assert!(matches!(refused(&gzip(b"\xff\xfe\0\0")), ReadError::NotJson(_)));
-    // serde takes an array for a struct without names: the format is 1 then.
+    // serde also reads a struct from an array, whose first element is the format: here 1.
     assert!(matches!(refused(&gzip(b"[1, 2]")), ReadError::OtherFormat(_)));
     assert!(matches!(refused(&gzip(b"{}")), ReadError::OtherFormat(None)));
     let other = refused(&gzip(br#"{"format": "pprof", "version": 1}"#));
@@ -114,7 +113,7 @@ fn other_files_are_refused_with_the_reason() {
     assert!(matches!(refused(&gzip(&[b'['; 100_000])), ReadError::NotJson(_)));
     let nested = format!("{{\"format\": {}", "[".repeat(1 << 20));
     assert!(matches!(refused(&gzip(nested.as_bytes())), ReadError::NotJson(_)));
-    // A newer version may lack any field, or have others.
+    // A newer version may have other fields.
     let newer = refused(&gzip(br#"{"format": "heapdrift", "version": 2, "new": []}"#));
     assert!(matches!(newer, ReadError::NewerVersion(2)), "{newer}");
     assert!(newer.to_string().contains("newer heapdrift"), "{newer}");
@@ -122,11 +121,11 @@ fn other_files_are_refused_with_the_reason() {
     newer["version"] = json!(7);
     let newer = refused(&gzip(newer.to_string().as_bytes()));
     assert!(matches!(newer, ReadError::NewerVersion(7)), "{newer}");
-    // Unknown fields of this version are skipped.
+    // Unknown fields of this version are ignored.
     let mut more = json;
     more["more"] = json!({"of": ["the", "same"]});
     read(&gzip(more.to_string().as_bytes())).unwrap();
-    // As are those that older dumps lack.
+    // Fields that older dumps lack may be missing.
     more["process"].as_object_mut().unwrap().remove("host");
     more["modules"][0].as_object_mut().unwrap().remove("code");
     let older = read(&gzip(more.to_string().as_bytes())).unwrap();
@@ -165,7 +164,7 @@ fn indices_and_numbers_out_of_range_are_refused() {
     }
 }
 
-/// The most memory that this process has had, in KiB.
+/// The peak resident memory of this process, in KiB.
 #[cfg(target_os = "linux")]
 fn high_water_kib() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
@@ -173,7 +172,7 @@ fn high_water_kib() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// Two GiB from two MiB: read in a bounded stretch, in little memory.
+/// Two MiB of gzip unpack to two GiB; the reader gives up early and needs little memory.
 #[test]
 #[cfg(target_os = "linux")]
 fn gzip_bombs_are_refused_in_little_memory() {
@@ -182,11 +181,11 @@ fn gzip_bombs_are_refused_in_little_memory() {
         in_child(NAME, &[]);
         return;
     }
-    // gzip streams may be concatenated; so 2 GiB need not be packed here.
+    // gzip members may be concatenated, so one compressed MiB is repeated instead of packing 2 GiB.
     let bomb = |before: &[u8], byte: u8| {
-        let stretch = gzip(&vec![byte; 1 << 20]);
+        let member = gzip(&vec![byte; 1 << 20]);
         let mut bomb = gzip(before);
-        (0..2048).for_each(|_| bomb.extend_from_slice(&stretch));
+        (0..2048).for_each(|_| bomb.extend_from_slice(&member));
         bomb
     };
     let zeros = bomb(b"", 0);
@@ -198,10 +197,10 @@ fn gzip_bombs_are_refused_in_little_memory() {
     let grown = high_water_kib() - before;
     assert!(grown < 8 << 10, "{grown} KiB");
     if cfg!(debug_assertions) {
-        // serde_json takes 60 ns a byte without optimisation: another ten seconds.
+        // The rest takes another ten seconds: unoptimised serde_json needs 60 ns per byte.
         return;
     }
-    // One string of that length is held, and what its buffer had before it doubled: not 2 GiB.
+    // The reader holds one string up to its limit, and its old buffer while it doubles: not 2 GiB.
     let name = read(&bomb(br#"{"unwinder": ""#, b'x')).unwrap_err();
     assert!(matches!(name, ReadError::TooLarge), "{name}");
     let grown = high_water_kib() - before;

@@ -1,4 +1,4 @@
-//! Stacks through libraries that come and go, and on stacks that are not the thread's own.
+//! Unwinding through libraries that are loaded and unloaded, and on stacks other than the thread's.
 #![cfg(all(feature = "profiling", target_os = "linux", target_env = "gnu"))]
 #![allow(unsafe_code)]
 
@@ -15,11 +15,11 @@ use heapdrift::{Alloc, Profiler, Snapshot, with_labels};
 #[global_allocator]
 static ALLOC: Alloc = Alloc::system();
 
-/// Compiles a library whose function `through` calls back; `None` without a C compiler.
+/// Compiles a library whose function `through` calls a callback; `None` without a C compiler.
 fn library(folder: &Path, name: &str, build_id: &str) -> Option<PathBuf> {
     let source = folder.join(format!("{name}.c"));
     let library = folder.join(format!("lib{name}.so"));
-    // Frames of another size in each: the rules of one library do not unwind the next.
+    // The frame size differs in each library, so that the unwind rules of one are wrong for the next.
     let room = name.len() * 64;
     let code = format!(
         "int through(int depth, int (*call)(void *), void *data) {{\n\
@@ -80,7 +80,7 @@ extern "C" fn allocate(blocks: *mut c_void) -> c_int {
 
 const DEPTH: c_int = 5;
 
-/// Allocates a block below six frames of a library, labelled with `site`.
+/// Allocates a block labelled `site`, called through six frames of a library.
 fn call(library: &Library, site: &str, blocks: &mut Vec<Vec<u8>>) {
     let through = library.through();
     with_labels(&[("site", site)], || {
@@ -99,7 +99,8 @@ fn stack_of<'a>(snapshot: &'a Snapshot, site: &str) -> (&'a Stack, Vec<&'a Modul
     (stack, stack.frames.iter().map(module).collect())
 }
 
-/// That six frames of the stack are in this library, within its file, and the walk went on.
+/// Asserts that six frames of the stack are in this library, at addresses within its file, and that
+/// the unwinder continued past them.
 fn assert_through(snapshot: &Snapshot, site: &str, library: &Path, build_id: &str) {
     let (stack, modules) = stack_of(snapshot, site);
     assert!(!stack.truncated, "{site}");
@@ -118,7 +119,7 @@ fn assert_through(snapshot: &Snapshot, site: &str, library: &Path, build_id: &st
     }
 }
 
-/// Several libraries one after the other, most likely at the same address.
+/// Loads several libraries one after another, most likely at the same address.
 #[test]
 fn frames_belong_to_the_library_that_was_there_when_the_sample_was_taken() {
     let _one = one_at_a_time();
@@ -139,36 +140,36 @@ fn frames_belong_to_the_library_that_was_there_when_the_sample_was_taken() {
         let library = Library::open(path);
         addresses.push(library.through() as usize);
         call(&library, name, &mut blocks);
-        // Seen while it is loaded.
+        // While the library is loaded.
         let found = profiler.snapshot();
         let number = names.iter().position(|other| other == name).unwrap();
         assert_through(&found, name, path, build_ids[number]);
     }
     addresses.dedup();
     println!("{} libraries at {} addresses", libraries.len(), addresses.len());
-    // And after all are gone.
+    // After all libraries are unloaded.
     let snapshot = profiler.snapshot();
     for ((name, path), build_id) in names.iter().zip(&libraries).zip(build_ids) {
         assert_through(&snapshot, name, path, build_id);
     }
-    // One that comes again is known again.
+    // A library that is loaded again is recognised.
     let library = Library::open(&libraries[0]);
     call(&library, "again", &mut blocks);
     assert_through(&profiler.snapshot(), "again", &libraries[0], build_ids[0]);
     assert_eq!(profiler.stats().unwound_backtrace, 0);
 }
 
-/// A stack of our own, as of a coroutine, and the way back.
+/// A separate stack, as a coroutine has one, and the context to return to.
 struct Foreign {
     own: libc::ucontext_t,
     other: libc::ucontext_t,
     blocks: Vec<Vec<u8>>,
 }
 
-/// What runs there. `makecontext` passes integers: a pointer comes in two halves.
+/// Runs on the separate stack. `makecontext` passes integers, so the pointer comes in two halves.
 extern "C" fn on_foreign_stack(high: u32, low: u32) {
     let foreign = (u64::from(high) << 32 | u64::from(low)) as usize as *mut Foreign;
-    // SAFETY: `run_on_foreign_stack` passes it, and waits for the end of this function.
+    // SAFETY: `run_on_foreign_stack` passes this pointer, and waits until this function returns.
     let foreign = unsafe { &mut *foreign };
     with_labels(&[("site", "foreign")], || {
         foreign.blocks.push(Vec::with_capacity(999));
@@ -211,7 +212,7 @@ fn run_on_foreign_stack() -> Vec<Vec<u8>> {
     unsafe { libc::makecontext(other, entry, 2, high, low) };
     // SAFETY: the context made above; `uc_link` leads back here.
     assert_eq!(unsafe { libc::swapcontext(own, other) }, 0);
-    // SAFETY: nobody runs there any more.
+    // SAFETY: nothing runs on this stack any more.
     assert_eq!(unsafe { libc::munmap(stack, SIZE) }, 0);
     foreign.blocks
 }
@@ -238,7 +239,7 @@ fn allocations_on_a_foreign_stack_are_recorded_with_stacks_by_backtrace() {
     assert_eq!(snapshot.stats.unwound_backtrace, before.unwound_backtrace + 4);
     assert_eq!(snapshot.unwinder, "framehop+backtrace");
     assert_eq!(snapshot.stats.dropped_unwinds, 0);
-    // On the thread's own stack again, so is the unwinder.
+    // Back on the thread's own stack, framehop unwinds again.
     let _own = with_labels(&[("site", "own")], || vec![0_u8; 55]);
     assert_eq!(profiler.stats().unwound_backtrace, snapshot.stats.unwound_backtrace);
     drop(blocks);

@@ -1,5 +1,5 @@
-//! Dumps: when they are written, that nobody ever sees half of one, and what happens when they cannot
-//! be written.
+//! Dumps: when they are written, that a reader never sees half of one, and what happens when writing
+//! fails.
 #![cfg(all(feature = "profiling", unix))]
 #![allow(unsafe_code)]
 
@@ -32,18 +32,18 @@ fn reasons(folder: &Path) -> Vec<String> {
     files(folder).iter().map(|file| dump::read(file).unwrap().taken.reason).collect()
 }
 
-/// Waits for something that another thread does.
+/// Waits until another thread has done something.
 #[track_caller]
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !done() {
-        assert!(begin.elapsed() < Duration::from_secs(10), "waited for {what} in vain");
+        assert!(begin.elapsed() < Duration::from_secs(10), "timed out waiting for {what}");
         thread::sleep(Duration::from_millis(2));
     }
 }
 
 #[test]
-fn what_is_read_is_what_was_written() {
+fn a_dump_reads_back_as_the_snapshot_that_was_written() {
     let _one = one_at_a_time();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("one.heap.json.gz");
@@ -57,14 +57,14 @@ fn what_is_read_is_what_was_written() {
         if interval == 1 {
             assert_eq!(read, snapshot);
         }
-        // Estimates are rounded to a thousandth; what is written of them then is the same.
+        // Estimates are rounded to a thousandth when written; writing them again changes nothing.
         assert_eq!(bytes(&read), bytes(&snapshot));
     }
 }
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_dump_says_on_which_host_and_where_the_code_of_each_module_is() {
+fn a_dump_names_its_host_and_where_the_code_of_each_module_is_mapped() {
     let _one = one_at_a_time();
     let profiler = exact().start().unwrap();
     let blocks = blocks();
@@ -78,7 +78,7 @@ fn a_dump_says_on_which_host_and_where_the_code_of_each_module_is() {
     let files = snapshot.modules.iter().filter(|module| module.path.starts_with('/'));
     for module in files {
         let code = module.code.clone().expect("it has code");
-        // What the kernel says of the pages from there on: `start-end perms offset …`.
+        // The kernel's line for the mapping that starts there: `start-end perms offset …`.
         let start = page(module.load_bias + code.start);
         let mapping = maps.lines().find(|line| number(line.split('-').next().unwrap()) == start);
         let facts: Vec<&str> = mapping.expect(&module.path).split_whitespace().collect();
@@ -90,7 +90,7 @@ fn a_dump_says_on_which_host_and_where_the_code_of_each_module_is() {
 }
 
 #[test]
-fn a_dump_by_call_is_private_and_replaces_what_was_there() {
+fn a_dump_on_request_is_private_and_replaces_an_existing_file() {
     let _one = one_at_a_time();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("now.heap.json.gz");
@@ -98,7 +98,7 @@ fn a_dump_by_call_is_private_and_replaces_what_was_there() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
     let profiler = exact().start().unwrap();
     let _kept = with_labels(&[("site", "kept")], || Vec::<u8>::with_capacity(77));
-    // SAFETY: the mask is put back below; no other test runs meanwhile.
+    // SAFETY: the mask is restored below, and no other test runs meanwhile.
     let mask = unsafe { libc::umask(0) };
     profiler.dump(&path).unwrap();
     // SAFETY: as above.
@@ -116,7 +116,7 @@ fn a_dump_by_call_is_private_and_replaces_what_was_there() {
 }
 
 #[test]
-fn the_end_of_the_scope_writes_a_dump() {
+fn dropping_the_profiler_writes_a_dump() {
     let _one = one_at_a_time();
     let folder = tempfile::tempdir().unwrap();
     let inner = folder.path().join("made/if/needed");
@@ -129,7 +129,7 @@ fn the_end_of_the_scope_writes_a_dump() {
 }
 
 #[test]
-fn periodic_dumps_come_by_themselves_and_only_the_newest_are_kept() {
+fn periodic_dumps_are_written_and_only_the_newest_are_kept() {
     let _one = one_at_a_time();
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("mine.txt"), "").unwrap();
@@ -151,7 +151,7 @@ fn periodic_dumps_come_by_themselves_and_only_the_newest_are_kept() {
     let sequence = |file: &PathBuf| dump::read(file).unwrap().taken.sequence;
     wait_until("the seventh dump", || {
         let dumps = dumps();
-        // One more may be there for a moment.
+        // A new dump is there for a moment before the oldest is removed.
         assert!(dumps.len() <= 4, "{dumps:?}");
         dumps.last().is_some_and(|file| file.to_string_lossy().contains("-000007."))
     });
@@ -162,7 +162,7 @@ fn periodic_dumps_come_by_themselves_and_only_the_newest_are_kept() {
     assert!(sequences[2] >= 8 && sequences.windows(2).all(|pair| pair[0] + 1 == pair[1]));
     let reasons: Vec<_> = dumps().iter().map(|f| dump::read(f).unwrap().taken.reason).collect();
     assert_eq!(reasons, ["periodic", "periodic", "end"]);
-    assert_eq!(files(folder.path()).len(), 5, "files of others stay");
+    assert_eq!(files(folder.path()).len(), 5, "other files stay");
 }
 
 static HANDLED: AtomicUsize = AtomicUsize::new(0);
@@ -205,7 +205,7 @@ fn a_signal_writes_a_dump_and_the_previous_handler_still_runs() {
         drop(profiler);
         raise();
         assert_eq!(HANDLED.load(Ordering::Relaxed), before + 4);
-        assert_eq!(files(folder.path()).len(), 4, "and the one of the end");
+        assert_eq!(files(folder.path()).len(), 4, "three by signal, and the one at the end");
     }
 }
 
@@ -242,7 +242,7 @@ fn a_reader_never_sees_half_a_dump() {
                             snapshot.validate().unwrap();
                             read += 1;
                         }
-                        // Removed since it was listed, as `dump_keep` asks for.
+                        // Removed after it was listed, because of `dump_keep`.
                         Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
                             assert_ne!(*file, one);
                             gone += 1;
@@ -271,12 +271,12 @@ fn an_unwritable_dump_dir_is_an_error_that_names_it() {
         assert!(error.to_string().contains(&bad.display().to_string()), "{error}");
     }
     assert_eq!(files(folder.path()).len(), 1, "nothing is left behind");
-    // Nor is a session.
+    // No session is left behind either.
     assert!(exact().start().is_ok());
 }
 
 #[test]
-fn settings_that_cannot_work_are_errors_that_name_them() {
+fn invalid_settings_are_errors_that_name_them() {
     let _one = one_at_a_time();
     let builder = Profiler::builder;
     for (builder, name, value) in [
@@ -302,7 +302,7 @@ fn settings_that_cannot_work_are_errors_that_name_them() {
         assert!(message.contains(name) && message.contains(value), "{message}");
         assert!(!message.contains('\n'), "{message}");
     }
-    // The bounds themselves work.
+    // The bounds themselves are valid.
     drop(builder().max_profiler_bytes(1 << 20).max_stack_depth(1).start().unwrap());
     drop(builder().sample_interval_bytes(1 << 40).max_stack_depth(512).start().unwrap());
 }
@@ -351,23 +351,23 @@ fn the_environment_starts_a_session_or_says_what_is_wrong() {
     }
 }
 
-/// The disk is full from the 4096th byte of a file on.
+/// A limit on the size of files stands for a full disk: no file can grow beyond 4096 bytes.
 #[test]
 fn a_full_disk_fails_the_dump_and_nothing_else() {
     const NAME: &str = "a_full_disk_fails_the_dump_and_nothing_else";
     let limit_files_to = |bytes: libc::rlim_t| {
         let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
-        // SAFETY: sets a limit of this process, a child.
+        // SAFETY: sets a limit of this process, which is the child.
         assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) }, 0);
     };
     if !is_child() {
         let output = in_child(NAME, &[]);
         let errors = String::from_utf8(output.stderr).unwrap();
         let said = errors.matches("cannot write dump").count();
-        assert_eq!(said, 1, "once, not for each dump: {errors}");
+        assert_eq!(said, 1, "logged once, not for each dump: {errors}");
         return;
     }
-    // SAFETY: a write beyond the limit then returns an error.
+    // SAFETY: ignores a signal, so that a write beyond the limit returns an error.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     let folder = tempfile::tempdir().unwrap();
     let own = tempfile::tempdir().unwrap();
@@ -387,7 +387,7 @@ fn a_full_disk_fails_the_dump_and_nothing_else() {
     assert_eq!(fs::read(&path).unwrap(), old, "the old dump is intact");
     assert_eq!(files(own.path()), std::slice::from_ref(&path), "no temporary file is left");
     wait_until("failures", || profiler.stats().dropped_dumps >= failed_before + 3);
-    // The service goes on, and so does recording.
+    // The service continues, and so does recording.
     let taken = profiler.stats().samples_taken;
     drop(kept);
     drop(blocks());

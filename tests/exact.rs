@@ -26,16 +26,16 @@ fn live(snapshot: &Snapshot, size: usize) -> (Estimate, Estimate) {
     )
 }
 
-/// Exactly `size` bytes, with a pattern that shows whether somebody else wrote to them.
+/// A block of exactly `size` bytes, with a pattern that shows stray writes.
 fn block(size: usize) -> Vec<u8> {
     vec![0xAB; size]
 }
 
 fn check_and_free(block: Vec<u8>) {
-    assert!(block.iter().all(|byte| *byte == 0xAB), "a block was written to by others");
+    assert!(block.iter().all(|byte| *byte == 0xAB), "something else wrote to this block");
 }
 
-/// Keeps a block of each size a round, and passes another one to the next thread, which frees it.
+/// In each round, keeps one block of each size and passes another to the next thread, which frees it.
 fn work(next: &mpsc::SyncSender<Vec<u8>>, from: &mpsc::Receiver<Vec<u8>>) -> Vec<Vec<u8>> {
     let mut kept = Vec::with_capacity(ROUNDS * SIZES.len());
     for _ in 0..ROUNDS {

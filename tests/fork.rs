@@ -1,9 +1,9 @@
-//! A child that is forked while other threads are in the profiler works, and does not hang: no lock
-//! that a vanished thread may hold is waited for.
+//! A child that is forked while other threads are inside the profiler keeps working: it never waits
+//! for a lock that a thread of the parent, which the child does not have, may hold.
 //!
-//! Others found that their fork tests passed with the protection deleted. Here the children sample,
-//! unwind, take snapshots and end sessions, at an interval at which the other threads are inside
-//! the profiler nearly all the time.
+//! A fork test easily passes with the protection removed, as other projects found. So the children
+//! here sample, unwind, take snapshots and end sessions, at an interval at which the other threads
+//! are inside the profiler nearly all the time.
 #![cfg(all(feature = "profiling", unix))]
 #![allow(unsafe_code)]
 
@@ -21,15 +21,15 @@ use heapdrift::{Alloc, Profiler, with_labels};
 #[global_allocator]
 static ALLOC: Alloc = Alloc::system();
 
-/// How long a child may take.
+/// A child that takes longer counts as hung.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Forks, runs `child` there, and returns the status with which it ended; panics if it hangs.
+/// Forks, runs `child` in the new process, and returns its exit status; panics if it hangs.
 fn in_child(child: impl FnOnce() -> bool) -> i32 {
-    // SAFETY: the child is single-threaded; what it calls is what this test is about.
+    // SAFETY: the child is single-threaded; that it may allocate is what this test checks.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
-        // No unwinding into the test harness, whose threads are not here.
+        // A panic must not reach the test harness, whose threads do not exist here.
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
         let status = match done {
             Ok(true) => 0,
@@ -43,7 +43,7 @@ fn in_child(child: impl FnOnce() -> bool) -> i32 {
     let begin = Instant::now();
     loop {
         let mut status = 0;
-        // SAFETY: a child of this process, and a place for its status.
+        // SAFETY: `pid` is a child of this process, and `status` can be written to.
         let ended = unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) };
         if ended == pid {
             return if libc::WIFEXITED(status) {
@@ -63,7 +63,7 @@ fn in_child(child: impl FnOnce() -> bool) -> i32 {
     }
 }
 
-/// A few allocations of all kinds, at some depth.
+/// Allocates, grows and frees a few blocks, `depth` calls deep.
 fn work(depth: usize, round: usize) {
     if depth > 0 {
         work(depth - 1, round);
@@ -79,11 +79,11 @@ fn work(depth: usize, round: usize) {
     });
 }
 
-/// Runs `scope` while some threads allocate and free.
+/// Runs `scope` while other threads allocate and free.
 fn while_others_allocate(threads: usize, scope: impl FnOnce()) {
     let count = threads;
     let end = AtomicBool::new(false);
-    /// Ends the threads also when the scope panics.
+    /// Stops the threads even if `scope` panics.
     struct End<'a>(&'a AtomicBool);
     impl Drop for End<'_> {
         fn drop(&mut self) {
@@ -106,7 +106,12 @@ fn while_others_allocate(threads: usize, scope: impl FnOnce()) {
     });
 }
 
-fn forks_end(interval: u64, threads: usize, forks: usize, child: impl Fn(&Profiler) -> bool) {
+fn assert_children_finish(
+    interval: u64,
+    threads: usize,
+    forks: usize,
+    child: impl Fn(&Profiler) -> bool,
+) {
     let profiler = Profiler::builder().sample_interval_bytes(interval).seed(1).start().unwrap();
     while_others_allocate(threads, || {
         for fork in 0..forks {
@@ -114,34 +119,34 @@ fn forks_end(interval: u64, threads: usize, forks: usize, child: impl Fn(&Profil
             assert_eq!(status, 0, "fork {fork} at interval {interval}");
         }
     });
-    // The parent goes on as if nothing had been.
+    // The parent is not affected.
     let before = profiler.stats().samples_taken;
     (0..100).for_each(|round| work(3, round));
     assert!(profiler.stats().samples_taken > before);
     profiler.snapshot().validate().unwrap();
 }
 
-/// What a child does: allocate, free, look.
-fn allocate_and_look(profiler: &Profiler) -> bool {
+/// The work of a child: allocates, frees and takes a snapshot.
+fn allocate_and_snapshot(profiler: &Profiler) -> bool {
     let before = profiler.stats().samples_taken;
     (0..3).for_each(|round| work(3, round));
     profiler.stats().samples_taken > before && profiler.snapshot().validate().is_ok()
 }
 
 #[test]
-fn two_hundred_forks_at_interval_64_end() {
+fn two_hundred_forks_at_interval_64_finish() {
     let _one = one_at_a_time();
-    forks_end(64, 3, 200, allocate_and_look);
+    assert_children_finish(64, 3, 200, allocate_and_snapshot);
 }
 
-/// Twelve threads: more than there are engines to unwind with, so that children find all taken.
+/// There are more threads than unwind engines, so that a child may find all engines taken.
 #[test]
-fn a_hundred_forks_at_interval_1_end() {
+fn a_hundred_forks_at_interval_1_finish() {
     let _one = one_at_a_time();
-    forks_end(1, 12, 100, allocate_and_look);
+    assert_children_finish(1, 12, 100, allocate_and_snapshot);
 }
 
-/// The thread that takes a snapshot is not in the child; whatever it held there is held for ever.
+/// The child does not have the thread that takes snapshots, so what it held is never released there.
 #[test]
 fn a_child_forked_during_a_snapshot_can_take_one() {
     let _one = one_at_a_time();
@@ -157,14 +162,14 @@ fn a_child_forked_during_a_snapshot_can_take_one() {
         let statuses: Vec<i32> = (0..40)
             .map(|_| {
                 std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                    in_child(|| allocate_and_look(&profiler))
+                    in_child(|| allocate_and_snapshot(&profiler))
                 }))
                 .unwrap_or(-1)
             })
             .take_while(|status| *status == 0)
             .collect();
         end.store(true, Ordering::Relaxed);
-        assert_eq!(statuses.len(), 40, "children that ended well before the first that did not");
+        assert_eq!(statuses.len(), 40, "children that finished before the first failure");
     });
     drop(kept);
 }
@@ -176,7 +181,7 @@ fn dumps_in(folder: &Path) -> Vec<std::ffi::OsString> {
     names
 }
 
-/// With a reporting thread, which a child does not have.
+/// The session has a reporting thread, which the child does not have.
 #[test]
 fn dropping_the_profiler_in_a_child_neither_hangs_nor_writes_nor_wakes_the_parent() {
     let _one = one_at_a_time();
@@ -192,8 +197,8 @@ fn dropping_the_profiler_in_a_child_neither_hangs_nor_writes_nor_wakes_the_paren
         for fork in 0..20 {
             let status = in_child(|| {
                 drop(profiler.take());
-                // The process has no session any more, or one that could not be ended; both are
-                // no reason to hang or to crash.
+                // The session may have ended, or ending it may not have been possible. The child
+                // must neither hang nor crash in both cases.
                 (0..20).for_each(|round| work(3, round));
                 true
             });
@@ -203,18 +208,18 @@ fn dropping_the_profiler_in_a_child_neither_hangs_nor_writes_nor_wakes_the_paren
     thread::sleep(Duration::from_millis(200));
     assert!(dumps_in(folder.path()).is_empty(), "{:?}", dumps_in(folder.path()));
     drop(profiler);
-    assert_eq!(dumps_in(folder.path()).len(), 1, "the parent's own, at its end");
+    assert_eq!(dumps_in(folder.path()).len(), 1, "the dump that the parent writes at its end");
 }
 
-/// The handler is inherited, the reporting thread is not.
+/// The child inherits the signal handler, but not the reporting thread.
 #[test]
-fn a_signal_to_a_child_makes_no_dump_of_the_parent() {
+fn a_signal_to_a_child_does_not_make_the_parent_dump() {
     let _one = one_at_a_time();
     let folder = tempfile::tempdir().unwrap();
     let profiler =
         Profiler::builder().dump_dir(folder.path()).dump_on_signal(libc::SIGUSR2).start().unwrap();
     let status = in_child(|| {
-        // SAFETY: a signal that is handled.
+        // SAFETY: the signal has a handler.
         unsafe { libc::raise(libc::SIGUSR2) == 0 }
     });
     assert_eq!(status, 0);

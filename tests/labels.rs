@@ -1,4 +1,4 @@
-//! Labels: in force in their scope and nowhere else, on whatever thread a future is polled.
+//! Labels apply within their scope and nowhere else, on whatever thread a future is polled.
 #![cfg(all(feature = "profiling", unix))]
 
 mod common;
@@ -35,7 +35,7 @@ fn labels_of_size(snapshot: &Snapshot, size: usize) -> String {
     labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
 }
 
-/// Sizes that nothing else in the process has.
+/// Sizes that no other allocation of the process has.
 const ODD: [usize; 4] = [100_003, 100_019, 100_043, 100_049];
 
 fn block(size: usize) -> Vec<u8> {
@@ -43,7 +43,7 @@ fn block(size: usize) -> Vec<u8> {
 }
 
 #[test]
-fn inner_scopes_add_and_override_and_end() {
+fn inner_scopes_add_and_override_labels_until_they_end() {
     let _one = one_at_a_time();
     let profiler = exact();
     let mut kept = vec![block(ODD[0])];
@@ -82,14 +82,14 @@ fn a_panic_leaves_the_scopes_that_it_unwinds() {
 }
 
 #[test]
-fn a_spawned_thread_has_no_labels_of_its_parent() {
+fn a_spawned_thread_does_not_inherit_labels() {
     let _one = one_at_a_time();
     let profiler = exact();
     let _kept = with_labels(&[("route", "/")], || thread::spawn(|| block(ODD[0])).join().unwrap());
     assert_eq!(labels_of_size(&profiler.snapshot(), ODD[0]), "");
 }
 
-/// Pending once.
+/// A future that is pending once.
 #[derive(Default)]
 struct Later(bool);
 
@@ -102,7 +102,7 @@ impl Future for Later {
     }
 }
 
-/// Polls a future to its end, each time on a new thread, inside labels that are the thread's own.
+/// Polls a future until it is ready, each time on a new thread that has a label of its own.
 fn on_a_new_thread_each_time<F: Future<Output: Send> + Send>(future: F) -> F::Output {
     let mut future = pin!(future);
     loop {
@@ -110,7 +110,7 @@ fn on_a_new_thread_each_time<F: Future<Output: Send> + Send>(future: F) -> F::Ou
         let poll = || {
             with_labels(&[("thread", "new")], || {
                 let polled = future.poll(&mut Context::from_waker(Waker::noop()));
-                // Whatever was in force inside is over.
+                // The labels of the future do not apply here any more.
                 (polled, block(ODD[3]))
             })
         };
@@ -142,7 +142,7 @@ fn labels_of_a_future_follow_it_from_thread_to_thread() {
     assert_eq!(labels_of_size(&snapshot, ODD[0]), "route=/outer thread=new");
     assert_eq!(labels_of_size(&snapshot, ODD[1]), "route=/inner step=2 thread=new");
     assert_eq!(labels_of_size(&snapshot, ODD[2]), "route=/outer thread=new");
-    // The block of the executor itself was freed, and never seen with a label of the future.
+    // The blocks of the executor itself never have a label of the future.
     let sites_of_executor = snapshot.stacks.iter().filter(|stack| {
         let labels = &snapshot.label_sets[stack.labels as usize];
         stack.metrics.alloc_bytes.value % ODD[3] as f64 == 0.0
@@ -153,13 +153,13 @@ fn labels_of_a_future_follow_it_from_thread_to_thread() {
     assert_eq!(sites_of_executor.count(), 1, "five polls, each with one block of the executor");
 }
 
-/// Many tasks over a few threads: each block has the labels of its task, whoever polled.
+/// Many tasks run on a few threads: each block has the labels of its task, whichever thread polled.
 #[test]
 fn tasks_of_a_thread_pool_do_not_mix_their_labels() {
     const TASKS: usize = 40;
     const BLOCKS: usize = 10;
     let _one = one_at_a_time();
-    // The threads of the pool start with the session, so that none misses its beginning.
+    // The threads of the pool start after the session, so that they record from their start.
     let profiler = exact();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(3).build().unwrap();
     let threads = Mutex::new(HashSet::new());
@@ -206,7 +206,7 @@ fn tasks_of_a_thread_pool_do_not_mix_their_labels() {
 }
 
 #[test]
-fn labels_are_in_dumps() {
+fn labels_are_written_to_dumps() {
     let _one = one_at_a_time();
     let profiler = exact();
     let _kept =
@@ -219,7 +219,7 @@ fn labels_are_in_dumps() {
 }
 
 #[test]
-fn too_many_or_too_long_labels_are_counted_and_the_sample_kept() {
+fn too_many_or_too_long_labels_are_counted_and_the_sample_is_kept() {
     let _one = one_at_a_time();
     let profiler = exact();
     let names: Vec<String> = (0..17).map(|i| format!("key{i}")).collect();
@@ -240,9 +240,9 @@ fn too_many_or_too_long_labels_are_counted_and_the_sample_kept() {
     }
 }
 
-/// Values without end, as of request ids, cost their labels and nothing else.
+/// Unbounded values, such as request ids, cost samples their labels and nothing else.
 #[test]
-fn more_sets_of_labels_than_the_table_holds_are_counted_and_the_samples_kept() {
+fn label_sets_that_exceed_the_table_are_counted_and_the_samples_are_kept() {
     const SETS: usize = 6000;
     let _one = one_at_a_time();
     let profiler = exact();

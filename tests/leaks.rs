@@ -1,5 +1,5 @@
-//! The leak detector from outside: verdicts by hand-driven ticks, the reporting thread, baselines,
-//! and who hears of what.
+//! The leak detector through its public API: verdicts at ticks taken by hand, the reporting thread,
+//! baselines, callbacks and log messages.
 
 mod common;
 
@@ -32,7 +32,7 @@ mod verdicts {
 
     type Block = Box<[u8; 160]>;
 
-    /// A healthy site, one of many.
+    /// One of many healthy call sites.
     #[inline(never)]
     fn healthy<const SITE: usize>() -> Block {
         black_box(Box::new([SITE as u8; 160]))
@@ -66,7 +66,7 @@ mod verdicts {
         black_box(Box::new([2; 160]))
     }
 
-    /// Blocks of healthy sites that come and go: each lives for a few ticks, none for more than nine.
+    /// A healthy service: its blocks live for a few ticks, and none for more than nine.
     struct Service {
         dying_at: Vec<Vec<Block>>,
         tick: usize,
@@ -86,7 +86,7 @@ mod verdicts {
                 self.random ^= self.random << 13;
                 self.random ^= self.random >> 7;
                 self.random ^= self.random << 17;
-                // Short lives are common and long ones rare.
+                // Short lifetimes are common and long ones rare.
                 let life = 1 + (self.random % 10).min(self.random / 16 % 10) as usize;
                 if life < 10 {
                     self.dying_at[(self.tick + life) % 10].push(site());
@@ -99,7 +99,7 @@ mod verdicts {
         Profiler::builder().sample_interval_bytes(1).diff_every(Duration::ZERO)
     }
 
-    /// Runs some ticks of a service that does `work` in each, from 1, beside what is healthy.
+    /// Runs the healthy service for some ticks, from 1, and calls `work` in each.
     fn run(profiler: &Profiler, ticks: usize, mut work: impl FnMut(usize)) -> Vec<LeakReport> {
         let mut service = Service::new();
         let mut reports = Vec::with_capacity(ticks);
@@ -111,19 +111,19 @@ mod verdicts {
         reports
     }
 
-    /// What a report says of a function.
-    fn of<'a>(report: &'a LeakReport, function: &str) -> Option<&'a LeakCandidate> {
+    /// The only candidate for a function, if there is one.
+    fn candidate_in<'a>(report: &'a LeakReport, function: &str) -> Option<&'a LeakCandidate> {
         let mut found = report.candidates.iter().filter(|c| c.function == function);
         let first = found.next();
-        assert!(found.next().is_none(), "once: {report}");
+        assert!(found.next().is_none(), "more than one candidate: {report}");
         first
     }
 
     fn verdict(report: &LeakReport, function: &str) -> Option<Verdict> {
-        of(report, function).map(|candidate| candidate.verdict)
+        candidate_in(report, function).map(|candidate| candidate.verdict)
     }
 
-    /// The functions that a report calls leaks for certain.
+    /// The functions that a report confirms as leaks.
     fn confirmed(report: &LeakReport) -> Vec<&str> {
         report.with(Verdict::Confirmed).map(|candidate| candidate.function.as_str()).collect()
     }
@@ -131,10 +131,10 @@ mod verdicts {
     const REMEMBER: &str = "leaks::verdicts::remember";
     const REMEMBER_TOO: &str = "leaks::verdicts::remember_too";
 
-    /// A logger that keeps what it hears.
-    struct Heard(Mutex<Vec<(log::Level, String)>>);
+    /// A logger that keeps its messages.
+    struct LogCapture(Mutex<Vec<(log::Level, String)>>);
 
-    impl log::Log for Heard {
+    impl log::Log for LogCapture {
         fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
             metadata.target() == "heapdrift"
         }
@@ -148,20 +148,20 @@ mod verdicts {
         fn flush(&self) {}
     }
 
-    /// What was logged so far, once the logger is in place.
-    fn heard() -> MutexGuard<'static, Vec<(log::Level, String)>> {
-        static HEARD: OnceLock<Heard> = OnceLock::new();
-        let heard = HEARD.get_or_init(|| Heard(Mutex::new(Vec::with_capacity(100))));
-        if log::set_logger(heard).is_ok() {
+    /// Installs the logger at the first call, and returns the messages so far.
+    fn logged() -> MutexGuard<'static, Vec<(log::Level, String)>> {
+        static CAPTURE: OnceLock<LogCapture> = OnceLock::new();
+        let capture = CAPTURE.get_or_init(|| LogCapture(Mutex::new(Vec::with_capacity(100))));
+        if log::set_logger(capture).is_ok() {
             log::set_max_level(log::LevelFilter::Info);
         }
-        heard.0.lock().unwrap()
+        capture.0.lock().unwrap()
     }
 
     #[test]
-    fn a_leak_is_suspected_then_confirmed_where_it_is_and_retracted_when_it_is_freed() {
+    fn a_leak_is_suspected_then_confirmed_at_its_line_and_retracted_when_it_is_freed() {
         let _one = one_at_a_time();
-        heard().clear();
+        logged().clear();
         let profiler = by_hand().start().unwrap();
         let mut kept = Vec::with_capacity(1000);
         let mut service = Service::new();
@@ -178,14 +178,15 @@ mod verdicts {
             assert!(confirmed(&last).iter().all(|function| *function == REMEMBER), "{last}");
         }
         let first = |wanted| verdicts.iter().position(|verdict| *verdict == Some(wanted));
-        let suspected = first(Verdict::Suspect).expect("a suspicion");
-        let certain = first(Verdict::Confirmed).expect("a certainty");
-        assert!(suspected < certain, "{verdicts:?}");
-        assert!(verdicts[certain..].iter().all(|v| *v == Some(Verdict::Confirmed)), "{verdicts:?}");
+        let suspected_at = first(Verdict::Suspect).expect("it is suspected");
+        let confirmed_at = first(Verdict::Confirmed).expect("it is confirmed");
+        assert!(suspected_at < confirmed_at, "{verdicts:?}");
+        let mut later = verdicts[confirmed_at..].iter();
+        assert!(later.all(|verdict| *verdict == Some(Verdict::Confirmed)), "{verdicts:?}");
 
         let candidate = &last.candidates[0];
         assert_eq!(candidate.function, REMEMBER);
-        assert_eq!(candidate.first_seen_tick, suspected as u64 + 1);
+        assert_eq!(candidate.first_seen_tick, suspected_at as u64 + 1);
         assert_eq!((candidate.crate_name.as_deref(), candidate.own), (Some("leaks"), true));
         assert_eq!(candidate.blame.kind, Kind::Own);
         let own = candidate.blame.own_frame.as_ref().unwrap();
@@ -199,7 +200,7 @@ mod verdicts {
         let per_tick = candidate.leaked_bytes_per_hour.value * last.uptime_ms as f64 / 3.6e6 / 60.0;
         assert!((per_tick / 320.0 - 1.0).abs() < 0.15, "{per_tick} of 320 bytes a tick");
 
-        // It dies after all.
+        // The leaked blocks are freed after all.
         kept.clear();
         let verdicts: Vec<_> = (0..6)
             .map(|_| {
@@ -209,15 +210,15 @@ mod verdicts {
             .collect();
         assert_eq!(verdicts.last(), Some(&Some(Verdict::Retracted)), "{verdicts:?}");
 
-        let heard = heard();
-        let said = |level, word: &str| {
+        let logged = logged();
+        let count = |level, word: &str| {
             let begin = format!("leak {word}:");
-            heard.iter().filter(|(l, text)| *l == level && text.starts_with(&begin)).count()
+            logged.iter().filter(|(l, text)| *l == level && text.starts_with(&begin)).count()
         };
-        assert_eq!(said(log::Level::Warn, "confirmed"), 1, "{heard:#?}");
-        assert_eq!(said(log::Level::Info, "retracted"), 1, "{heard:#?}");
-        assert_eq!(said(log::Level::Info, "suspect"), 1, "{heard:#?}");
-        assert_eq!(heard.len(), 3, "{heard:#?}");
+        assert_eq!(count(log::Level::Warn, "confirmed"), 1, "{logged:#?}");
+        assert_eq!(count(log::Level::Info, "retracted"), 1, "{logged:#?}");
+        assert_eq!(count(log::Level::Info, "suspect"), 1, "{logged:#?}");
+        assert_eq!(logged.len(), 3, "{logged:#?}");
     }
 
     #[test]
@@ -232,7 +233,7 @@ mod verdicts {
                 if cache.len() < 90 { cache.push(block) } else { cache[at] = block }
             }
         });
-        // Full at tick 30; one more fill time later at the latest.
+        // The cache is full at tick 30. After one more fill time no suspicion may be left.
         for report in &reports[60..] {
             let verdict = verdict(report, REMEMBER);
             assert!(matches!(verdict, None | Some(Verdict::Retracted)), "{report}");
@@ -241,12 +242,12 @@ mod verdicts {
     }
 
     #[test]
-    fn what_is_emptied_at_once_is_not_certain_soon_after() {
+    fn a_pile_that_is_freed_at_once_is_not_confirmed_while_it_grows_again() {
         let _one = one_at_a_time();
         let profiler = by_hand().start().unwrap();
         let mut pile = Vec::with_capacity(1000);
         let reports = run(&profiler, 44, |tick| {
-            // First early, as if it had begun before the recording; then every 18 ticks.
+            // It is freed early at first, as if it were older than the recording, then every 18 ticks.
             if tick % 18 == 8 {
                 pile.clear();
             }
@@ -258,7 +259,7 @@ mod verdicts {
     }
 
     #[test]
-    fn a_leak_that_comes_in_bursts_is_confirmed_and_not_forgotten_in_between() {
+    fn a_leak_that_comes_in_bursts_is_confirmed_and_not_dropped_in_between() {
         let _one = one_at_a_time();
         let profiler = by_hand().start().unwrap();
         let mut kept = Vec::with_capacity(2000);
@@ -289,7 +290,7 @@ mod verdicts {
     }
 
     #[test]
-    fn containers_that_only_grow_are_confirmed_as_such() {
+    fn containers_that_only_grow_are_confirmed_as_containers() {
         let _one = one_at_a_time();
         let profiler = by_hand().start().unwrap();
         let (mut list, mut map) = (Vec::new(), HashMap::new());
@@ -299,13 +300,14 @@ mod verdicts {
         });
         let report = &reports[79];
         for function in ["leaks::verdicts::push_for_ever", "leaks::verdicts::insert_for_ever"] {
-            let candidate = of(report, function).unwrap_or_else(|| panic!("{function}: {report}"));
+            let candidate = candidate_in(report, function);
+            let candidate = candidate.unwrap_or_else(|| panic!("{function}: {report}"));
             assert_eq!(candidate.verdict, Verdict::Confirmed, "{report}");
             assert_eq!(candidate.evidence.kind, EvidenceKind::Container);
             assert!(candidate.evidence.steps.len() >= 5, "{:?}", candidate.evidence.steps);
         }
         let bytes = (list.capacity() * 8) as f64;
-        let found = of(report, "leaks::verdicts::push_for_ever").unwrap();
+        let found = candidate_in(report, "leaks::verdicts::push_for_ever").unwrap();
         assert_eq!(found.live_bytes, Estimate::new(bytes, 0.0));
     }
 
@@ -348,7 +350,7 @@ mod verdicts {
     }
 
     #[test]
-    fn a_pause_and_other_intervals_make_no_verdict_and_lose_none() {
+    fn a_pause_and_changed_intervals_cause_no_verdict_and_lose_none() {
         let _one = one_at_a_time();
         let profiler = by_hand().sample_interval_bytes(64).seed(3).start().unwrap();
         let mut kept = Vec::with_capacity(2000);
@@ -370,7 +372,7 @@ mod verdicts {
     }
 
     #[test]
-    fn thinning_makes_no_verdict_and_loses_none() {
+    fn thinning_causes_no_verdict_and_loses_none() {
         let _one = one_at_a_time();
         let profiler = by_hand().max_profiler_bytes(4 << 20).seed(4).start().unwrap();
         let mut kept = Vec::with_capacity(100_000);
@@ -382,12 +384,13 @@ mod verdicts {
         for report in &reports {
             assert!(confirmed(report).iter().all(|function| *function == REMEMBER), "{report}");
         }
-        let found = of(&reports[79], REMEMBER).unwrap_or_else(|| panic!("{}", reports[79]));
+        let found = candidate_in(&reports[79], REMEMBER);
+        let found = found.unwrap_or_else(|| panic!("{}", reports[79]));
         assert_eq!(found.verdict, Verdict::Confirmed, "{}", reports[79]);
         crate::common::assert_within("live", found.live_count, kept.len() as f64, 4.0);
     }
 
-    /// A session with a leak, a dump of it, and what its last report was.
+    /// Runs a service with a leak, writes a dump, and returns the last report.
     fn leaky(profiler: &Profiler, dump: &Path) -> LeakReport {
         let mut kept = Vec::with_capacity(1000);
         let reports = run(profiler, 40, |_| (0..3).for_each(|_| kept.push(remember())));
@@ -405,7 +408,7 @@ mod verdicts {
         let report = leaky(&profiler, &path);
         assert_eq!(profiler.snapshot().leaks.as_ref(), Some(&report));
         let json = report.to_json();
-        // Estimates are written with three decimals, and otherwise what is read is what was written.
+        // Estimates are written with three decimals; everything else reads back as it was.
         assert_eq!(serde_json::from_str::<LeakReport>(&json).unwrap().to_json(), json);
         let read = dump::read(&path).unwrap().leaks.unwrap();
         assert_eq!(read.to_json(), json);
@@ -442,13 +445,13 @@ mod verdicts {
     }
 
     #[test]
-    fn a_baseline_tells_what_is_new_known_or_worse() {
+    fn a_baseline_shows_what_is_new_known_or_worse() {
         let _one = one_at_a_time();
         let folder = tempfile::tempdir().unwrap();
         let before = folder.path().join("before.heap.json.gz");
         leaky(&by_hand().start().unwrap(), &before);
 
-        // How fast this machine ticks is a matter of its load: the rate of before is set.
+        // The rate per hour depends on the load of the machine, so the baseline's rate is scaled.
         let standings = |factor: f64| {
             let mut snapshot = dump::read(&before).unwrap();
             for candidate in &mut snapshot.leaks.as_mut().unwrap().candidates {
@@ -464,13 +467,13 @@ mod verdicts {
             });
             let report = &reports[39];
             assert_eq!(report.baseline_problem, None);
-            let standing = |function| of(report, function).expect("a candidate").baseline;
+            let standing = |function| candidate_in(report, function).expect("a candidate").baseline;
             (standing(REMEMBER), standing(REMEMBER_TOO))
         };
         assert_eq!(standings(1000.0), (Some(Standing::Known), Some(Standing::New)));
         assert_eq!(standings(0.001), (Some(Standing::Worse), Some(Standing::New)));
 
-        // One without a report is said to be of no use, and the session runs.
+        // A baseline without a report is named as a problem, and the session runs.
         let profiler = by_hand().start().unwrap();
         profiler.dump(&before).unwrap();
         drop(profiler);
@@ -480,7 +483,7 @@ mod verdicts {
     }
 
     #[test]
-    fn a_baseline_of_another_program_or_that_cannot_be_read_is_refused_by_name() {
+    fn a_baseline_that_is_unreadable_or_of_another_program_is_refused_by_name() {
         let _one = one_at_a_time();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("other.heap.json.gz");
@@ -501,7 +504,7 @@ mod verdicts {
         fs::write(&path, "no dump").unwrap();
         refused(&path);
         refused(&folder.path().join("missing.heap.json.gz"));
-        // A refused start is no start.
+        // A refused start leaves no session behind.
         drop(by_hand().start().unwrap());
     }
 
@@ -541,20 +544,20 @@ mod verdicts {
         assert!(refused.contains("before.heap.json.gz"), "{refused}");
     }
 
-    /// Waits for something that the reporting thread does.
+    /// Waits until the reporting thread has done something.
     #[track_caller]
     fn wait_until(what: &str, done: impl Fn() -> bool) {
         let begin = Instant::now();
         while !done() {
-            assert!(begin.elapsed() < Duration::from_secs(10), "waited for {what} in vain");
+            assert!(begin.elapsed() < Duration::from_secs(10), "timed out waiting for {what}");
             thread::sleep(Duration::from_millis(2));
         }
     }
 
     #[test]
-    fn on_report_hears_of_every_tick_and_may_panic() {
+    fn on_report_is_called_at_every_tick_and_may_panic() {
         let _one = one_at_a_time();
-        heard().clear();
+        logged().clear();
         let ticks = Arc::new(Mutex::new(Vec::with_capacity(10_000)));
         let profiler = Profiler::builder()
             .diff_every(Duration::from_millis(4))
@@ -574,13 +577,14 @@ mod verdicts {
         let mut sorted = ticks.clone();
         sorted.sort_unstable();
         assert_eq!(sorted, (1..=ticks.len() as u64).collect::<Vec<_>>(), "each once");
-        assert!(ticks.contains(&by_hand.tick), "a tick by hand is one too");
-        let panics = heard().iter().filter(|(_, text)| text.contains("on_report panicked")).count();
+        assert!(ticks.contains(&by_hand.tick), "a tick taken by hand counts too");
+        let panics =
+            logged().iter().filter(|(_, text)| text.contains("on_report panicked")).count();
         assert_eq!(panics, 1, "logged once");
     }
 
     #[test]
-    fn ticks_that_take_longer_than_their_period_are_skipped_and_counted() {
+    fn ticks_that_fall_due_during_a_slow_report_are_skipped_and_counted() {
         let _one = one_at_a_time();
         let reports = Arc::new(AtomicUsize::new(0));
         let begin = Instant::now();
@@ -597,12 +601,12 @@ mod verdicts {
             .unwrap();
         wait_until("five slow reports", || reports.load(Ordering::Relaxed) >= 5);
         let (skipped, took) = (profiler.stats().skipped_ticks, begin.elapsed());
-        // Ten periods go by in each, one of which was its own.
+        // Ten periods pass during each report, and one of them is that of the report's own tick.
         assert!(skipped >= 4 * 9, "{skipped}");
         assert!(skipped < took.as_millis() as u64 / 5, "{skipped} in {took:?}");
         assert!(profiler.snapshot().stats.skipped_ticks >= skipped);
         drop(profiler);
-        // Nothing was queued: at most the one that was under way came to its end.
+        // No tick was queued: at most the report that was running has finished.
         assert!(reports.load(Ordering::Relaxed) <= took.as_millis() as usize / 52 + 2);
     }
 }
@@ -613,19 +617,19 @@ fn without_the_feature_there_is_nothing_to_report() {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    let heard = Arc::new(AtomicUsize::new(0));
+    let reports = Arc::new(AtomicUsize::new(0));
     let on_report = {
-        let heard = Arc::clone(&heard);
+        let reports = Arc::clone(&reports);
         move |report: &heapdrift::LeakReport| {
             assert_eq!(*report, heapdrift::LeakReport::default());
-            heard.fetch_add(1, Ordering::Relaxed);
+            reports.fetch_add(1, Ordering::Relaxed);
         }
     };
     let profiler = heapdrift::Profiler::builder().on_report(on_report).start().unwrap();
     for _ in 0..40 {
         assert_eq!(profiler.diff_now(), heapdrift::LeakReport::default());
     }
-    assert_eq!(heard.load(Ordering::Relaxed), 40);
+    assert_eq!(reports.load(Ordering::Relaxed), 40);
     assert_eq!(profiler.snapshot().leaks, None);
     assert_eq!(profiler.stats().skipped_ticks, 0);
 }

@@ -1,12 +1,12 @@
-//! Off means off: without `profiling`, `Alloc` is nothing at all, and the API is inert.
+//! Without `profiling`, `Alloc` compiles to the bare allocator, and the API is inert.
 //!
-//! The claim about machine code is checked on machine code: `off_is_off/probe.rs` is compiled in
-//! release with the bare system allocator and with `Alloc` over it, and the assembly of every
-//! function must be equal, instruction by instruction. Two controls show that the comparison can
-//! fail: an allocator that reads one atomic more, and `Alloc` with `profiling` on.
+//! The first claim is checked on the machine code: `off_is_off/probe.rs` is compiled in release with
+//! the bare system allocator and with `Alloc` over it, and the assembly of every function must be
+//! equal, instruction by instruction. Two controls show that the comparison can fail: an allocator
+//! with one extra atomic load, and `Alloc` with `profiling` on.
 //!
-//! The crate is built for it in a target folder of its own, once with the feature and once without,
-//! whatever the features of this test binary are.
+//! The crate is built in a separate target folder, once with the feature and once without, whatever
+//! the features of this test program are.
 
 use heapdrift::{LabelFuture, Profiler};
 
@@ -20,7 +20,7 @@ fn alloc_without_profiling_has_no_size() {
     assert_eq!(size_of_val(&ALLOC), 0);
 }
 
-/// Compiles with the feature and without; what it returns differs.
+/// The same code compiles with the feature and without it; only the results differ.
 #[test]
 fn a_started_profiler_is_active_only_with_profiling() {
     let on = cfg!(feature = "profiling");
@@ -80,7 +80,7 @@ mod machine_code {
     /// A release build of this crate, ready to be linked to.
     struct Library {
         metadata: PathBuf,
-        /// Where the crates that it uses lie.
+        /// The folders of the crates that it depends on.
         folders: BTreeSet<PathBuf>,
     }
 
@@ -88,7 +88,7 @@ mod machine_code {
     type Functions = BTreeMap<String, Vec<String>>;
 
     #[test]
-    fn without_profiling_it_equals_the_bare_allocators() {
+    fn without_profiling_it_equals_that_of_the_bare_allocator() {
         let bare = WITHOUT.compile_probe("bare", &[]);
         let wrapped = WITHOUT.compile_probe("wrapped", &["must_be_zero_sized"]);
         for method in METHODS {
@@ -105,26 +105,26 @@ mod machine_code {
     }
 
     #[test]
-    fn one_load_more_is_seen_in_every_method() {
+    fn one_extra_load_is_detected_in_every_method() {
         let bare = WITHOUT.compile_probe("bare", &[]);
         let hooked = WITHOUT.compile_probe("one_load_more", &[]);
         assert!(differing(&bare, &hooked).is_superset(&METHODS.into()));
         for method in METHODS {
             let more = hooked[method].len() - bare[method].len();
-            assert!((1..=8).contains(&more), "{method} has {more} instructions more");
+            assert!((1..=8).contains(&more), "{method} has {more} more instructions");
         }
     }
 
     #[test]
-    fn profiling_is_seen_in_every_method() {
+    fn profiling_is_detected_in_every_method() {
         let bare = WITH.compile_probe("bare", &[]);
         let wrapped = WITH.compile_probe("wrapped", &[]);
         assert!(differing(&bare, &wrapped).is_superset(&METHODS.into()));
     }
 
     impl Library {
-        /// Only this crate is optimised: of the others nothing gets into the probe, and so the
-        /// build takes half the time.
+        /// Builds the crate. Only this crate is optimised, which halves the time of the build: no
+        /// code of its dependencies gets into the probe.
         fn build(features: &str, arguments: &[&str]) -> Self {
             let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
                 .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -154,8 +154,8 @@ mod machine_code {
                     .map(|file| file.as_str().expect("a file name is text").into())
                     .collect()
             };
-            // The metadata lie under a name of their own for each set of features; the library
-            // itself is put where the next build replaces it.
+            // The metadata file has a different name for each set of features, while the library
+            // itself is replaced by the next build.
             let metadata = artifacts
                 .iter()
                 .filter(|artifact| artifact["target"]["name"] == "heapdrift")
@@ -171,8 +171,8 @@ mod machine_code {
         }
 
         fn compile_probe(&self, allocator: &str, cfgs: &[&str]) -> Functions {
-            // Tests run at the same time, and rustc's temporary files have names of the crate alone:
-            // a folder for each test and variant.
+            // Each test and variant has its own folder, because tests run in parallel and rustc names
+            // its temporary files after the crate only.
             let test = std::thread::current().name().unwrap_or("main").replace(':', "_");
             let folder = folder().join(format!("{test}-{allocator}"));
             std::fs::create_dir_all(&folder).expect("the target folder can be written");
@@ -180,7 +180,7 @@ mod machine_code {
             rustc
                 .args(["--edition", "2024", "--crate-type", "lib", "--crate-name", "probe"])
                 .args(["-C", "opt-level=3", "-C", "codegen-units=1"])
-                // Names without a hash of the type, which differs for the allocator itself.
+                // These symbols have no hash of the type, which would differ with the allocator.
                 .args(["-C", "symbol-mangling-version=v0"])
                 .args(["--cfg", &format!("allocator=\"{allocator}\"")])
                 .args(["--extern", &format!("heapdrift={}", self.metadata.display())])
@@ -205,8 +205,8 @@ mod machine_code {
         Path::new(env!("CARGO_TARGET_TMPDIR")).join("off_is_off")
     }
 
-    /// Takes GNU assembly apart. Directives, comments and the numbers of labels are left out:
-    /// they depend on what else is in the file.
+    /// Splits GNU assembly into functions. Directives, comments and the numbers of labels are left
+    /// out, because they depend on the rest of the file.
     fn functions(assembly: &str) -> Functions {
         let mut functions = Functions::new();
         let mut current: Option<&str> = None;
@@ -243,7 +243,7 @@ mod machine_code {
         normal
     }
 
-    /// The functions that one has and the other has not, or has otherwise.
+    /// The functions that differ, or that only one side has.
     fn differing<'a>(left: &'a Functions, right: &'a Functions) -> BTreeSet<&'a str> {
         let names = left.keys().chain(right.keys());
         names.filter(|name| left.get(*name) != right.get(*name)).map(String::as_str).collect()
@@ -252,7 +252,7 @@ mod machine_code {
     fn side_by_side(left: &Functions, right: &Functions) -> String {
         let text = |functions: &Functions, name: &str| match functions.get(name) {
             Some(instructions) => instructions.join("\n"),
-            None => "(not there)".to_owned(),
+            None => "(missing)".to_owned(),
         };
         differing(left, right)
             .into_iter()

@@ -1,4 +1,4 @@
-//! The battery over the system's allocator.
+//! The battery over the system allocator.
 #![cfg(all(feature = "profiling", unix))]
 
 #[path = "common/battery.rs"]

@@ -1,7 +1,7 @@
-//! The live profile at the peak is that of the highest sum of live bytes, to the byte, and stays
-//! when everything is freed.
+//! The peak profile is the live profile at the moment of most live bytes, exact to the byte, and it
+//! stays when everything is freed.
 //!
-//! As in `forwarding.rs` the allocator is not the global one: the books of the test itself would
+//! As in `forwarding` the allocator is not the global one, because the test's own bookkeeping would
 //! move the peak.
 #![cfg(all(feature = "profiling", unix))]
 #![allow(unsafe_code)]
@@ -23,16 +23,16 @@ struct Block {
     site: usize,
 }
 
-/// The program, and a twin that copies all sums at each new maximum.
+/// The live blocks, and a naive model of the peak that copies all sums at each new maximum.
 #[derive(Default)]
-struct Twin {
+struct Model {
     blocks: Vec<Block>,
     live: [(u64, u64); 5],
     peak: [(u64, u64); 5],
     highest: u64,
 }
 
-impl Twin {
+impl Model {
     fn add(&mut self, block: Block) {
         let live = &mut self.live[block.site];
         *live = (live.0 + block.layout.size() as u64, live.1 + 1);
@@ -60,7 +60,7 @@ impl Twin {
         self.add(Block { start, layout, site });
     }
 
-    /// In the books a `realloc` is a free and an allocation, by whoever calls it.
+    /// A `realloc` counts as a free and as an allocation by its caller.
     fn resize(&mut self, which: usize, site: usize, size: usize) {
         let block = self.take(which);
         let start = with_labels(&[("site", SITES[site])], || {
@@ -74,7 +74,7 @@ impl Twin {
 
     fn free(&mut self, which: usize) {
         let block = self.take(which);
-        // SAFETY: a live block of that layout, which nobody uses any more.
+        // SAFETY: a live block of that layout, which is not used any more.
         unsafe { ALLOC.dealloc(block.start, block.layout) };
     }
 
@@ -95,7 +95,7 @@ impl Twin {
 fn the_peak_of_each_site_is_its_live_profile_at_the_true_maximum() {
     let _one = one_at_a_time();
     let profiler = Profiler::builder().sample_interval_bytes(1).start().unwrap();
-    let mut twin = Twin::default();
+    let mut model = Model::default();
     let mut state = 0x1234_5678_9ABC_DEF1_u64;
     let mut below = |bound: usize| {
         state ^= state << 13;
@@ -103,44 +103,44 @@ fn the_peak_of_each_site_is_its_live_profile_at_the_true_maximum() {
         state ^= state << 17;
         (state >> 11) as usize % bound
     };
-    // Phases in which different sites grow while others shrink: a peak, a valley, a higher peak of
-    // other sites, an end. Out of 100 steps so many allocate.
+    // In each phase some sites grow while others shrink: a peak, a valley, and a higher peak of other
+    // sites. The numbers are the percentages of steps that allocate.
     for (phase, allocating) in [75, 25, 85, 50, 10, 60].into_iter().enumerate() {
         for step in 0..1500 {
             let size = [1 + below(200), 1 + below(5000), 1 + below(100_000)][below(3)];
             let site = (phase + below(2)) % SITES.len();
             let choice = below(100);
-            match twin.blocks.len() {
-                0 => twin.allocate(site, size),
-                _ if choice < allocating => twin.allocate(site, size),
-                live if choice < allocating + 10 => twin.resize(below(live), site, size),
-                live => twin.free(below(live)),
+            match model.blocks.len() {
+                0 => model.allocate(site, size),
+                _ if choice < allocating => model.allocate(site, size),
+                live if choice < allocating + 10 => model.resize(below(live), site, size),
+                live => model.free(below(live)),
             }
             if step % 100 == 0 {
-                twin.compare(&profiler.snapshot());
+                model.compare(&profiler.snapshot());
             }
         }
     }
-    twin.compare(&profiler.snapshot());
-    while !twin.blocks.is_empty() {
-        twin.free(twin.blocks.len() - 1);
+    model.compare(&profiler.snapshot());
+    while !model.blocks.is_empty() {
+        model.free(model.blocks.len() - 1);
     }
     let snapshot = profiler.snapshot();
-    twin.compare(&snapshot);
+    model.compare(&snapshot);
     assert!(snapshot.live.is_empty());
     assert_eq!(snapshot.totals.live_bytes.value, 0.0);
-    assert!(twin.highest > 0 && twin.peak.iter().filter(|(bytes, _)| *bytes > 0).count() >= 3);
+    assert!(model.highest > 0 && model.peak.iter().filter(|(bytes, _)| *bytes > 0).count() >= 3);
 }
 
 #[test]
-fn a_lower_second_mountain_leaves_the_peak_alone_and_a_higher_one_replaces_it() {
+fn a_lower_second_maximum_keeps_the_peak_and_a_higher_one_replaces_it() {
     let _one = one_at_a_time();
     let profiler = Profiler::builder().sample_interval_bytes(1).start().unwrap();
-    let mut twin = Twin::default();
+    let mut model = Model::default();
     for (site, blocks) in [(0, 100), (1, 99), (2, 101)] {
-        (0..blocks).for_each(|_| twin.allocate(site, 1000));
-        (0..blocks).rev().for_each(|which| twin.free(which));
-        twin.compare(&profiler.snapshot());
+        (0..blocks).for_each(|_| model.allocate(site, 1000));
+        (0..blocks).rev().for_each(|which| model.free(which));
+        model.compare(&profiler.snapshot());
     }
-    assert_eq!(twin.peak, [(0, 0), (0, 0), (101_000, 101), (0, 0), (0, 0)]);
+    assert_eq!(model.peak, [(0, 0), (0, 0), (101_000, 101), (0, 0), (0, 0)]);
 }

@@ -1,7 +1,7 @@
-//! A crowd of short-lived threads is sampled like one thread that allocates as much.
+//! Many short-lived threads are sampled like one thread that allocates as much.
 //!
-//! jemalloc seeds each thread's generator with an address that the next thread reuses: it took 1 to
-//! 7 samples where 280 were expected. mimalloc-pprof gives each thread a first gap of its own kind,
+//! jemalloc seeds the generator of each thread with an address that the next thread reuses, and took
+//! 1 to 7 samples where 280 were expected. mimalloc-pprof draws uniform instead of exponential gaps,
 //! and counts half.
 #![cfg(all(feature = "profiling", unix))]
 
@@ -22,7 +22,7 @@ const BLOCKS: usize = 23;
 const SIZE: usize = 1024;
 const INTERVAL: u64 = 512 << 10;
 
-/// 23 KiB, far less than an interval.
+/// Allocates 23 KiB, far less than an interval.
 fn short_life() {
     with_labels(&[("site", "short")], || {
         for _ in 0..BLOCKS {
@@ -40,8 +40,9 @@ fn crowd() {
     rest.into_iter().for_each(|thread| thread.join().unwrap());
 }
 
-/// 141 MB in 138,000 blocks: 269 samples are expected, with a standard deviation of 16.4. Of the
-/// four seeds each has to be within 3 of these, and their mean within 3 standard errors of the mean.
+/// The threads allocate 141 MB in 138,000 blocks: 269 samples are expected, with a standard deviation
+/// of 16.4. Each of four seeds has to lie within 3 standard deviations, and their mean within 3
+/// standard errors of the mean.
 #[test]
 fn six_thousand_threads_give_the_expected_number_of_samples() {
     let _one = one_at_a_time();
@@ -55,7 +56,7 @@ fn six_thousand_threads_give_the_expected_number_of_samples() {
             Profiler::builder().sample_interval_bytes(INTERVAL).seed(seed).start().unwrap();
         crowd();
         let found = labelled(&profiler.snapshot(), "site", "short");
-        // All blocks are of one size, so that each sample stands for as many of them.
+        // All blocks have one size, so every sample has the same weight.
         let samples = found.alloc_count.value * p;
         println!("seed {seed}: {samples:.0} samples, expected {expected:.0} ± {deviation:.1}");
         assert!((samples - expected).abs() < 3.0 * deviation, "{samples} of {expected}");
@@ -66,17 +67,17 @@ fn six_thousand_threads_give_the_expected_number_of_samples() {
     assert!((mean - expected).abs() < 3.0 * error, "{mean} of {expected} ± {error}");
 }
 
-/// The threads of a session differ, and so do sessions.
 #[test]
-fn every_thread_draws_numbers_of_its_own() {
+fn every_thread_draws_its_own_random_numbers() {
     let _one = one_at_a_time();
-    // Each thread allocates two intervals, so lockstep would give each the same number of samples.
+    // Each thread allocates nearly three intervals. Threads that draw the same numbers would all take
+    // the same number of samples.
     let profiler = Profiler::builder().sample_interval_bytes(8192).seed(5).start().unwrap();
     let samples = || profiler.stats().samples_taken;
     let mut counts: Vec<u64> = (0..200)
         .map(|_| {
             let before = samples();
-            // One after the other: the next thread gets the addresses of the last.
+            // The threads run one after another, so that each gets the addresses of the last.
             thread::spawn(short_life).join().unwrap();
             samples() - before
         })

@@ -1,4 +1,4 @@
-//! Recording can be paused, changed, ended and begun again while threads allocate, without bias.
+//! Recording can be paused, reconfigured, ended and restarted while threads allocate, without bias.
 #![cfg(all(feature = "profiling", unix))]
 
 mod common;
@@ -16,9 +16,9 @@ use heapdrift::{Alloc, Profiler, StartError, with_labels};
 #[global_allocator]
 static ALLOC: Alloc = Alloc::system();
 
-/// Timing decides which thread meets which interval, so these runs are not the same each time, and
-/// a limit of 3 standard errors would be passed once in 400 runs. 4.5 are passed once in 150,000.
-/// What it costs in sharpness is made good by the number of samples: errors are below 1%.
+/// Timing decides which thread sees which interval, so no two runs are the same. A limit of 3
+/// standard errors would be exceeded once in 400 runs, one of 4.5 once in 150,000. The tests stay
+/// sensitive because there are many samples: standard errors are below 1%.
 const SIGMAS: f64 = 4.5;
 
 /// What one thread allocated in a state, and what it kept.
@@ -45,8 +45,8 @@ fn batch(label: &str, round: usize, kept: &mut Vec<Vec<u8>>, truth: &mut Truth) 
     }
 }
 
-/// Runs three threads that each do `batches` batches while `controller` is called again and again;
-/// returns the truths for `states` and what the threads kept.
+/// Runs three threads that each call `work` for `batches` batches, while another thread calls
+/// `controller` again and again. Returns the truths for both states and the blocks that were kept.
 fn three_threads(
     batches: usize,
     work: impl Fn(usize, &mut Vec<Vec<u8>>, &mut [Truth; 2]) + Sync,
@@ -107,10 +107,10 @@ fn assert_estimates(profiler: &Profiler, state: &str, truth: &Truth) {
 }
 
 #[test]
-fn what_is_allocated_while_active_is_estimated_and_the_rest_not_recorded() {
+fn allocations_while_active_are_estimated_and_those_while_paused_are_not_recorded() {
     let _one = one_at_a_time();
     let profiler = Profiler::builder().sample_interval_bytes(2048).start().unwrap();
-    // The gate keeps a batch from beginning in one state and ending in the other.
+    // The lock keeps a batch from beginning in one state and ending in the other.
     let active = RwLock::new(true);
     let (truths, kept) = three_threads(
         600,
@@ -135,7 +135,7 @@ fn what_is_allocated_while_active_is_estimated_and_the_rest_not_recorded() {
     assert_estimates(&profiler, "active", while_active);
     let paused = labelled(&profiler.snapshot(), "state", "paused");
     assert_eq!(paused.alloc_count.value, 0.0);
-    // Frees are followed while paused.
+    // Frees are recorded while paused.
     profiler.pause();
     drop(kept);
     assert_eq!(labelled(&profiler.snapshot(), "state", "active").live_count.value, 0.0);
@@ -149,8 +149,9 @@ fn a_changing_interval_leaves_estimates_unbiased() {
         600,
         |round, kept, truths| batch("all", round, kept, &mut truths[0]),
         |turn| {
-            // At 300,000 a block of 7 bytes stands for 43,000, and a run in which few of those come is
-            // low with a small error: 3 of 40 runs failed, while the mean of 80 was 1.02 ± 0.02.
+            // No interval is above 8,000. At 300,000 a sampled block of 7 bytes stands for 43,000, and
+            // a run that samples few of them estimates too little with too small an error: 3 of 40
+            // runs failed, although the mean of 80 runs was 1.02 ± 0.02 of the truth.
             let interval = [64, 4000, 1, 500, 8000, 1000][turn % 6];
             profiler.set_sample_interval_bytes(interval).unwrap();
         },
@@ -168,7 +169,7 @@ fn at_interval_one_the_calling_thread_is_exact_from_the_next_allocation_on() {
     let kept: Vec<Vec<u8>> =
         with_labels(&[("site", "exact")], || (0..100).map(Vec::with_capacity).collect());
     let found = labelled(&profiler.snapshot(), "site", "exact");
-    // The vector itself, and a hundred less the first, which is empty.
+    // The buffer of the vector, and 99 blocks: the first one is empty.
     assert_eq!((found.live_count.value, found.live_count.std_error), (100.0, 0.0));
     drop(kept);
 }
@@ -184,7 +185,7 @@ fn intervals_out_of_range_are_refused_and_change_nothing() {
     assert_eq!(profiler.snapshot().sampling.interval_bytes, 777.0);
 }
 
-/// jemalloc 5.2.0 stopped sampling for good when it was switched off and on.
+/// jemalloc 5.2.0 stopped sampling for good when it was switched off and on again.
 #[test]
 fn a_second_session_works_and_starts_from_zero() {
     let _one = one_at_a_time();
@@ -192,7 +193,7 @@ fn a_second_session_works_and_starts_from_zero() {
     let (sender, orders) = mpsc::channel::<mpsc::Sender<Vec<Vec<u8>>>>();
     let worker = thread::spawn(move || {
         for done in orders {
-            // The first 128 KiB are for the thread to notice that a session is running.
+            // Each 64 KiB of allocations, a thread checks whether a session is running.
             drop(black_box(Vec::<u8>::with_capacity(128 << 10)));
             drop(black_box(Vec::<u8>::with_capacity(1)));
             let blocks = with_labels(&[("site", "worker")], || {
@@ -234,18 +235,18 @@ fn a_second_start_while_running_is_refused() {
         let error = Profiler::builder().sample_interval_bytes(512).start().unwrap_err();
         assert!(matches!(error, StartError::AlreadyRunning), "{error}");
     }
-    // The first is untouched.
+    // The first session is not affected.
     let snapshot = profiler.snapshot();
     assert_eq!(snapshot.sampling.interval_bytes, 1.0);
     assert_eq!(live_labelled(&snapshot, "site", "kept").len(), 1);
     drop(kept);
     drop(profiler);
-    // And a start that fails for another reason stands in nobody's way.
+    // A start that fails for another reason does not prevent a later one.
     assert!(Profiler::builder().sample_interval_bytes(0).start().is_err());
     assert!(Profiler::builder().start().is_ok());
 }
 
-/// Which of 3,000 blocks, each of a size of its own, are sampled in a new session.
+/// The sizes that a new session samples of 3,000 blocks, each of a different size.
 fn sampled(seed: Option<u64>) -> Vec<u64> {
     let builder = Profiler::builder().sample_interval_bytes(20_000);
     let profiler = seed.into_iter().fold(builder, |builder, seed| builder.seed(seed));
@@ -261,7 +262,7 @@ fn sampled(seed: Option<u64>) -> Vec<u64> {
     sizes
 }
 
-/// heapscope seeds every run alike: repeating a run does not average its error out.
+/// heapscope has the same seed in every run, so that repeating a run does not average its error out.
 #[test]
 fn runs_without_a_seed_differ() {
     let _one = one_at_a_time();
@@ -276,7 +277,7 @@ fn runs_with_the_same_seed_take_the_same_samples() {
     assert_ne!(sampled(Some(3)), sampled(Some(4)));
 }
 
-/// Blocks of 64 bytes, each of them sampled, of a session that has all the memory it wants.
+/// Blocks of 64 bytes, all of them sampled by a session with a large cap.
 fn sampled_by_a_large_session() -> Vec<Option<Box<[u8; 64]>>> {
     let profiler = Profiler::builder().sample_interval_bytes(1).start().unwrap();
     let blocks = (0..40_000).map(|_| Some(Box::new([0; 64]))).collect();
@@ -289,9 +290,9 @@ fn small_session() -> Result<Profiler, StartError> {
 }
 
 #[test]
-fn a_later_session_with_less_memory_has_it_to_itself() {
+fn a_later_session_with_a_smaller_cap_has_all_of_it() {
     let _one = one_at_a_time();
-    // Freed after the session has ended, and so empty when the next one begins.
+    // The blocks are freed after their session, so their slots are empty when the next one begins.
     drop(sampled_by_a_large_session());
     let profiler = small_session().unwrap();
     let blocks: Vec<Box<[u8; 64]>> = (0..2_000).map(|_| Box::new([0; 64])).collect();
@@ -306,7 +307,7 @@ fn a_later_session_with_less_memory_has_it_to_itself() {
 fn a_session_whose_memory_is_held_by_earlier_samples_does_not_start() {
     let _one = one_at_a_time();
     let mut blocks = sampled_by_a_large_session();
-    // One on each page.
+    // One block on each page stays.
     blocks.iter_mut().enumerate().filter(|(i, _)| i % 64 != 0).for_each(|(_, block)| *block = None);
     let error = small_session().unwrap_err().to_string();
     assert!(error.contains("max_profiler_bytes") && error.contains("1048576"), "{error}");

@@ -1,15 +1,15 @@
-//! What an allocating thread notices of another that is at work.
+//! The latency of allocations in one thread while another thread is at work.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Times of allocations with their frees, sorted.
+/// Latencies of allocate-free pairs in nanoseconds, sorted.
 pub(crate) struct Delays(Vec<u32>);
 
 impl Delays {
-    /// While another thread does `work`, `times` times.
+    /// Measures while another thread does `work`, `times` times.
     pub(crate) fn during(times: usize, work: impl Fn() + Sync) -> Self {
         let working = AtomicBool::new(true);
         let mut delays = Vec::with_capacity(20_000_000);
@@ -29,7 +29,7 @@ impl Delays {
         Self(delays)
     }
 
-    /// While another thread only computes: the scheduler's part.
+    /// Measures while another thread only computes, which shows the share of the scheduler.
     pub(crate) fn while_computing(times: usize, period: Duration) -> Self {
         Self::during(times, || {
             let begin = Instant::now();

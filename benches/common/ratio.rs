@@ -1,56 +1,56 @@
-//! Ratios of short things to their baseline.
+//! Ratios of short workloads to their baseline.
 //!
-//! Criterion measures one thing after another, and a shared machine is another one by then. Here all take
-//! turns of a millisecond or so, and what is reported is the median of the ratios within a round, of
-//! processor time.
+//! Criterion measures one workload after another, while the load of a shared machine changes. Here the
+//! workloads take turns of a millisecond or so. The result is the median over all rounds of the ratio
+//! of processor times within a round.
 
 use crate::clock::process_ns;
 
-/// Things that are compared; the first is what the others are compared with.
-pub(crate) struct Race<'a> {
-    runners: Vec<Runner<'a>>,
+/// Workloads to compare; the first one is the baseline.
+pub(crate) struct Comparison<'a> {
+    workloads: Vec<Workload<'a>>,
 }
 
-struct Runner<'a> {
+struct Workload<'a> {
     name: &'a str,
     run: Box<dyn FnMut() + 'a>,
 }
 
-impl<'a> Race<'a> {
+impl<'a> Comparison<'a> {
     pub(crate) fn new() -> Self {
-        Self { runners: Vec::new() }
+        Self { workloads: Vec::new() }
     }
 
-    /// `run` does some milliseconds of work, the same amount in all.
+    /// Adds a workload. `run` does a few milliseconds of work, the same amount for all.
     pub(crate) fn with(mut self, name: &'a str, run: impl FnMut() + 'a) -> Self {
-        self.runners.push(Runner { name, run: Box::new(run) });
+        self.workloads.push(Workload { name, run: Box::new(run) });
         self
     }
 
-    /// Runs all `rounds` times and prints a line: the baseline in nanoseconds for each of `operations`, and
-    /// the others as ratios ± their median deviation.
+    /// Runs all workloads `rounds` times and prints a line: the baseline in nanoseconds per operation,
+    /// and the others as ratios ± their median absolute deviation.
     pub(crate) fn run(mut self, name: &str, rounds: usize, operations: usize) {
-        let mut times = vec![Vec::with_capacity(rounds); self.runners.len()];
+        let mut times = vec![Vec::with_capacity(rounds); self.workloads.len()];
         // The first round warms up.
         for round in 0..=rounds {
-            let mut order: Vec<usize> = (0..self.runners.len()).collect();
+            let mut order: Vec<usize> = (0..self.workloads.len()).collect();
             if round % 2 == 1 {
                 order.reverse();
             }
-            for runner in order {
+            for index in order {
                 let begin = process_ns();
-                (self.runners[runner].run)();
+                (self.workloads[index].run)();
                 let elapsed = process_ns() - begin;
                 if round > 0 {
-                    times[runner].push(elapsed as f64);
+                    times[index].push(elapsed as f64);
                 }
             }
         }
         let baseline = &times[0];
         let (typical, _) = median_and_deviation(baseline.clone());
-        let bare = self.runners[0].name;
+        let bare = self.workloads[0].name;
         let mut line = format!("ratios, {name}: {bare} {:.2} ns", typical / operations as f64);
-        for (Runner { name, .. }, times) in self.runners.iter().zip(&times).skip(1) {
+        for (Workload { name, .. }, times) in self.workloads.iter().zip(&times).skip(1) {
             let ratios = times.iter().zip(baseline).map(|(time, baseline)| time / baseline);
             let (ratio, deviation) = median_and_deviation(ratios.collect());
             line.push_str(&format!("; {name} {ratio:.3} ±{deviation:.3}"));

@@ -1,15 +1,15 @@
-//! Allocations under as many stacks as wanted.
+//! Allocations under any number of different stacks.
 
 use std::hint::black_box;
 
 pub(crate) type Object = Box<[u8; 48]>;
 
-/// Allocates under a stack of twice `depth` frames that the bits of `path` choose: one of `2^depth`.
+/// Allocates under a stack of `2 * depth` frames, one of `2^depth`, which the bits of `path` select.
 #[inline(never)]
 pub(crate) fn allocate(path: u32, depth: u32) -> Object {
     #[inline(never)]
     fn left(path: u32, depth: u32) -> Object {
-        // Different code, or the linker makes one function of the two.
+        // The code of the two functions must differ, or the linker merges them.
         black_box("left");
         black_box(allocate(path, depth))
     }

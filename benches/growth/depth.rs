@@ -1,16 +1,16 @@
-//! Depth of the stack.
+//! The cost by the depth of the stack.
 
 use std::hint::black_box;
 
 use crate::measure::{exact_session, ns_each};
 
 const PAIRS: usize = 5_000;
-/// Calls that return and are made again between two pairs of the second column.
+/// Innermost calls that, in the second column, return and are made again between two pairs.
 const CHANGING: usize = 10;
 
 pub(crate) fn row(depth: usize) -> Vec<String> {
     let _profiler = exact_session();
-    // The harness itself has some frames.
+    // The stack is a little deeper than `depth`, because the harness has some frames of its own.
     let same = ns_each(PAIRS, || {
         under(depth, &mut || (0..PAIRS).for_each(|_| drop(black_box(Box::new([0_u8; 64])))));
     });
@@ -31,7 +31,7 @@ fn under(depth: usize, work: &mut dyn FnMut()) {
         work();
     } else {
         under(depth - 1, work);
-        // Not a tail call: the frame stays.
+        // Prevents a tail call, which would leave no frame.
         black_box(depth);
     }
 }

@@ -1,4 +1,4 @@
-//! Live samples, and stacks.
+//! The cost by the number of live samples, and by the number of stacks.
 
 use std::hint::black_box;
 
@@ -7,17 +7,17 @@ use crate::stacks::{self, Object};
 
 const STACKS: usize = 1_000;
 
-/// Many objects of a thousand stacks.
+/// This many live samples on at most a thousand stacks.
 pub(crate) fn by_samples(samples: usize) -> Vec<String> {
     row(samples, samples.min(STACKS), samples)
 }
 
-/// An object a stack.
+/// One live sample on each of this many stacks.
 pub(crate) fn by_stacks(stacks: usize) -> Vec<String> {
     row(stacks, stacks, stacks)
 }
 
-/// The last column is the profiler's memory for each of `per`.
+/// The last column is the profiler's memory divided by `per`.
 fn row(objects: usize, stacks: usize, per: usize) -> Vec<String> {
     let profiler = exact_session();
     let before = profiler.stats().profiler_bytes;
@@ -39,13 +39,13 @@ fn allocate(path: usize) -> Object {
     stacks::allocate(path as u32, 20)
 }
 
-/// Under stacks that are known, one after another in no order.
+/// Nanoseconds of a sampled pair, under stacks that are known already, in random order.
 fn sampled_pair(stacks: usize) -> String {
     const PAIRS: usize = 20_000;
     let mut path = 1;
     let ns = ns_each(PAIRS, || {
         for _ in 0..PAIRS {
-            // A linear congruence: no order that a cache could follow.
+            // A linear congruential generator, so that no cache can predict the order.
             path = (path * 1_664_525 + 1_013_904_223) % (1 << 32);
             drop(black_box(allocate((path >> 8) % stacks)));
         }

@@ -1,11 +1,11 @@
-//! How the cost grows: with live samples, stacks, threads, depth and modules, as Markdown tables.
+//! How the cost grows with live samples, stacks, threads, depth and modules, as Markdown tables.
 //!
 //! ```console
 //! $ cargo bench --features profiling --bench growth              # all tables, some minutes
 //! $ cargo bench --features profiling --bench growth -- depth     # one of them
 //! ```
-//! Each row is a process of its own, so that none inherits tables and caches from the one before. Times are
-//! processor time, medians of repetitions.
+//! Each row runs in its own process, so that it does not inherit tables and caches from the one
+//! before. Times are medians of processor time.
 
 #[path = "../common/clock.rs"]
 mod clock;
@@ -28,10 +28,10 @@ static ALLOC: Alloc = Alloc::system();
 
 struct Table {
     name: &'static str,
-    /// Of the columns.
+    /// The titles of the columns, separated by `|`.
     head: &'static str,
     rows: &'static [usize],
-    /// The columns of a row.
+    /// Measures a row and returns all columns but the first.
     measure: fn(usize) -> Vec<String>,
 }
 

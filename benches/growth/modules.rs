@@ -1,5 +1,6 @@
-//! Shared libraries: copies of one that calls back, all there when the session starts. A stack goes through
-//! forty of their frames, in turn, and as many of the program.
+//! The cost by the number of shared libraries. They are copies of one library that calls a callback,
+//! loaded before the session starts. A stack goes through forty of their frames, in turn, and as many
+//! of the program.
 #![allow(unsafe_code)]
 
 use std::ffi::{CString, c_int, c_void};
@@ -14,7 +15,7 @@ use crate::clock::process_ns;
 use crate::measure::{exact_session, ms, ns_each};
 
 const PAIRS: usize = 5_000;
-/// Calls through libraries, one after another.
+/// Nested calls through the libraries, in turn.
 const CALLS: usize = 40;
 
 const CODE: &str = "int through(int (*call)(void *), void *data) { return call(data) + 1; }\n";
@@ -57,7 +58,7 @@ struct Calls<'a> {
 }
 
 extern "C" fn hop(calls: *mut c_void) -> c_int {
-    // SAFETY: `row` passes one that outlives the chain, and nobody else has it meanwhile.
+    // SAFETY: `row` passes a value that outlives the chain, and has no other reference to it.
     let chain = unsafe { &mut *calls.cast::<Calls<'_>>() };
     if chain.left == 0 {
         drop(black_box(Box::new([0_u8; 64])));
@@ -65,7 +66,8 @@ extern "C" fn hop(calls: *mut c_void) -> c_int {
     }
     chain.left -= 1;
     let next = chain.through[chain.left % chain.through.len()];
-    // SAFETY: the function of this type in `CODE`; the callback takes what is passed, and does not unwind.
+    // SAFETY: the function of this type in `CODE`; the callback takes the pointer that is passed, and
+    // does not unwind.
     unsafe { next(hop, calls) }
 }
 
@@ -74,13 +76,13 @@ fn compile(folder: &Path) -> std::path::PathBuf {
     fs::write(&source, CODE).expect("a file in a new folder");
     let mut cc = Command::new("cc");
     cc.args(["-shared", "-fPIC", "-O1", "-o"]).args([&library, &source]);
-    let status = cc.status().expect("a C compiler, as for building this");
+    let status = cc.status().expect("a C compiler is installed");
     assert!(status.success(), "cc: {status}");
     library
 }
 
 fn open(path: &Path) -> Through {
-    let path = CString::new(path.to_str().expect("a path of letters")).expect("no null in it");
+    let path = CString::new(path.to_str().expect("a path in UTF-8")).expect("a path without NUL");
     // SAFETY: a library made above, without constructors.
     let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
     assert!(!handle.is_null(), "{path:?} cannot be opened");

@@ -1,4 +1,4 @@
-//! Threads that allocate and free their own.
+//! The cost by the number of threads, each of which frees its own blocks.
 
 use std::hint::black_box;
 use std::thread;
@@ -6,7 +6,7 @@ use std::thread;
 use crate::measure::{exact_session, ns_each};
 use crate::stacks;
 
-/// Of all threads together.
+/// Pairs of all threads together.
 const SAMPLED: usize = 128_000;
 const UNSAMPLED: usize = 6_400_000;
 
@@ -14,13 +14,13 @@ pub(crate) fn row(threads: usize) -> Vec<String> {
     let pair = |number: usize| {
         drop(black_box(Vec::<u8>::with_capacity(16 + (number * 37) % 128)));
     };
-    // The start and end of threads is part of all columns.
+    // All columns include the time to start and join the threads.
     let stopped = in_threads(threads, UNSAMPLED, pair);
     let profiler = exact_session();
     let sampled = in_threads(threads, SAMPLED, |number| {
         drop(black_box(stacks::allocate(number as u32 % 64, 20)));
     });
-    profiler.set_sample_interval_bytes(512 << 10).expect("an interval");
+    profiler.set_sample_interval_bytes(512 << 10).expect("a valid interval");
     let unsampled = in_threads(threads, UNSAMPLED, pair);
     vec![format!("{stopped:.2}"), format!("{unsampled:.2}"), format!("{sampled:.0}")]
 }

@@ -1,7 +1,7 @@
-//! The rules that people use today, over the live bytes of each stack.
+//! The rules in common use today, applied to the live bytes of each stack.
 //!
-//! They see what they need: full stacks, from snapshots at every [`SNAPSHOT_EVERY`]th tick, and are
-//! asked at every [`ASKED_EVERY`]th.
+//! They get snapshots with full stacks at every [`SNAPSHOT_EVERY`]th tick, and give a verdict at every
+//! [`VERDICT_EVERY`]th.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -15,11 +15,11 @@ use heapdrift::Verdict;
 /// Ticks from one snapshot to the next.
 pub(crate) const SNAPSHOT_EVERY: u32 = 5;
 /// Ticks from one verdict to the next.
-pub(crate) const ASKED_EVERY: u32 = 10;
+pub(crate) const VERDICT_EVERY: u32 = 10;
 
-/// Chance of a false alarm that the two trend tests are set to, for one test.
+/// The significance level of one test of a trend.
 const SIGNIFICANCE: f64 = 0.001;
-/// Below this many points there is no trend.
+/// Fewer points than this make no trend.
 const FEWEST_POINTS: usize = 6;
 
 /// A rule: its name, and whether it calls a site a leak.
@@ -36,7 +36,7 @@ pub(crate) const ALL: [Baseline; 5] = [
     Baseline { name: "largest drop (Chromium)", is_leak: largest_drop },
 ];
 
-/// What snapshots said so far.
+/// The content of the snapshots so far.
 #[derive(Default)]
 pub(crate) struct History {
     /// When the snapshots were taken.
@@ -44,7 +44,7 @@ pub(crate) struct History {
     sites: Vec<Site>,
     /// Index into `sites` by the addresses of the stack.
     index: HashMap<Vec<u64>, usize>,
-    /// When each object that is live was first seen.
+    /// The tick at which each live object was first seen.
     first_seen: HashMap<u64, u32>,
     /// For each rule, the sites it called leaks, by tick.
     flagged: [BTreeMap<u32, Vec<usize>>; ALL.len()],
@@ -53,19 +53,19 @@ pub(crate) struct History {
 /// A stack over time.
 #[derive(Default)]
 struct Site {
-    /// Live bytes, one for each snapshot.
+    /// Live bytes at each snapshot.
     live_bytes: Vec<Estimate>,
     live_count: f64,
     /// Growth of `live_count` since the snapshot before.
     growth: f64,
-    /// When the oldest of its live objects was first seen.
+    /// The tick at which the oldest of its live objects was first seen.
     oldest: Option<u32>,
-    /// Successive analyses in which it stood above the largest drop.
+    /// Consecutive analyses in which it ranked above the largest drop.
     suspicion: u32,
 }
 
 impl History {
-    /// Takes a snapshot in, and asks the rules if it is time.
+    /// Adds a snapshot, and applies the rules if a verdict is due.
     pub(crate) fn observe(&mut self, tick: u32, snapshot: &Snapshot) {
         self.ticks.push(tick);
         let points = self.ticks.len();
@@ -101,7 +101,7 @@ impl History {
             *oldest = Some(oldest.map_or(first_seen, |oldest| oldest.min(first_seen)));
         }
         self.rank();
-        if tick.is_multiple_of(ASKED_EVERY) {
+        if tick.is_multiple_of(VERDICT_EVERY) {
             for (rule, flagged) in ALL.iter().zip(0..) {
                 let sites = (0..self.sites.len())
                     .filter(|&site| (rule.is_leak)(&self.sites[site], self))
@@ -111,8 +111,8 @@ impl History {
         }
     }
 
-    /// Chromium's leak detector (2015 to 2019): call sites are ranked by their net allocations since
-    /// the analysis before; those above the largest drop between neighbours are suspects.
+    /// Chromium's leak detector (2015 to 2019) ranks call sites by their net allocations since the last
+    /// analysis; those above the largest drop between neighbours are suspects.
     fn rank(&mut self) {
         /// How many entries are ranked.
         const RANKED: usize = 16;
@@ -131,7 +131,7 @@ impl History {
         }
     }
 
-    /// What each rule claimed at each tick that it was asked, with names from the last snapshot.
+    /// The claims of each rule at each of its verdicts, with names from the last snapshot.
     pub(crate) fn claims(
         mut self,
         last: &Snapshot,
@@ -164,7 +164,8 @@ fn addresses(snapshot: &Snapshot, frames: &[u32]) -> Vec<u64> {
     frames.iter().map(|frame| snapshot.frames.address[*frame as usize]).collect()
 }
 
-/// More than a fifth above a quarter of the way back, and more than sampling explains.
+/// Live bytes have grown since the first quarter of the run, by more than a fifth and by more than the
+/// sampling error explains.
 fn two_dumps(site: &Site, _: &History) -> bool {
     let points = &site.live_bytes;
     let (Some(first), Some(last)) = (points.get(points.len() / 4), points.last()) else {
@@ -181,7 +182,7 @@ fn mann_kendall(site: &Site, _: &History) -> bool {
         return false;
     }
     let pairs = || (0..values.len()).flat_map(|j| (0..j).map(move |i| (i, j)));
-    // `signum` of 0 is 1, and equal values count for nothing.
+    // Equal values count as 0; `signum` would make them 1.
     let sign = |d: f64| f64::from(u8::from(d > 0.0)) - f64::from(u8::from(d < 0.0));
     let s: f64 = pairs().map(|(i, j)| sign(values[j] - values[i])).sum();
     let mut sorted = values.clone();
@@ -219,7 +220,7 @@ fn least_squares(site: &Site, history: &History) -> bool {
     let residual: f64 = points().map(|(x, y)| (y - mean_y - slope * (x - mean_x)).powi(2)).sum();
     let error = (residual / (n - 2.0) / sxx).sqrt();
     if slope <= 0.0 || error <= 0.0 {
-        // Without any residual the line is the data.
+        // Without a residual all points are on the line.
         return slope > 0.0;
     }
     StudentsT::new(0.0, 1.0, n - 2.0).is_ok_and(|t| t.sf(slope / error) < SIGNIFICANCE)
@@ -231,7 +232,7 @@ fn older_than_half(site: &Site, history: &History) -> bool {
 }
 
 fn largest_drop(site: &Site, _: &History) -> bool {
-    /// Suspicions in succession that make a report, as in Chromium.
+    /// Consecutive suspicions that make a report, as in Chromium.
     const ENOUGH: u32 = 4;
     site.suspicion >= ENOUGH
 }

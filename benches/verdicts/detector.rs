@@ -1,16 +1,16 @@
-//! What is judged: anything that names leaks at ticks.
+//! The claims that are judged. Anything that names leaks at ticks can make them.
 
 use std::collections::BTreeMap;
 
 use heapdrift::{LeakReport, Profiler, Verdict};
 
-/// What a detector says about a place in the program at a tick.
+/// What a detector says about a call site or function at a tick.
 #[derive(Clone, Debug)]
 pub(crate) struct Claim {
     pub(crate) verdict: Verdict,
-    /// The function that the place is called by.
+    /// The function that is named as leaking.
     pub(crate) function: String,
-    /// The functions of its stack, leaf first.
+    /// The functions of the stack, leaf first.
     pub(crate) stack: Vec<String>,
     pub(crate) labels: BTreeMap<String, String>,
 }

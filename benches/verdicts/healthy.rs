@@ -1,4 +1,4 @@
-//! Scenarios without a leak, each known to mislead something.
+//! Scenarios without a leak, each known to mislead some detector.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::f64::consts::TAU;
@@ -36,12 +36,12 @@ pub(crate) static ALL: &[Scenario] = &[
     Scenario::healthy("config_reload", config_reload),
 ];
 
-/// Objects that together are so many samples.
+/// The number of objects that make this many samples.
 fn objects(samples: f64, size: usize) -> usize {
     (samples * INTERVAL_BYTES as f64 / size as f64) as usize
 }
 
-/// So many samples that are born in this tick and live for exponential times.
+/// Allocates this many samples in this tick, with exponential lifetimes.
 fn born(world: &mut World<'_>, site: Site, samples: f64, size: usize, life: f64) {
     for _ in 0..world.births(samples, size) {
         let block = world.allocate(site, size);
@@ -57,7 +57,7 @@ fn churn(world: &mut World<'_>) -> Behaviour {
     Behaviour::new(move |world| born(world, healthy_churn, rate, size, life))
 }
 
-/// Mean lifetimes of a tenth of the run: most of it passes before the live set is steady.
+/// The mean lifetime is a tenth of the run, so that much of it passes before the live set is steady.
 fn long_lived(world: &mut World<'_>) -> Behaviour {
     site!(healthy_long_lived);
     let life = world.between(8.0, 20.0);
@@ -78,7 +78,7 @@ fn heavy_tailed(world: &mut World<'_>) -> Behaviour {
     })
 }
 
-/// All in the first ticks, for good.
+/// Everything is allocated in the first ticks, and kept.
 fn one_off(world: &mut World<'_>) -> Behaviour {
     site!(healthy_one_off);
     let (rate, size) = (world.between(30.0, 70.0), world.size());
@@ -92,7 +92,7 @@ fn one_off(world: &mut World<'_>) -> Behaviour {
     })
 }
 
-/// Ever less, for good.
+/// Less is allocated in each tick, and everything is kept.
 fn warm_up(world: &mut World<'_>) -> Behaviour {
     site!(healthy_warm_up);
     let total = world.between(80.0, 200.0);
@@ -106,12 +106,12 @@ fn warm_up(world: &mut World<'_>) -> Behaviour {
     })
 }
 
-/// The last so many, first in, first out.
+/// A buffer of the last objects, first in, first out.
 fn ring(world: &mut World<'_>) -> Behaviour {
     site!(healthy_ring);
     let samples = world.between(60.0, 200.0);
     let share = world.between(0.15, 0.5);
-    let (fill, size) = (world.part(share), world.size());
+    let (fill, size) = (world.ticks_in(share), world.size());
     let capacity = objects(samples, size);
     let mut ring = VecDeque::new();
     Behaviour::new(move |world| {
@@ -127,7 +127,7 @@ fn ring(world: &mut World<'_>) -> Behaviour {
     .bounded()
 }
 
-/// A cache of the most recently used, and how it lets go.
+/// A least-recently-used cache, with two ways to evict an entry.
 struct Cache {
     entries: HashMap<u64, (Block, u64)>,
     /// Keys by the time of their last use.
@@ -140,7 +140,7 @@ impl Cache {
         Self { entries: HashMap::new(), uses: BTreeMap::new(), now: 0 }
     }
 
-    /// Uses the entry, which is there or is made.
+    /// Uses the entry, which is made if it is missing.
     fn touch(&mut self, key: u64, make: impl FnOnce() -> Block) {
         self.now += 1;
         let entry = self.entries.entry(key).or_insert_with(|| (make(), 0));
@@ -156,7 +156,7 @@ impl Cache {
     }
 
     fn evict_any(&mut self) {
-        // The hasher's keys are random, and so is its order.
+        // The hasher has random keys, so the order of the entries is random.
         if let Some(key) = self.entries.keys().next().copied()
             && let Some((_, used)) = self.entries.remove(&key)
         {
@@ -167,11 +167,11 @@ impl Cache {
 
 /// A cache that fills in about half of the run, under skewed accesses.
 fn cache(world: &mut World<'_>, site: Site, evict: fn(&mut Cache)) -> Behaviour {
-    /// Keys there are for each place in the cache.
+    /// The number of keys for each entry of the cache.
     const UNIVERSE: f64 = 20.0;
     let samples = world.between(80.0, 200.0);
     let share = world.between(0.25, 0.5);
-    let (fill, size) = (world.part(share), world.size());
+    let (fill, size) = (world.ticks_in(share), world.size());
     let capacity = objects(samples, size);
     let zipf = Zipf::new(capacity as f64 * UNIVERSE, 0.8).ok();
     // Under this skew about a third of the accesses hit while it fills.
@@ -200,7 +200,7 @@ fn lru_random_eviction(world: &mut World<'_>) -> Behaviour {
     cache(world, healthy_lru_random, Cache::evict_any)
 }
 
-/// From little to ten times as much, over the whole run.
+/// The load rises tenfold over the whole run.
 fn ramp_of_load(world: &mut World<'_>) -> Behaviour {
     site!(healthy_ramp);
     let life = world.between(1.0, 6.0);
@@ -211,7 +211,7 @@ fn ramp_of_load(world: &mut World<'_>) -> Behaviour {
     })
 }
 
-/// Three times as much from one tick to the next.
+/// The load triples from one tick to the next.
 fn step_of_load(world: &mut World<'_>) -> Behaviour {
     site!(healthy_step);
     let life = world.between(2.0, 8.0);
@@ -223,7 +223,7 @@ fn step_of_load(world: &mut World<'_>) -> Behaviour {
     })
 }
 
-/// On and off.
+/// The load is on in the first half of each period, and off in the second.
 fn periodic_load(world: &mut World<'_>) -> Behaviour {
     site!(healthy_periodic);
     let life = world.between(1.0, 6.0);
@@ -247,7 +247,7 @@ fn daily_wave(world: &mut World<'_>) -> Behaviour {
     })
 }
 
-/// Piled up, and then all freed at once.
+/// Objects pile up, and are then all freed at once.
 fn sawtooth(world: &mut World<'_>) -> Behaviour {
     site!(healthy_sawtooth);
     let period = world.between(8.0, 40.0) as u32;
@@ -265,7 +265,7 @@ fn sawtooth(world: &mut World<'_>) -> Behaviour {
     .bounded()
 }
 
-/// Nothing for long, then a job that needs much for a few ticks.
+/// After long pauses, a job needs much memory for a few ticks.
 fn batch_jobs(world: &mut World<'_>) -> Behaviour {
     site!(healthy_batch);
     let period = world.between(15.0, 40.0) as u32;
@@ -296,7 +296,7 @@ fn pool_high_water(world: &mut World<'_>) -> Behaviour {
         while pool.len() < needed {
             pool.push(world.allocate(healthy_pool, size));
         }
-        // The first peak; later ones are records by little.
+        // The pool is full after the first peak; later peaks exceed it only by little.
         if f64::from(world.tick()) > period / 2.0 + 2.0 {
             world.full();
         }
@@ -304,13 +304,13 @@ fn pool_high_water(world: &mut World<'_>) -> Behaviour {
     .bounded()
 }
 
-/// Each of a fixed number of strings is kept when it is first met.
+/// Each of a fixed number of strings is kept when it first occurs.
 fn interned_strings(world: &mut World<'_>) -> Behaviour {
     site!(healthy_interned);
     let size = world.size();
     let strings = objects(world.between(80.0, 200.0), size);
     let share = world.between(0.06, 0.15);
-    let constant = world.part(share);
+    let constant = world.ticks_in(share);
     let mut interned = vec![false; strings];
     let mut missing = strings;
     Behaviour::new(move |world| {
@@ -322,7 +322,7 @@ fn interned_strings(world: &mut World<'_>) -> Behaviour {
                 missing -= 1;
             }
         }
-        // All but a twentieth.
+        // All but a twentieth are interned.
         if missing * 20 <= strings {
             world.full();
         }
@@ -336,7 +336,7 @@ fn lazy_tables(world: &mut World<'_>) -> Behaviour {
     let (size, latest) = (world.size(), world.between(0.2, 0.5));
     let tables = 10 + world.index(30);
     let parts = objects(world.between(100.0, 200.0) / tables as f64, size).max(1);
-    let last = world.part(latest);
+    let last = world.ticks_in(latest);
     let mut first_uses: Vec<f64> = (0..tables).map(|_| world.between(0.0, last)).collect();
     Behaviour::new(move |world| {
         let now = f64::from(world.tick());
@@ -352,13 +352,13 @@ fn lazy_tables(world: &mut World<'_>) -> Behaviour {
     .bounded()
 }
 
-/// Threads that come as the load rises and stay, each with buffers of its own. Real threads allocate.
+/// Threads start as the load rises, and stay; each real thread allocates buffers of its own.
 fn thread_pool(world: &mut World<'_>) -> Behaviour {
     site!(healthy_thread_buffer);
     let (size, latest) = (world.size(), world.between(0.2, 0.5));
     let threads = 8 + world.index(16);
     let buffers = objects(world.between(80.0, 200.0) / threads as f64, size).max(1);
-    let last = world.part(latest);
+    let last = world.ticks_in(latest);
     let mut starts: Vec<f64> = (0..threads).map(|_| world.between(0.0, last)).collect();
     Behaviour::new(move |world| {
         let now = f64::from(world.tick());
@@ -366,7 +366,7 @@ fn thread_pool(world: &mut World<'_>) -> Behaviour {
         for _ in 0..due {
             let start = || (0..buffers).map(|_| healthy_thread_buffer(size)).collect::<Vec<_>>();
             let held = world.serve(|| std::thread::scope(|scope| scope.spawn(start).join()));
-            // A thread that panicked would have said so.
+            // A thread that panics prints a message itself.
             held.into_iter().flatten().for_each(|buffer| world.keep(buffer));
         }
         if starts.is_empty() {
@@ -376,7 +376,7 @@ fn thread_pool(world: &mut World<'_>) -> Behaviour {
     .bounded()
 }
 
-/// Sessions that end a while after their last use.
+/// Sessions that expire some time after their last use.
 fn session_store(world: &mut World<'_>) -> Behaviour {
     site!(healthy_session);
     let timeout = world.between(4.0, 12.0);
@@ -394,7 +394,7 @@ fn session_store(world: &mut World<'_>) -> Behaviour {
     })
 }
 
-/// One buffer that grows to the largest message and is used again and again.
+/// One buffer that grows to the size of the largest message, and is reused.
 fn growing_buffer(world: &mut World<'_>) -> Behaviour {
     #[inline(never)]
     fn healthy_growing_buffer(buffer: &mut Vec<u8>, message: usize) {
@@ -404,7 +404,7 @@ fn growing_buffer(world: &mut World<'_>) -> Behaviour {
     }
     let largest = world.log_between(200e3, 2e6);
     let share = world.between(0.15, 0.4);
-    let fill = world.part(share);
+    let fill = world.ticks_in(share);
     let mut buffer = Vec::new();
     Behaviour::new(move |world| {
         let share = (f64::from(world.tick() + 1) / fill).min(1.0);
@@ -416,7 +416,7 @@ fn growing_buffer(world: &mut World<'_>) -> Behaviour {
     .bounded()
 }
 
-/// Two generations: what was not used in the last one goes with it.
+/// A cache of two generations, of which the old one is dropped as a whole.
 fn generational_cache(world: &mut World<'_>) -> Behaviour {
     site!(healthy_generation);
     let period = world.between(10.0, 30.0) as u32;
@@ -436,12 +436,13 @@ fn generational_cache(world: &mut World<'_>) -> Behaviour {
     .bounded()
 }
 
-/// Drained at once, but for an outage in the middle of the run, after which it is worked off.
+/// A queue that is drained at once, except during an outage in the middle of the run; its backlog is
+/// drained afterwards.
 fn retry_queue(world: &mut World<'_>) -> Behaviour {
     site!(healthy_retry);
     let begin = world.between(0.35, 0.5);
     let end = begin + world.between(0.1, 0.2);
-    let outage = world.part(end - begin);
+    let outage = world.ticks_in(end - begin);
     let (rate, size) = (world.between(80.0, 200.0) / outage, world.size());
     let mut queue = VecDeque::new();
     Behaviour::new(move |world| {
@@ -450,7 +451,7 @@ fn retry_queue(world: &mut World<'_>) -> Behaviour {
             queue.push_back(world.allocate(healthy_retry, size));
         }
         if !is_down {
-            // Three times the rate at which they come.
+            // It is drained three times as fast as it is filled.
             for _ in 0..world.births(3.0 * rate, size) {
                 queue.pop_front();
             }
@@ -458,7 +459,7 @@ fn retry_queue(world: &mut World<'_>) -> Behaviour {
     })
 }
 
-/// A large structure that is built anew at times, and then replaces the old one.
+/// A large structure that is built again now and then, and replaces the old one.
 fn config_reload(world: &mut World<'_>) -> Behaviour {
     site!(healthy_config);
     let size = world.size();

@@ -1,4 +1,4 @@
-//! The 300 sites around the planted one, each with a healthy behaviour of its own, drawn by seed.
+//! The 300 sites around the planted one, each with a healthy behaviour that is drawn from the seed.
 
 use std::collections::VecDeque;
 use std::f64::consts::TAU;
@@ -6,36 +6,36 @@ use std::f64::consts::TAU;
 use crate::sites::{Block, HANDLERS, INNOCENT, Site};
 use crate::world::{INTERVAL_BYTES, World};
 
-/// A site that does nothing wrong.
+/// A healthy site.
 pub(crate) struct Innocent {
     site: Site,
     handler: usize,
     size: usize,
-    /// Samples born in a tick, on average.
+    /// Samples allocated in a tick, on average.
     rate: f64,
     habit: Habit,
-    /// The tick, from 1, in which a bounded one was first full.
+    /// The tick, from 1, in which a bounded structure was first full.
     full_at: Option<u32>,
 }
 
 enum Habit {
     /// Exponential lifetimes with this mean, in ticks.
     Churn { life: f64 },
-    /// Mostly short-lived, one in ten far longer.
+    /// Short lifetimes mostly; one in ten is far longer.
     Mixed { life: f64 },
     /// Pareto lifetimes.
     HeavyTailed { shortest: f64 },
-    /// Allocated at the start, for good.
+    /// Everything is allocated at the start, and kept.
     OneOff { until: u32 },
-    /// The last so many.
+    /// The last `capacity` objects are kept.
     Ring { capacity: usize, blocks: VecDeque<Block> },
-    /// Piled up, then freed at once.
+    /// Objects pile up, and are then freed at once.
     Sawtooth { period: u32, phase: u32, pile: Vec<Block> },
-    /// A batch at times.
+    /// A batch of objects once a period.
     Batch { period: u32, phase: u32, life: f64 },
-    /// Load that goes up and down.
+    /// A load that rises and falls.
     Wave { period: f64, life: f64 },
-    /// Grows to what is needed and stays.
+    /// A pool that grows to its capacity, and keeps it.
     Pool { capacity: usize, blocks: Vec<Block> },
 }
 
@@ -109,12 +109,12 @@ impl Innocent {
         matches!(self.habit, Habit::Ring { .. } | Habit::Sawtooth { .. } | Habit::Pool { .. })
     }
 
-    /// The tick, from 1, in which it first let go of something because it was full.
+    /// The tick, from 1, in which it was first full.
     pub(crate) fn full_at(&self) -> Option<u32> {
         self.full_at
     }
 
-    /// One tick.
+    /// Does the work of one tick.
     pub(crate) fn act(&mut self, world: &mut World<'_>) {
         let handler = HANDLERS[self.handler];
         handler(&mut || self.serve(world));

@@ -1,10 +1,9 @@
-//! Truth against verdicts.
+//! Compares verdicts with the truth.
 //!
-//! A claim is *right* if the function that it is named by, or the innermost of the suite's own
-//! functions in its stack that is not shared with healthy code, is a planted leak; anything else is
-//! false. A bounded structure that is confirmed before it has let go of anything for the first time
-//! cannot be told from a leak by anybody: that counts as early, and as false if it is not withdrawn
-//! within one more fill time.
+//! A claim is *right* if a planted leak is the function that it names, or the innermost function of the
+//! suite in its stack that is not shared with healthy code. Any other claim is false. A bounded
+//! structure cannot be told from a leak before it is full for the first time. If it is confirmed before
+//! that, the claim is *early*; it is false if it is not withdrawn within one more fill time.
 
 use std::collections::BTreeMap;
 
@@ -15,72 +14,71 @@ use crate::scenario::Scenario;
 use crate::world::Truth;
 use heapdrift::Verdict;
 
-/// What the functions of the suite begin with.
+/// The prefix of the suite's own functions.
 const OWN: &str = "verdicts::";
 
 /// Follows the claims of one detector through one run.
 pub(crate) struct Judge {
     scenario: &'static Scenario,
-    places: BTreeMap<(String, BTreeMap<String, String>), Place>,
+    /// By the function and the labels that were named.
+    claimed: BTreeMap<(String, BTreeMap<String, String>), ClaimedSite>,
 }
 
-/// A place that was claimed to leak.
-struct Place {
-    is: Is,
+/// A site that a detector claimed to leak.
+struct ClaimedSite {
+    actual: Actual,
     suspected_at: u32,
-    /// When it was confirmed, and when that was withdrawn.
-    spells: Vec<(u32, Option<u32>)>,
+    /// The ticks of each confirmation and of its withdrawal.
+    confirmations: Vec<(u32, Option<u32>)>,
 }
 
-/// What a place is in truth.
+/// What a claimed site is in truth.
 #[derive(Clone, Debug, PartialEq)]
-enum Is {
+enum Actual {
+    /// One of the planted leaks.
     Leak(usize),
-    /// Healthy; `misplaced` if the leak is elsewhere in the stack.
-    Healthy {
-        who: Who,
-        misplaced: bool,
-    },
+    /// A healthy site; `misplaced` if the leak is elsewhere in the stack.
+    Healthy { owner: Owner, misplaced: bool },
 }
 
-/// Whose a healthy place is.
+/// What a healthy site belongs to.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Who {
+enum Owner {
     Planted,
     Innocent(usize),
     Other,
 }
 
-/// When what has a bound was full for the first time, in ticks from 1: the end of the run, if it never
-/// was. `None` for what has no bound.
+/// The tick, from 1, in which each bounded structure was first full, or the last tick if it never was.
+/// `None` for a site without a bound.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Full {
+pub(crate) struct FirstFull {
     pub(crate) planted: Option<u32>,
     pub(crate) innocent: Vec<Option<u32>>,
 }
 
-impl Full {
-    fn of(&self, who: Who) -> Option<u32> {
-        match who {
-            Who::Planted => self.planted,
-            Who::Innocent(number) => self.innocent.get(number).copied().flatten(),
-            Who::Other => None,
+impl FirstFull {
+    fn of(&self, owner: Owner) -> Option<u32> {
+        match owner {
+            Owner::Planted => self.planted,
+            Owner::Innocent(number) => self.innocent.get(number).copied().flatten(),
+            Owner::Other => None,
         }
     }
 }
 
-/// What came of one detector in one run.
+/// The result of one detector in one run.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Judgement {
     /// One for each leak of the scenario.
-    pub(crate) leaks: Vec<Found>,
+    pub(crate) leaks: Vec<LeakOutcome>,
     pub(crate) alarms: Vec<Alarm>,
     pub(crate) suspected_wrongly: usize,
 }
 
-/// How a leak fared.
+/// When and how one leak was detected.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Found {
+pub(crate) struct LeakOutcome {
     pub(crate) leaked_samples: f64,
     pub(crate) share: f64,
     pub(crate) suspected_at: Option<u32>,
@@ -88,13 +86,13 @@ pub(crate) struct Found {
     /// Leaked samples when it was first confirmed.
     pub(crate) confirmed_after_samples: Option<f64>,
     pub(crate) is_confirmed_at_end: bool,
-    /// Further places that were confirmed for the same leak.
+    /// Further sites that were confirmed for the same leak.
     pub(crate) duplicates: usize,
-    /// Whether the label was named, where the leak is of one value only.
+    /// Whether the label was named, if only one value of it leaks.
     pub(crate) label_named: Option<bool>,
 }
 
-/// A confirmation of a place that does not leak.
+/// A confirmation of a site that does not leak.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Alarm {
     pub(crate) function: String,
@@ -102,14 +100,14 @@ pub(crate) struct Alarm {
     pub(crate) confirmed_at: u32,
     pub(crate) withdrawn_at: Option<u32>,
     pub(crate) full_at: Option<u32>,
-    /// Confirmed before the structure was full, and not too long.
+    /// Confirmed before the structure was full, and withdrawn in time.
     pub(crate) early: bool,
-    /// The leak is in the stack, but the place is not its own.
+    /// The leaking function is in the stack, but the claim names another.
     pub(crate) misplaced: bool,
 }
 
 impl Alarm {
-    /// From full to withdrawn, in fill times; for an alarm that was early.
+    /// The time from full to withdrawn in fill times, for an early alarm.
     pub(crate) fn fill_times(&self) -> Option<f64> {
         let full_at = self.full_at.filter(|_| self.early)?;
         Some(f64::from(self.withdrawn_at?.saturating_sub(full_at)) / f64::from(full_at))
@@ -118,65 +116,65 @@ impl Alarm {
 
 impl Judge {
     pub(crate) fn new(scenario: &'static Scenario) -> Self {
-        Self { scenario, places: BTreeMap::new() }
+        Self { scenario, claimed: BTreeMap::new() }
     }
 
-    /// Takes what a detector says at a tick, from 1. What it does not mention any more is withdrawn.
+    /// Adds the claims of a detector at a tick, from 1. A claim that is not repeated is withdrawn.
     pub(crate) fn observe(&mut self, tick: u32, claims: &[Claim]) {
         let mut confirmed = Vec::new();
         for claim in claims.iter().filter(|claim| claim.verdict != Verdict::Retracted) {
             let key = (claim.function.clone(), claim.labels.clone());
-            if !self.places.contains_key(&key) {
-                let is = self.truth_of(claim);
-                let place = Place { is, suspected_at: tick, spells: Vec::new() };
-                self.places.insert(key.clone(), place);
+            if !self.claimed.contains_key(&key) {
+                let actual = self.truth_of(claim);
+                let site = ClaimedSite { actual, suspected_at: tick, confirmations: Vec::new() };
+                self.claimed.insert(key.clone(), site);
             }
             if claim.verdict == Verdict::Confirmed {
                 confirmed.push(key);
             }
         }
-        for (key, place) in &mut self.places {
-            let was = place.spells.last_mut().filter(|spell| spell.1.is_none());
-            match (was, confirmed.contains(key)) {
-                (None, true) => place.spells.push((tick, None)),
-                (Some(spell), false) => spell.1 = Some(tick),
+        for (key, site) in &mut self.claimed {
+            let standing = site.confirmations.last_mut().filter(|(_, end)| end.is_none());
+            match (standing, confirmed.contains(key)) {
+                (None, true) => site.confirmations.push((tick, None)),
+                (Some((_, end)), false) => *end = Some(tick),
                 _ => {}
             }
         }
     }
 
-    fn truth_of(&self, claim: &Claim) -> Is {
+    fn truth_of(&self, claim: &Claim) -> Actual {
         let leak_in =
             |function: &str| self.scenario.leaks.iter().position(|leak| is_in(function, leak));
         let own = claim.stack.iter().find(|f| f.starts_with(OWN) && !is_shared(f));
         let names = || std::iter::once(&claim.function).chain(own);
         if let Some(leak) = names().find_map(|function| leak_in(function)) {
-            return Is::Leak(leak);
+            return Actual::Leak(leak);
         }
-        let who = match names().find_map(|function| innocent_number(function)) {
-            Some(number) => Who::Innocent(number),
-            None if names().any(|function| function.contains("healthy_")) => Who::Planted,
-            None => Who::Other,
+        let owner = match names().find_map(|function| innocent_number(function)) {
+            Some(number) => Owner::Innocent(number),
+            None if names().any(|function| function.contains("healthy_")) => Owner::Planted,
+            None => Owner::Other,
         };
-        Is::Healthy { who, misplaced: claim.stack.iter().any(|f| leak_in(f).is_some()) }
+        Actual::Healthy { owner, misplaced: claim.stack.iter().any(|f| leak_in(f).is_some()) }
     }
 
-    /// The outcome, after the last tick.
-    pub(crate) fn finish(self, truths: &[Truth], full: &Full) -> Judgement {
+    /// The result, after the last tick.
+    pub(crate) fn finish(self, truths: &[Truth], first_full: &FirstFull) -> Judgement {
         let ticks = truths.iter().map(|truth| truth.leaked_samples.len()).max().unwrap_or(0);
         let leaks = truths
             .iter()
             .enumerate()
             .take(self.scenario.leaks.len())
-            .map(|(number, truth)| self.found(number, truth))
+            .map(|(number, truth)| self.outcome_of(number, truth))
             .collect();
         let mut alarms = Vec::new();
         let mut suspected_wrongly = 0;
-        for ((function, _), place) in &self.places {
-            let Is::Healthy { who, misplaced } = place.is else { continue };
-            let full_at = full.of(who);
+        for ((function, _), site) in &self.claimed {
+            let Actual::Healthy { owner, misplaced } = site.actual else { continue };
+            let full_at = first_full.of(owner);
             suspected_wrongly += 1;
-            alarms.extend(place.spells.iter().map(|&(confirmed_at, withdrawn_at)| {
+            alarms.extend(site.confirmations.iter().map(|&(confirmed_at, withdrawn_at)| {
                 let early = full_at.is_some_and(|full| {
                     confirmed_at <= full && withdrawn_at.unwrap_or(ticks as u32) <= 2 * full
                 });
@@ -194,21 +192,21 @@ impl Judge {
         Judgement { leaks, alarms, suspected_wrongly }
     }
 
-    fn found(&self, number: usize, truth: &Truth) -> Found {
-        let places: Vec<_> =
-            self.places.iter().filter(|(_, place)| place.is == Is::Leak(number)).collect();
-        let spells = || places.iter().flat_map(|(_, place)| &place.spells);
-        let confirmed_at = spells().map(|spell| spell.0).min();
+    fn outcome_of(&self, number: usize, truth: &Truth) -> LeakOutcome {
+        let sites: Vec<_> =
+            self.claimed.iter().filter(|(_, site)| site.actual == Actual::Leak(number)).collect();
+        let confirmations = || sites.iter().flat_map(|(_, site)| &site.confirmations);
+        let confirmed_at = confirmations().map(|(begin, _)| *begin).min();
         let confirmed: Vec<_> =
-            places.iter().filter(|(_, place)| !place.spells.is_empty()).collect();
-        Found {
+            sites.iter().filter(|(_, site)| !site.confirmations.is_empty()).collect();
+        LeakOutcome {
             leaked_samples: truth.leaked_samples.last().copied().unwrap_or_default(),
             share: truth.share,
-            suspected_at: places.iter().map(|(_, place)| place.suspected_at).min(),
+            suspected_at: sites.iter().map(|(_, site)| site.suspected_at).min(),
             confirmed_at,
             confirmed_after_samples: confirmed_at
                 .map(|tick| truth.leaked_samples[tick as usize - 1]),
-            is_confirmed_at_end: spells().any(|spell| spell.1.is_none()),
+            is_confirmed_at_end: confirmations().any(|(_, end)| end.is_none()),
             duplicates: confirmed.len().saturating_sub(1),
             label_named: self.scenario.label.map(|(key, value)| {
                 let is_named = |labels: &BTreeMap<String, String>| {
@@ -220,12 +218,12 @@ impl Judge {
     }
 }
 
-/// Whether a function has this name, or is an instance or a part of one that has.
+/// Whether a function has this name, or is an instance of such a function or nested in one.
 fn is_in(function: &str, name: &str) -> bool {
     function.split("::").any(|part| part.split('<').next() == Some(name))
 }
 
-/// Whether a function is called by leaking and by healthy code.
+/// Whether a function is called both by leaking and by healthy code.
 fn is_shared(function: &str) -> bool {
     function.contains("::shared_")
 }

@@ -1,7 +1,7 @@
 //! Scenarios with a leak. Each reaches about 150 to 400 leaked samples at the end of a run.
 //!
-//! The function with the leak is called `leak_…`; what it shares with healthy code is `shared_…`. Each
-//! does something after its allocation: a call at the very end would leave no frame.
+//! A function with a leak is called `leak_…`; one that is shared with healthy code is called
+//! `shared_…`. Each does something after its allocation, because a tail call would leave no frame.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -42,17 +42,17 @@ pub(crate) static ALL: &[Scenario] = &[
     Scenario::leak("mixed_sizes", &["leak_mixed_sizes"], mixed_sizes),
 ];
 
-/// Leaked samples that are aimed at.
+/// The leaked samples to reach at the end of the run.
 fn target(world: &mut World<'_>) -> f64 {
     world.between(155.0, 230.0)
 }
 
-/// Leaked samples a tick, evenly over the run.
+/// Leaked samples per tick, evenly over the run.
 fn rate(world: &mut World<'_>) -> f64 {
-    target(world) / world.part(1.0)
+    target(world) / world.ticks_in(1.0)
 }
 
-/// Leaks so many samples of this size from this site.
+/// Leaks this many samples of this size from this site.
 fn leak(world: &mut World<'_>, site: Site, samples: f64, size: usize) {
     for _ in 0..world.births(samples, size) {
         let block = world.allocate(site, size);
@@ -60,7 +60,7 @@ fn leak(world: &mut World<'_>, site: Site, samples: f64, size: usize) {
     }
 }
 
-/// So many samples of this size, each leaked with probability `share` and short-lived otherwise.
+/// Allocates this many samples of this size; each leaks with probability `share`, or is short-lived.
 fn leak_share(world: &mut World<'_>, site: Site, samples: f64, size: usize, share: f64, life: f64) {
     for _ in 0..world.births(samples, size) {
         let block = world.allocate(site, size);
@@ -88,7 +88,7 @@ fn constant_small(world: &mut World<'_>) -> Behaviour {
 fn beside_churn(world: &mut World<'_>, share: f64) -> Behaviour {
     site!(leak_beside_churn);
     let rate = rate(world) / share;
-    // Of the order of the interval: up to 150 samples a tick are wanted.
+    // Sizes near the interval, because up to 150 samples per tick are needed.
     let size = world.between(2000.0, 4096.0) as usize;
     let life = world.log_between(0.3, 4.0);
     Behaviour::new(move |world| leak_share(world, leak_beside_churn, rate, size, share, life))
@@ -99,7 +99,7 @@ fn beside_churn_25(world: &mut World<'_>) -> Behaviour {
 }
 
 fn beside_churn_10(world: &mut World<'_>) -> Behaviour {
-    // A little above, so that chance does not put half of the runs below the bar's 10%.
+    // A little above 10%, so that chance does not put half of the runs below the 10% of the bar.
     beside_churn(world, 0.105)
 }
 
@@ -111,7 +111,7 @@ fn beside_churn_2(world: &mut World<'_>) -> Behaviour {
     beside_churn(world, 0.02)
 }
 
-/// Nothing in most ticks, and then much.
+/// Leaks nothing in most ticks, and much in some.
 fn bursty(world: &mut World<'_>) -> Behaviour {
     site!(leak_bursty);
     let (rate, size) = (rate(world), world.size());
@@ -148,14 +148,14 @@ fn growing_vec(world: &mut World<'_>) -> Behaviour {
     Behaviour::new(move |world| {
         let entries = world.births(rate, size_of::<u64>());
         world.serve(|| {
-            // In small portions, as a service would: the `Vec` grows by doubling.
+            // In small portions, as a service would, so that the `Vec` grows by doubling.
             (0..16).for_each(|_| leak_growing_vec(&mut history, entries / 16));
         });
         world.container_holds(history.capacity() * size_of::<u64>());
     })
 }
 
-/// One `HashMap` that is only inserted into: a new and larger table each time, no `realloc`.
+/// One `HashMap` that is only inserted into. It grows into new tables, without `realloc`.
 fn growing_map(world: &mut World<'_>) -> Behaviour {
     #[inline(never)]
     fn leak_growing_map(seen: &mut HashMap<u64, u64>, key: u64) {
@@ -172,7 +172,7 @@ fn growing_map(world: &mut World<'_>) -> Behaviour {
     })
 }
 
-/// A cache whose key holds the number of the request: nothing is ever found in it.
+/// A cache whose key contains the number of the request, so that it never hits.
 fn keys_never_repeat(world: &mut World<'_>) -> Behaviour {
     #[inline(never)]
     fn leak_unique_key(cache: &mut HashMap<String, Block>, request: u64, size: usize) {
@@ -252,7 +252,7 @@ fn generics(world: &mut World<'_>) -> Behaviour {
     })
 }
 
-/// One tenant of five leaks, at the same site where the others do not.
+/// One of five tenants leaks, at a site where the others do not.
 fn behind_label(world: &mut World<'_>) -> Behaviour {
     const TENANTS: [&str; 5] = ["acme", "globex", "initech", "umbrella", "hooli"];
     site!(leak_behind_label);
@@ -274,7 +274,7 @@ fn behind_label(world: &mut World<'_>) -> Behaviour {
     })
 }
 
-/// A healthy site up to the middle of the run, then all that it allocates is leaked.
+/// A site that is healthy up to the middle of the run, and then leaks everything.
 fn starting_late(world: &mut World<'_>) -> Behaviour {
     site!(leak_starting_late);
     let (rate, size) = (2.0 * rate(world), world.size());
@@ -285,7 +285,7 @@ fn starting_late(world: &mut World<'_>) -> Behaviour {
     })
 }
 
-/// As another package would be written: the service calls it and never sees what it keeps.
+/// Stands for a dependency: the service calls it and never sees what it keeps.
 mod vendored {
     use std::hint::black_box;
 
@@ -325,7 +325,7 @@ fn in_dependency(world: &mut World<'_>) -> Behaviour {
     })
 }
 
-/// Two nodes that hold each other: lost for good, also to the suite.
+/// Two nodes that hold each other, so that not even the suite can free them.
 fn arc_cycle(world: &mut World<'_>) -> Behaviour {
     struct Node {
         peer: Mutex<Option<Arc<Node>>>,
@@ -353,7 +353,7 @@ fn arc_cycle(world: &mut World<'_>) -> Behaviour {
     })
 }
 
-/// A queue whose other end is held and never read.
+/// A channel whose receiver is kept and never read.
 fn undrained_channel(world: &mut World<'_>) -> Behaviour {
     #[inline(never)]
     fn leak_in_channel(events: &mpsc::Sender<Block>, size: usize) {
@@ -372,7 +372,7 @@ fn undrained_channel(world: &mut World<'_>) -> Behaviour {
     })
 }
 
-/// Ever faster, as users come.
+/// Leaks ever faster, as the number of users grows.
 fn accelerating(world: &mut World<'_>) -> Behaviour {
     site!(leak_accelerating);
     let (rate, size) = (rate(world), world.size());
@@ -382,7 +382,7 @@ fn accelerating(world: &mut World<'_>) -> Behaviour {
     })
 }
 
-/// A share of what a changing load allocates.
+/// Leaks a share of what a changing load allocates.
 fn daily_wave(world: &mut World<'_>) -> Behaviour {
     site!(leak_with_load);
     const SHARE: f64 = 0.3;
@@ -395,7 +395,7 @@ fn daily_wave(world: &mut World<'_>) -> Behaviour {
     })
 }
 
-/// A fast one and a slow one, in different handlers.
+/// A fast leak and a slow one, in different handlers.
 fn two_leaks(world: &mut World<'_>) -> Behaviour {
     site!(leak_first_of_two);
     site!(leak_second_of_two);
@@ -409,21 +409,21 @@ fn two_leaks(world: &mut World<'_>) -> Behaviour {
     })
 }
 
-/// A request and all that hangs on it, from eight sites of one function.
+/// A request and everything it owns, from eight call sites below one function.
 fn object_graph(world: &mut World<'_>) -> Behaviour {
     seq!(N in 0..8 {
         #(
             #[inline(never)]
-            fn shared_part_~N(size: usize) -> Block {
+            fn shared_field_~N(size: usize) -> Block {
                 black_box(N);
                 Vec::with_capacity(size)
             }
         )*
-        const PARTS: [Site; 8] = [#(shared_part_~N,)*];
+        const FIELDS: [Site; 8] = [#(shared_field_~N,)*];
     });
     #[inline(never)]
     fn leak_object_graph(sizes: &[usize; 8]) -> [Block; 8] {
-        black_box(std::array::from_fn(|part| PARTS[part](sizes[part])))
+        black_box(std::array::from_fn(|field| FIELDS[field](sizes[field])))
     }
     let rate = rate(world);
     let sizes: [usize; 8] = std::array::from_fn(|_| world.size());
@@ -432,12 +432,12 @@ fn object_graph(world: &mut World<'_>) -> Behaviour {
         for _ in 0..world.births(rate, size) {
             let graph = world.serve(|| leak_object_graph(&sizes));
             world.born(graph.len() as u64);
-            graph.into_iter().for_each(|part| world.leak(part));
+            graph.into_iter().for_each(|block| world.leak(block));
         }
     })
 }
 
-/// One of 60 callers of a helper keeps what it is given.
+/// One caller of a shared helper leaks what it gets; 60 others free it.
 fn below_helper(world: &mut World<'_>) -> Behaviour {
     #[inline(never)]
     fn shared_helper(size: usize) -> Block {
@@ -450,7 +450,7 @@ fn below_helper(world: &mut World<'_>) -> Behaviour {
     }
     let (rate, size) = (rate(world), world.size());
     let life = world.log_between(0.5, 5.0);
-    // The healthy callers together are as busy as half a dozen of the leaking one.
+    // The healthy callers together allocate six times as much as the leaking one.
     let others = 6.0 * rate;
     Behaviour::new(move |world| {
         leak(world, leak_below_helper, rate, size);
@@ -463,10 +463,10 @@ fn below_helper(world: &mut World<'_>) -> Behaviour {
     })
 }
 
-/// From a few words to pages.
+/// Sizes from a few words to some pages.
 fn mixed_sizes(world: &mut World<'_>) -> Behaviour {
     site!(leak_mixed_sizes);
-    /// Mean of the sizes below: their range over its logarithm.
+    /// The mean of the log-uniform sizes below: their range divided by the logarithm of their ratio.
     const MEAN: f64 = (32_768.0 - 32.0) / 6.93;
     let rate = rate(world);
     Behaviour::new(move |world| {

@@ -1,16 +1,16 @@
 //! Judges the leak detector: scenarios with and without a leak, each among 300 innocent sites.
 //!
-//! Everything is real but time: the allocations, their sampling, stacks and names. A tick of the
-//! detector is one of the service's minutes, and is taken by hand. The fate of each object is known,
-//! so each verdict is right or wrong ([`judge`]). Beside the detector stand the rules that people use
-//! today ([`baselines`]), over the same runs.
+//! Everything is real except time: the allocations, their sampling, stacks and names. A tick of the
+//! detector stands for a minute of the service, and is taken by hand. The lifetime of each object is
+//! known, so each verdict is right or wrong ([`judge`]). The rules in common use today
+//! ([`baselines`]) are judged on the same runs.
 //!
 //! ```text
 //! cargo bench --features profiling --bench verdicts -- --set judge
 //! ```
 //!
-//! The scenarios at even places of the list, with seeds from 1 on, are for tuning; those at odd places,
-//! with seeds from 9,001 on, are for judgement.
+//! Scenarios at even positions of the list are for tuning, with seeds from 1 on. Those at odd positions
+//! are for judgement, with seeds from 9,001 on.
 
 mod bars;
 mod baselines;
@@ -38,8 +38,8 @@ use heapdrift_tools::{Symbolizer, symbolizer};
 use serde::Serialize;
 
 use bars::Bar;
-use baselines::{ASKED_EVERY, History, SNAPSHOT_EVERY};
-use judge::{Full, Judge, Judgement};
+use baselines::{History, SNAPSHOT_EVERY, VERDICT_EVERY};
+use judge::{FirstFull, Judge, Judgement};
 use scenario::Scenario;
 use world::{INTERVAL_BYTES, Truth, World};
 
@@ -50,13 +50,13 @@ static ALLOC: Alloc = Alloc::system();
 #[derive(Debug, Parser)]
 #[command(name = "verdicts")]
 struct Options {
-    /// Which scenarios, and with them which seeds.
+    /// Which scenarios to run, each half with its own seeds.
     #[arg(long, value_enum, default_value_t = Set::All)]
     set: Set,
     /// Runs of each scenario.
     #[arg(long, default_value_t = 20, value_name = "N")]
     seeds: u64,
-    /// The first seed, instead of that of each half.
+    /// First seed, instead of the one of each half.
     #[arg(long, value_name = "N")]
     first_seed: Option<u64>,
     /// Only scenarios whose name contains this.
@@ -65,20 +65,20 @@ struct Options {
     /// Ticks of a run; some scenarios take twice as many.
     #[arg(long, default_value_t = 120, value_name = "N", value_parser = clap::value_parser!(u32).range(20..=10_000))]
     ticks: u32,
-    /// Also writes a line of JSON for each run.
+    /// Also write a line of JSON for each run.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Leaves the baselines out: faster.
+    /// Leave the baselines out, which is faster.
     #[arg(long)]
     no_baselines: bool,
-    /// Names the bars that are missed on the half for judgement, and ends with status 1 if one of them
-    /// is missed by more than chance explains (1 in 1,000), however few the runs are.
+    /// Name the bars that are missed on the judgement half, and exit with status 1 if one of them is
+    /// missed by more than chance explains (1 in 1,000), however few the runs are.
     #[arg(long)]
     check: bool,
-    /// Names the scenarios and ends.
+    /// List the scenarios and exit.
     #[arg(long)]
     list: bool,
-    /// What cargo says to every benchmark.
+    /// Passed to every benchmark by cargo.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -103,7 +103,7 @@ impl Set {
 const TUNING_SEEDS: u64 = 1;
 const JUDGEMENT_SEEDS: u64 = 9001;
 
-/// A run and what came of it.
+/// A run and its results.
 #[derive(Debug, Serialize)]
 struct Run {
     scenario: &'static str,
@@ -118,7 +118,7 @@ struct Run {
     /// Longest tick of the detector.
     slowest_tick_us: u64,
     detector: Judgement,
-    /// In the order of [`baselines::ALL`].
+    /// One for each rule, in the order of [`baselines::ALL`].
     baselines: Vec<Judgement>,
 }
 
@@ -133,7 +133,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether all bars that were asked for are met.
+/// Returns false if a bar was to be checked and is refuted.
 fn run(options: &Options) -> Result<bool> {
     let wanted = |scenario: &&Scenario| {
         options.set.has(scenario)
@@ -201,7 +201,7 @@ fn run_one(
         bail!("nothing is recorded: expected a build with --features profiling");
     }
     let ticks = options.ticks * scenario.length;
-    // Equal seeds of different scenarios have nothing in common.
+    // The name is hashed too, so that equal seeds of different scenarios are independent.
     let mut hasher = DefaultHasher::new();
     (scenario.name, seed).hash(&mut hasher);
     let mut world = World::new(&profiler, hasher.finish(), ticks, scenario.leaks.len().max(1));
@@ -212,7 +212,7 @@ fn run_one(
     let mut history = History::default();
     let mut slowest_tick = Duration::ZERO;
     for tick in 1..=ticks {
-        world.bury();
+        world.free_due();
         for innocent in &mut innocents {
             innocent.act(&mut world);
         }
@@ -233,15 +233,16 @@ fn run_one(
             claims.iter().for_each(|(tick, claims)| judge.observe(*tick, claims));
         }
     }
-    debug_assert!(ASKED_EVERY.is_multiple_of(SNAPSHOT_EVERY));
-    let full = Full {
+    debug_assert!(VERDICT_EVERY.is_multiple_of(SNAPSHOT_EVERY));
+    let first_full = FirstFull {
         planted: planted.is_bounded.then(|| world.full_at().unwrap_or(ticks)),
         innocent: innocents
             .iter()
             .map(|innocent| innocent.is_bounded().then(|| innocent.full_at().unwrap_or(ticks)))
             .collect(),
     };
-    let baselines = of_baselines.into_iter().map(|judge| judge.finish(&truths, &full)).collect();
+    let baselines =
+        of_baselines.into_iter().map(|judge| judge.finish(&truths, &first_full)).collect();
     Ok(Run {
         scenario: scenario.name,
         tuning: scenario::is_for_tuning(scenario),
@@ -252,7 +253,7 @@ fn run_one(
         live_samples: last.stats.samples_live,
         elapsed_ms: started.elapsed().as_millis() as u64,
         slowest_tick_us: slowest_tick.as_micros() as u64,
-        detector: of_detector.finish(&truths, &full),
+        detector: of_detector.finish(&truths, &first_full),
         baselines,
     })
 }

@@ -3,24 +3,24 @@
 use crate::world::World;
 use crate::{healthy, leaks};
 
-/// A scenario as it is listed.
+/// An entry of the list of scenarios.
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
-    /// For each leak, what the function is called in which it is. None in a healthy scenario.
+    /// The name of the function of each leak; empty in a healthy scenario.
     pub(crate) leaks: &'static [&'static str],
-    /// The label of which the leak is, where it is of one value only.
+    /// The label under which it leaks, if only one value of it leaks.
     pub(crate) label: Option<(&'static str, &'static str)>,
-    /// How many times the usual length a run takes.
+    /// The length of a run, as a multiple of the usual one.
     pub(crate) length: u32,
     pub(crate) begin: fn(&mut World<'_>) -> Behaviour,
 }
 
-/// A scenario that has begun, its parameters drawn.
+/// A scenario that has begun, with its random parameters.
 pub(crate) struct Behaviour {
-    /// What happens in a tick.
+    /// Does the work of one tick.
     pub(crate) act: Box<dyn FnMut(&mut World<'_>)>,
-    /// Whether this is a structure with a bound: until it is full nobody can tell it from a leak. It
-    /// says itself when it is ([`World::full`]).
+    /// Whether this is a bounded structure, which cannot be told from a leak until it is full. The
+    /// scenario itself reports when it is ([`World::full`]).
     pub(crate) is_bounded: bool,
 }
 
@@ -36,7 +36,7 @@ impl Behaviour {
 }
 
 impl Scenario {
-    /// One leak, in the function of this name.
+    /// A scenario with a leak in each of the functions with these names.
     pub(crate) const fn leak(
         name: &'static str,
         leaks: &'static [&'static str],
@@ -63,13 +63,14 @@ impl Scenario {
     }
 }
 
-/// All scenarios. Those at even places are for tuning and the others for judgement, so neighbours are
-/// relatives.
+/// All scenarios. Those at even positions are for tuning and the others for judgement, so that similar
+/// scenarios, which are neighbours, are in different halves.
 pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
     leaks::ALL.iter().chain(healthy::ALL)
 }
 
 /// Whether a scenario is one that the detector may be tuned with.
 pub(crate) fn is_for_tuning(scenario: &Scenario) -> bool {
-    all().position(|other| other.name == scenario.name).is_some_and(|place| place % 2 == 0)
+    let position = all().position(|other| other.name == scenario.name);
+    position.is_some_and(|position| position % 2 == 0)
 }

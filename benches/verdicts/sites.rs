@@ -1,18 +1,18 @@
-//! Call sites, each with a name and machine code of its own.
+//! Call sites, each with its own name and machine code.
 //!
-//! `black_box` of its number keeps a function from being merged with its equals, and a function that
-//! does something after its call keeps its frame. They are numbered by name and not by a constant
-//! parameter, because a symbol does not tell one instance from another in the default mangling.
+//! `black_box` of its number keeps a function from being merged with equal ones, and a function that
+//! does something after its call keeps its frame. The number is in the name and is not a const
+//! parameter, because symbols of the default mangling do not tell instances apart.
 
 use std::hint::black_box;
 
 use seq_macro::seq;
 
-/// A piece of heap as a service holds it. The bytes are asked for and never touched: what counts is
-/// that they were asked for.
+/// A block of memory that a service holds. Its bytes are allocated and never touched, because only the
+/// allocation matters.
 pub(crate) type Block = Vec<u8>;
 
-/// A function that allocates a block of so many bytes.
+/// A function that allocates a block of this many bytes.
 pub(crate) type Site = fn(usize) -> Block;
 
 /// A function that calls another.
@@ -26,7 +26,7 @@ seq!(N in 0..300 {
             Vec::with_capacity(size)
         }
     )*
-    /// Sites that do nothing wrong.
+    /// The healthy sites.
     pub(crate) static INNOCENT: [Site; 300] = [#(innocent_~N,)*];
 });
 
@@ -38,7 +38,7 @@ seq!(N in 0..24 {
             black_box(N);
         }
     )*
-    /// What the service does, as its stacks show it: innocent and planted sites lie under these.
+    /// The request handlers of the service, which call the innocent and the planted sites.
     pub(crate) static HANDLERS: [Caller; 24] = [#(handler_~N,)*];
 });
 
@@ -54,7 +54,7 @@ seq!(N in 0..60 {
     pub(crate) static CALLERS: [Caller; 60] = [#(caller_~N,)*];
 });
 
-/// A site that only allocates. A macro, because each must be a function with code of its own.
+/// A site that only allocates. It is a macro, because each site must be a function of its own.
 macro_rules! site {
     ($name:ident) => {
         #[inline(never)]

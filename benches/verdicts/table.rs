@@ -1,4 +1,4 @@
-//! The outcome, as Markdown.
+//! The results as Markdown.
 
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -6,16 +6,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use heapdrift_tools::units;
 
 use crate::baselines;
-use crate::judge::{Found, Judgement};
+use crate::judge::{Judgement, LeakOutcome};
 use crate::scenario::Scenario;
 use crate::sites::INNOCENT;
 use crate::{Run, scenario};
 
-/// From here on a leak should be found.
+/// A leak with at least this many samples and this share of its site's births should be found.
 const ENOUGH_SAMPLES: f64 = 32.0;
 const ENOUGH_SHARE: f64 = 0.10;
 
-/// One line when all seeds of a scenario are done.
+/// A line about a scenario whose seeds are all done.
 pub(crate) fn progress(scenario: &Scenario, runs: &[Run]) -> String {
     let of: Vec<_> = runs.iter().filter(|run| run.scenario == scenario.name).collect();
     let mean = |value: fn(&Run) -> u64| {
@@ -33,7 +33,7 @@ pub(crate) fn progress(scenario: &Scenario, runs: &[Run]) -> String {
     )
 }
 
-/// All that is to be said about the runs.
+/// All tables about the runs.
 pub(crate) fn render(runs: &[Run]) -> String {
     let now_ms =
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
@@ -67,18 +67,18 @@ fn summary(title: &str, runs: &[&Run]) -> String {
 
 /// The figures of one rule.
 pub(crate) struct Score {
-    /// Leaks that were confirmed, and healthy places that were.
+    /// Leaks that were confirmed, and healthy sites that were confirmed.
     pub(crate) right: usize,
     pub(crate) false_sites: usize,
-    /// Of the leaks that are due, those that are confirmed at the end.
+    /// Leaks that should be found: those confirmed at the end, and all of them.
     pub(crate) held: usize,
     pub(crate) due: usize,
     pub(crate) false_alarms: usize,
     pub(crate) site_hours: f64,
     early: usize,
     fill_times: Option<f64>,
-    /// Leaked samples at the confirmation of each leak without churn, and of those beside ten times
-    /// as many births.
+    /// Leaked samples at the confirmation of each leak without churn, and of each leak that is a tenth
+    /// of the births of its site.
     pub(crate) at_detection: Vec<f64>,
     pub(crate) at_detection_of_a_tenth: Vec<f64>,
 }
@@ -122,7 +122,7 @@ fn row<'a>(name: &str, runs: &[&'a Run], of: impl Fn(&'a Run) -> Option<&'a Judg
     )
 }
 
-/// Healthy places that were confirmed, not counting early ones.
+/// Healthy sites that were confirmed, without the early ones.
 fn false_sites(judgement: &Judgement) -> usize {
     let mut functions: Vec<_> =
         judgement.alarms.iter().filter(|alarm| !alarm.early).map(|alarm| &alarm.function).collect();
@@ -160,7 +160,7 @@ fn curve(runs: &[&Run]) -> String {
         for samples in SAMPLES {
             let reached: Vec<_> =
                 leaks.iter().filter(|leak| leak.leaked_samples >= samples).collect();
-            let by_then = |leak: &&&&Found| {
+            let by_then = |leak: &&&&LeakOutcome| {
                 leak.confirmed_after_samples.is_some_and(|after| after <= samples)
             };
             let found = reached.iter().filter(by_then).count();
@@ -203,7 +203,7 @@ fn scenarios(runs: &[&Run]) -> String {
     text
 }
 
-fn is_due(leak: &Found) -> bool {
+fn is_due(leak: &LeakOutcome) -> bool {
     leak.leaked_samples >= ENOUGH_SAMPLES && leak.share >= ENOUGH_SHARE
 }
 

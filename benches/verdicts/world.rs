@@ -1,7 +1,7 @@
-//! The service that a scenario runs in: its clock, its random numbers, what it holds, and the truth.
+//! The service that a scenario runs in: its clock, its random numbers, its objects, and the truth.
 //!
-//! Invariant: recording is paused but while a site allocates, so that nothing of the suite's own
-//! bookkeeping is in the profile.
+//! Invariant: recording is paused except while a site allocates, so that the suite's own bookkeeping is
+//! not in the profile.
 
 use heapdrift::Profiler;
 use rand::rngs::StdRng;
@@ -10,28 +10,28 @@ use rand_distr::{Distribution, Exp, Pareto, Poisson};
 
 use crate::sites::{Block, CALLERS, HANDLERS, Site};
 
-/// Mean bytes between samples. Objects of a few hundred bytes up to about this need few allocations
-/// for a sample.
+/// Mean bytes between samples. It is small, so that objects of a few hundred bytes need few allocations
+/// per sample.
 pub(crate) const INTERVAL_BYTES: u64 = 4096;
 
-/// A service of which every object's fate is known.
+/// A service in which the lifetime of every object is known.
 pub(crate) struct World<'a> {
     profiler: &'a Profiler,
     pub(crate) rng: StdRng,
     tick: u32,
     ticks: u32,
-    /// What dies at the beginning of each tick.
+    /// The blocks to free at the beginning of each tick.
     calendar: Vec<Vec<Block>>,
-    /// What nobody lets go of before the end of the run.
+    /// The blocks that live to the end of the run.
     kept: Vec<Block>,
     plants: Vec<Plant>,
-    /// The plant that allocates now.
+    /// The plant that is allocating.
     plant: usize,
     /// The tick, from 1, in which a bounded plant was first full.
     full_at: Option<u32>,
 }
 
-/// What is known of a planted site, or of a group of them that leak as one.
+/// The counts of a planted site, or of a group of sites that leak as one.
 #[derive(Clone, Debug)]
 struct Plant {
     handler: usize,
@@ -45,7 +45,7 @@ struct Plant {
 /// The truth about a plant at the end.
 #[derive(Clone, Debug)]
 pub(crate) struct Truth {
-    /// Leaked bytes over the sampling interval, at the end of each tick.
+    /// Leaked bytes divided by the sampling interval, at the end of each tick.
     pub(crate) leaked_samples: Vec<f64>,
     /// Leaked objects over all objects of the site.
     pub(crate) share: f64,
@@ -77,7 +77,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// The tick that is going on, from 0.
+    /// The current tick, from 0.
     pub(crate) fn tick(&self) -> u32 {
         self.tick
     }
@@ -87,17 +87,17 @@ impl<'a> World<'a> {
         f64::from(self.tick) / f64::from(self.ticks)
     }
 
-    /// Ticks that are this share of the run.
-    pub(crate) fn part(&self, share: f64) -> f64 {
+    /// The number of ticks in this share of the run.
+    pub(crate) fn ticks_in(&self, share: f64) -> f64 {
         share * f64::from(self.ticks)
     }
 
-    /// The plant that allocates from now on.
+    /// Selects the plant that allocates from now on.
     pub(crate) fn select(&mut self, plant: usize) {
         self.plant = plant;
     }
 
-    /// Notes that the plant has let go of something because it is full, or has all it will ever have.
+    /// Notes that the plant has freed something because it is full, or has all it will ever have.
     pub(crate) fn full(&mut self) {
         self.full_at.get_or_insert(self.tick + 1);
     }
@@ -107,8 +107,8 @@ impl<'a> World<'a> {
         self.full_at
     }
 
-    /// What dies in this tick dies; called before anything is born in it.
-    pub(crate) fn bury(&mut self) {
+    /// Frees the blocks that are due in this tick; called before anything is allocated in it.
+    pub(crate) fn free_due(&mut self) {
         self.calendar[self.tick as usize].clear();
     }
 
@@ -127,7 +127,7 @@ impl<'a> World<'a> {
         })
     }
 
-    /// Runs `work` recorded, under the plant's handler.
+    /// Runs `work` with recording on, below the plant's handler.
     pub(crate) fn serve<T>(&mut self, work: impl FnOnce() -> T) -> T {
         let mut work = Some(work);
         let mut result = None;
@@ -137,7 +137,7 @@ impl<'a> World<'a> {
         result.expect("a handler calls its work once")
     }
 
-    /// As [`serve`](Self::serve), with one of the many callers in between.
+    /// Like [`serve`](Self::serve), with one of the many callers in between.
     pub(crate) fn serve_through<T>(&mut self, caller: usize, work: impl FnOnce() -> T) -> T {
         let mut work = Some(work);
         let mut result = None;
@@ -145,7 +145,7 @@ impl<'a> World<'a> {
         result.expect("a caller calls its work once")
     }
 
-    /// Runs the site of someone else: recorded, and in nobody's truth.
+    /// Runs a site that belongs to no plant, with recording on.
     pub(crate) fn allocate_elsewhere(&self, site: Site, size: usize) -> Block {
         self.profiler.resume();
         let block = site(size);
@@ -153,7 +153,7 @@ impl<'a> World<'a> {
         block
     }
 
-    /// One object of the plant, from this site.
+    /// Allocates one object of the plant at this site.
     pub(crate) fn allocate(&mut self, site: Site, size: usize) -> Block {
         self.born(1);
         self.serve(|| site(size))
@@ -164,31 +164,31 @@ impl<'a> World<'a> {
         self.plants[self.plant].births += objects;
     }
 
-    /// Notes that the plant's objects of so many bytes will never be let go of.
+    /// Notes that this many objects and bytes of the plant will never be freed.
     pub(crate) fn leaked(&mut self, objects: u64, bytes: usize) {
         let plant = &mut self.plants[self.plant];
         plant.leaked += objects;
         plant.leaked_bytes += bytes as f64;
     }
 
-    /// Notes that one container of the plant now holds so many bytes and will hold ever more.
+    /// Notes that the plant is one container, which now holds this many bytes and will only grow.
     pub(crate) fn container_holds(&mut self, bytes: usize) {
         let plant = &mut self.plants[self.plant];
         (plant.births, plant.leaked, plant.leaked_bytes) = (1, 1, bytes as f64);
     }
 
-    /// The block is forgotten: never used again and never freed.
+    /// Leaks the block: it is never used again, and never freed during the run.
     pub(crate) fn leak(&mut self, block: Block) {
         self.leaked(1, block.capacity());
         self.keep(block);
     }
 
-    /// The block is in use to the end.
+    /// Keeps the block in use to the end of the run.
     pub(crate) fn keep(&mut self, block: Block) {
         self.kept.push(block);
     }
 
-    /// The block lives for so many ticks from a moment within this one.
+    /// Frees the block after this many ticks, from a random moment within the current one.
     pub(crate) fn free_after(&mut self, block: Block, ticks: f64) {
         let death = f64::from(self.tick) + self.rng.random::<f64>() + ticks;
         if death >= f64::from(self.ticks) {
@@ -198,12 +198,12 @@ impl<'a> World<'a> {
         }
     }
 
-    /// How many objects of this size are born in a tick at a rate of so many samples a tick.
+    /// Draws how many objects of this size are allocated in a tick, at a rate of `samples` per tick.
     pub(crate) fn births(&mut self, samples: f64, size: usize) -> u64 {
         self.poisson(samples * INTERVAL_BYTES as f64 / size as f64)
     }
 
-    /// A Poisson number with this mean.
+    /// A Poisson-distributed number with this mean.
     pub(crate) fn poisson(&mut self, mean: f64) -> u64 {
         Poisson::new(mean).map_or(0, |poisson| poisson.sample(&mut self.rng) as u64)
     }
@@ -213,22 +213,22 @@ impl<'a> World<'a> {
         Exp::new(1.0 / mean).map_or(0.0, |exponential| exponential.sample(&mut self.rng))
     }
 
-    /// A heavy-tailed time: of finite mean (three times the shortest) and infinite variance.
+    /// A heavy-tailed time with a finite mean (three times the shortest) and an infinite variance.
     pub(crate) fn pareto(&mut self, shortest: f64) -> f64 {
         Pareto::new(shortest, 1.5).map_or(0.0, |pareto| pareto.sample(&mut self.rng))
     }
 
-    /// A number between, evenly.
+    /// A uniformly distributed number.
     pub(crate) fn between(&mut self, low: f64, high: f64) -> f64 {
         self.rng.random_range(low..high)
     }
 
-    /// A number between, evenly on a logarithmic scale.
+    /// A log-uniformly distributed number.
     pub(crate) fn log_between(&mut self, low: f64, high: f64) -> f64 {
         self.between(low.ln(), high.ln()).exp()
     }
 
-    /// A size of which a sample needs few objects.
+    /// A size of which few objects make a sample.
     pub(crate) fn size(&mut self) -> usize {
         self.log_between(256.0, 4096.0) as usize
     }
@@ -238,7 +238,7 @@ impl<'a> World<'a> {
         self.rng.random_range(0..count)
     }
 
-    /// Whether a coin falls on this side.
+    /// True with this probability.
     pub(crate) fn chance(&mut self, probability: f64) -> bool {
         self.rng.random_bool(probability)
     }

@@ -1,4 +1,4 @@
-//! `GET /api/account`: the innocent route, over accounts that are read once at the start.
+//! `GET /api/account`: the healthy route, over accounts that are read once at the start.
 
 use std::collections::BTreeMap;
 

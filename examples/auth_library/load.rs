@@ -8,7 +8,7 @@ use outage::traffic::Traffic;
 
 use crate::account;
 
-/// Users who are there at the same time; each of them refreshes twice a second.
+/// Concurrent users; each of them refreshes twice a second.
 const USERS: u64 = 50;
 const REFRESH_PERIOD: Duration = Duration::from_millis(10);
 const ACCOUNT_PERIOD: Duration = Duration::from_millis(20);
@@ -24,7 +24,7 @@ pub(crate) fn send(traffic: &mut Traffic) {
             async move { users[(number % USERS) as usize].refresh(&client).await }
         }
     });
-    // 7919 and 104729 are primes: the three streams meet in no pattern.
+    // 7919 and 104729 are primes, so that the three streams do not fall into a pattern.
     traffic.send("GET /api/account", ACCOUNT_PERIOD, {
         let users = Arc::clone(&users);
         move |client, number| {
@@ -73,7 +73,7 @@ impl User {
         self.token.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Keeps the token of an answer; after a refusal there is none.
+    /// Keeps the token of an answer; a refusal clears it.
     fn keep(&self, answer: Answer) -> Answer {
         let token = match &answer {
             Ok((status, body)) if status.is_success() => {

@@ -1,4 +1,4 @@
-//! `POST /api/login` and `POST /api/refresh`: tokens, which are the library's business.
+//! `POST /api/login` and `POST /api/refresh`, which leave the tokens to the library.
 
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -7,7 +7,7 @@ use crate::server::{Refusal, Service, bearer};
 
 const SCOPES: [&str; 4] = ["account:read", "account:write", "orders:read", "orders:write"];
 
-/// A first token for the user named in the body.
+/// Issues the first token for the user named in the body.
 pub(crate) async fn login(State(service): State<Service>, user: String) -> Result<String, Refusal> {
     if !service.accounts.has(&user) {
         return Err(Refusal::NoSuchUser);
@@ -15,7 +15,7 @@ pub(crate) async fn login(State(service): State<Service>, user: String) -> Resul
     Ok(service.sessions.issue(&user, &SCOPES))
 }
 
-/// The token that follows on the one in the header.
+/// Returns the successor of the token in the header.
 pub(crate) async fn refresh(
     State(service): State<Service>,
     headers: HeaderMap,

@@ -1,4 +1,4 @@
-//! The service: routes, and the library that all of them ask.
+//! The service: its routes, and the library that all of them use.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,7 +47,7 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
         .ok_or(Refusal::NoToken)
 }
 
-/// Why a request was not answered.
+/// Why a request was refused.
 #[derive(Debug)]
 pub(crate) enum Refusal {
     NoToken,

@@ -1,6 +1,7 @@
-//! A least-recently-used cache of bodies, in slots that are linked from the newest to the oldest.
+//! A least-recently-used cache of response bodies, in slots that are linked from the newest to the
+//! oldest.
 //!
-//! Invariant: the slots in the index are those in the list; at most `capacity`.
+//! Invariant: the index and the list have the same slots, at most `capacity` of them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub(crate) struct Cache {
     capacity: usize,
-    /// Whether the slot of an evicted entry is used again. Where it is not, its memory is lost.
+    /// Whether the slot of an evicted entry is reused. If it is not, its memory leaks.
     reuses_slots: bool,
     /// Slots by key.
     index: HashMap<u64, usize>,
@@ -32,7 +33,7 @@ struct Slot {
     older: Option<usize>,
 }
 
-/// What a cache has to say of itself.
+/// The statistics of a cache.
 #[derive(Debug)]
 pub(crate) struct CacheStats {
     pub(crate) entries: usize,
@@ -43,7 +44,7 @@ pub(crate) struct CacheStats {
 }
 
 impl Cache {
-    /// A cache as it was on the day of the outage, or repaired.
+    /// The faulty cache of the outage, or the repaired one.
     pub(crate) fn new(capacity: usize, fixed: bool) -> Self {
         Self {
             capacity,
@@ -60,7 +61,7 @@ impl Cache {
         }
     }
 
-    /// The body of `key`, which becomes the newest.
+    /// Returns the body of `key`, which becomes the newest entry.
     pub(crate) fn get(&mut self, key: u64) -> Option<Arc<[u8]>> {
         let &slot = self.index.get(&key)?;
         self.unlink(slot);
@@ -72,7 +73,7 @@ impl Cache {
     /// Copies `body` into the cache under `key`, in place of the oldest entry if it is full.
     pub(crate) fn insert(&mut self, key: u64, body: &[u8]) {
         if self.index.contains_key(&key) {
-            // Two requests rendered the same; the first one's is as good.
+            // Two requests have rendered the same article. The first result stays.
             return;
         }
         if self.index.len() >= self.capacity {
@@ -107,7 +108,7 @@ impl Cache {
         let Some(slot) = self.oldest else { return };
         self.unlink(slot);
         self.index.remove(&self.slots[slot].key);
-        // What was missing on the day of the outage.
+        // The faulty cache does not do this.
         if self.reuses_slots {
             self.slots[slot].body = None;
             self.free.push(slot);

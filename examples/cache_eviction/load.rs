@@ -1,4 +1,4 @@
-//! The load: readers who favour some articles, and searches.
+//! The load: readers who prefer some articles, and searches.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::server::ARTICLES;
 
 const ARTICLE_PERIOD: Duration = Duration::from_micros(12_500);
 const SEARCH_PERIOD: Duration = Duration::from_millis(40);
-/// How strongly the first articles are favoured: nearly half of the reads are of ones read before.
-const FAVOUR: f64 = 0.8;
+/// The exponent of the Zipf distribution of reads, with which nearly half of them are repeated ones.
+const SKEW: f64 = 0.8;
 
 /// Adds the streams of one run.
 pub(crate) fn send(traffic: &mut Traffic) {
@@ -26,15 +26,15 @@ pub(crate) fn send(traffic: &mut Traffic) {
     });
 }
 
-/// How many different articles readers are expected to ask for in `time`.
-pub(crate) fn articles_asked_for_in(time: Duration) -> usize {
+/// The expected number of different articles that readers request in `time`.
+pub(crate) fn distinct_articles_in(time: Duration) -> usize {
     let requests = time.div_duration_f64(ARTICLE_PERIOD);
-    let weight = |rank: u64| (rank as f64).powf(-FAVOUR);
+    let weight = |rank: u64| (rank as f64).powf(-SKEW);
     let total: f64 = (1..=ARTICLES).map(weight).sum();
-    let asked_for = |rank| 1.0 - (-requests * weight(rank) / total).exp();
-    (1..=ARTICLES).map(asked_for).sum::<f64>() as usize
+    let requested = |rank| 1.0 - (-requests * weight(rank) / total).exp();
+    (1..=ARTICLES).map(requested).sum::<f64>() as usize
 }
 
 fn popularity() -> Zipf<f64> {
-    Zipf::new(ARTICLES as f64, FAVOUR).expect("more than one article, a positive exponent")
+    Zipf::new(ARTICLES as f64, SKEW).expect("there are articles, and the exponent is positive")
 }

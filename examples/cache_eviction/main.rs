@@ -1,13 +1,13 @@
-//! An outage of the design notes: a new cache that drops entries from its index and keeps their
-//! memory, growing so slowly that it looked like a cache getting warm.
+//! An outage: a new cache drops entries from its index and keeps their memory, and it grows so slowly
+//! that it looks like a cache that is still warming up.
 //!
-//! A small article service (axum, loopback, a port of the system's choice) renders articles on
-//! `GET /api/articles/{id}` and keeps them in a least-recently-used cache of bounded index. Beside
-//! it `POST /api/search` allocates and lets go. The fault is one line: an evicted entry's slot is
-//! not emptied, and not used again. `--fixed` runs the repaired cache, which fills in the first
-//! third of the run and turns over from then on. Until its first eviction it does all that the
-//! faulty one does, so the traffic is such that about 30 samples are live by then, and 90 at the
-//! end of a faulty run of the default length: a verdict on 30 is early. The planted function is
+//! A small article service (axum, on a free loopback port) renders articles on
+//! `GET /api/articles/{id}` and keeps them in a least-recently-used cache with a bounded index. Beside
+//! it, `POST /api/search` frees everything it allocates. The fault is that the slot of an evicted entry
+//! is neither emptied nor reused. `--fixed` runs the repaired cache, which fills in the first third of
+//! the run and replaces entries from then on. Until its first eviction it behaves like the faulty one,
+//! so a verdict by then would be too early. The traffic is such that about 30 samples are live at that
+//! time, and 90 at the end of a faulty run of the default length. The planted function is
 //! `cache_eviction::cache::Cache::insert`.
 //!
 //! ```text
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
 
 fn articles(run: &Run) -> Result<()> {
     let recording = run.record()?;
-    let capacity = load::articles_asked_for_in(run.duration() / 3);
+    let capacity = load::distinct_articles_in(run.duration() / 3);
     let service = server::Service::new(capacity, run.fixed());
     outage::serve_under_load(run, service.clone().routes(), load::send)?;
     let stats = service.cache_stats();

@@ -1,4 +1,4 @@
-//! The service: articles through the cache, and a search beside it.
+//! The service: articles through the cache, and a search without it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,13 +14,13 @@ use crate::cache::{Cache, CacheStats};
 
 pub(crate) const ARTICLES: u64 = 100_000;
 const AUTHORS: u64 = 4096;
-const FOUND_AT_MOST: usize = 40;
+const MAX_HITS: usize = 40;
 
 /// What all requests share.
 #[derive(Clone, Debug)]
 pub(crate) struct Service {
     cache: Arc<Mutex<Cache>>,
-    /// Made once, at the start.
+    /// Allocated once, at the start.
     authors: Arc<[String]>,
 }
 
@@ -48,7 +48,7 @@ impl Service {
     }
 
     fn author(&self, article: u64) -> &str {
-        // Neighbours are by different authors; 2654435761 is Knuth's multiplier for hashing.
+        // Neighbouring articles have different authors: this is Knuth's multiplier for hashing.
         &self.authors[(article.wrapping_mul(2_654_435_761) % AUTHORS) as usize]
     }
 
@@ -68,7 +68,7 @@ impl Service {
     }
 }
 
-/// `GET /api/articles/{id}`: from the cache, or rendered and put there.
+/// `GET /api/articles/{id}`: answers from the cache, or renders the article and caches it.
 async fn article(State(service): State<Service>, Path(id): Path<u64>) -> Response {
     if id >= ARTICLES {
         let refusal = format!("expected an article below {ARTICLES}, found {id}");
@@ -87,18 +87,18 @@ async fn article(State(service): State<Service>, Path(id): Path<u64>) -> Respons
 }
 
 #[derive(Debug, Serialize)]
-struct Found {
+struct SearchHit {
     article: u64,
     author: String,
 }
 
-/// `POST /api/search`: the innocent route, which gives back all it takes.
+/// `POST /api/search`: the healthy route, which frees everything it allocates.
 async fn search(State(service): State<Service>, wanted: String) -> Response {
-    let found: Vec<Found> = (0..ARTICLES)
+    let hits: Vec<SearchHit> = (0..ARTICLES)
         .step_by(97)
-        .map(|article| Found { article, author: service.author(article).to_owned() })
-        .filter(|found| found.author.contains(&wanted))
-        .take(FOUND_AT_MOST)
+        .map(|article| SearchHit { article, author: service.author(article).to_owned() })
+        .filter(|hit| hit.author.contains(&wanted))
+        .take(MAX_HITS)
         .collect();
-    axum::Json(found).into_response()
+    axum::Json(hits).into_response()
 }

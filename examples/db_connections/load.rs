@@ -1,7 +1,7 @@
 //! The load: readers of products and recommendations, and some orders.
 //!
 //! Invariant: whatever the duration, there are at most [`MAX_RECOMMENDATIONS`], so that the faulty
-//! service, which holds a file open for each, stays below the usual limit of 1024.
+//! service, which keeps a file open for each, stays below the usual limit of 1024.
 
 use std::time::Duration;
 

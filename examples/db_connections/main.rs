@@ -1,27 +1,26 @@
-//! An outage of the design notes: a feature deployed the night before did not give its database
-//! connections back.
+//! An outage: a feature that was deployed the night before does not return its database connections.
 //!
-//! A small shop (axum, loopback, a port of the system's choice; SQLite in a temporary folder)
-//! takes a connection from a pool for each request and gives it back. The new feature,
-//! `GET /api/recommendations/{customer}`, keeps it, so that the customer's next page could go on
-//! where this one ended: nobody asks for a next page, and another connection is opened for each
-//! request. `--fixed` gives it back. The planted function is
+//! A small shop (axum, on a free loopback port, with SQLite in a temporary folder) takes a connection
+//! from a pool for each request and returns it. The new feature,
+//! `GET /api/recommendations/{customer}`, keeps the connection, so that the customer's next page can
+//! continue where this one ended. Nobody requests a next page, so every request opens another
+//! connection. `--fixed` returns it. The planted function is
 //! `db_connections::recommendations::Recommendations::recommend`.
 //!
-//! What SQLite allocates itself, in C, is not seen by heapdrift as yet. It is most of a
-//! connection's memory; the rows that a connection has room for, its statements and its handle are
-//! Rust's.
+//! heapdrift does not see yet what SQLite itself allocates, in C, which is most of the memory of a
+//! connection. It sees what Rust allocates: the buffer for rows, the statements and the handle.
 //!
 //! ```text
 //! cargo run --release --features profiling --example db_connections -- --seconds 40
 //! ```
 //!
-//! The engineer's question was whether the deployment was at fault. A dump of the release before
+//! The question in such an outage is whether the deployment is at fault. A dump of the release before
 //! answers it:
 //!
 //! ```text
 //! cargo run --release --features profiling --example db_connections -- --fixed --out before
-//! cargo run --release --features profiling --example db_connections -- --baseline before/LAST.heap.json.gz
+//! cargo run --release --features profiling --example db_connections -- \
+//!     --baseline before/LAST.heap.json.gz
 //! ```
 
 mod load;
@@ -39,7 +38,7 @@ use outage::Run;
 static ALLOC: heapdrift::Alloc = heapdrift::Alloc::system();
 
 fn main() -> ExitCode {
-    let about = "A new feature that does not give database connections back.";
+    let about = "A new feature that does not return its database connections.";
     outage::main("db_connections", about, shop)
 }
 

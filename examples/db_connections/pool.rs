@@ -1,4 +1,4 @@
-//! A pool of database connections: taken for a request, and given back.
+//! A pool of database connections, which are taken for a request and returned.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use rusqlite::OpenFlags;
 
-/// Idle connections that are kept open; of more, one given back is closed.
-const IDLE_AT_MOST: usize = 8;
+/// Idle connections that are kept open; further ones are closed when they are returned.
+const MAX_IDLE: usize = 8;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection to the database, with room for the rows of an answer.
+/// A connection to the database, with a buffer for the rows of an answer.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) database: rusqlite::Connection,
-    /// Rows are put together here, and the room stays for the next answer.
+    /// The rows of an answer are built here; the buffer is reused for the next answer.
     pub(crate) rows: Vec<u8>,
 }
 
@@ -28,7 +28,7 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub(crate) fn of(database: PathBuf) -> Self {
-        let idle = Mutex::new(Vec::with_capacity(IDLE_AT_MOST));
+        let idle = Mutex::new(Vec::with_capacity(MAX_IDLE));
         Self { database, idle, opened: AtomicU64::new(0) }
     }
 
@@ -41,17 +41,17 @@ impl Pool {
         }
     }
 
-    pub(crate) fn give_back(&self, mut connection: Connection) {
+    pub(crate) fn put_back(&self, mut connection: Connection) {
         connection.rows.clear();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < IDLE_AT_MOST {
+        if idle.len() < MAX_IDLE {
             idle.push(connection);
         }
     }
 
     /// How many connections were ever opened.
     pub(crate) fn opened(&self) -> u64 {
-        // A count for people: nothing is decided by it.
+        // Relaxed: the count is only printed.
         self.opened.load(Ordering::Relaxed)
     }
 
@@ -60,7 +60,7 @@ impl Pool {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let database = rusqlite::Connection::open_with_flags(&self.database, flags)?;
         database.busy_timeout(BUSY_TIMEOUT)?;
-        // The database is gone with the run: it need not survive a power cut.
+        // The database is deleted after the run, so it need not survive a power cut.
         database.pragma_update(None, "synchronous", "off")?;
         self.opened.fetch_add(1, Ordering::Relaxed);
         Ok(Connection { database, rows: Vec::new() })

@@ -8,16 +8,16 @@ use rusqlite::params;
 
 use crate::pool::{Connection, Pool};
 
-/// Room for the largest answer, made at once: 200 products of up to 120 bytes.
+/// The bytes reserved for the largest answer: 200 products of up to 120 bytes.
 const ANSWER_BYTES: usize = 24 << 10;
 const RECOMMENDED: u32 = 200;
 
-/// The feature, with a pool of its own, so that its slow queries hold up nobody else's.
+/// The feature, with a pool of its own, so that its slow queries do not delay others.
 #[derive(Debug)]
 pub(crate) struct Recommendations {
     pool: Pool,
     fixed: bool,
-    /// Connections from which a customer's next page is to be read: nobody takes anything out.
+    /// Connections for reading a customer's next page. Nothing ever takes one out.
     readers: Mutex<Vec<Connection>>,
 }
 
@@ -32,7 +32,7 @@ impl Recommendations {
         (self.pool.opened(), kept)
     }
 
-    /// Products in the categories that a customer has bought from, one a line.
+    /// Products in the categories that a customer has bought from, one per line.
     pub(crate) fn recommend(&self, customer: u32) -> rusqlite::Result<Vec<u8>> {
         let mut connection = self.pool.take()?;
         connection.rows.reserve(ANSWER_BYTES);
@@ -52,7 +52,7 @@ impl Recommendations {
         }
         let answer = connection.rows.clone();
         if self.fixed {
-            self.pool.give_back(connection);
+            self.pool.put_back(connection);
         } else {
             self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
         }

@@ -1,4 +1,4 @@
-//! The service: three routes, each with a connection of its own for the time of a request.
+//! The service: three routes, each of which takes a connection for the time of a request.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ impl Service {
         let pool = Pool::of(database);
         let connection = pool.take()?;
         let titles = shop::titles(&connection)?;
-        pool.give_back(connection);
+        pool.put_back(connection);
         Ok(Self { pool: Arc::new(pool), recommendations, titles: titles.into() })
     }
 
@@ -57,7 +57,7 @@ impl Service {
     ) -> rusqlite::Result<T> {
         let mut connection = self.pool.take()?;
         let answer = work(&mut connection);
-        self.pool.give_back(connection);
+        self.pool.put_back(connection);
         answer
     }
 }
@@ -84,8 +84,8 @@ async fn recommend(State(service): State<Service>, Path(customer): Path<u32>) ->
     query(RECOMMENDATIONS_ROUTE, move || service.recommendations.recommend(customer)).await
 }
 
-/// Runs `work`, which waits for the database, away from the threads that serve sockets. Labels do
-/// not cross threads by themselves: the route is put on again there.
+/// Runs `work`, which blocks on the database, on a thread for blocking work. Labels do not move to
+/// another thread by themselves, so the route is set again there.
 async fn query(
     route: &'static str,
     work: impl FnOnce() -> rusqlite::Result<Vec<u8>> + Send + 'static,

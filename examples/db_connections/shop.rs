@@ -1,4 +1,4 @@
-//! The shop as it was before the feature: its tables, products and orders. The innocent routes.
+//! The shop as it was before the feature: its tables, products and orders. These routes are healthy.
 
 use std::io::Write;
 use std::path::Path;
@@ -35,7 +35,7 @@ pub(crate) fn make_database(file: &Path) -> rusqlite::Result<()> {
         ])?;
     }
     for id in 0..ORDERS_AT_THE_START {
-        // 7919 and 104729 are primes: customers and products meet in no pattern.
+        // 7919 and 104729 are primes, so that customers and products do not fall into a pattern.
         filling.prepare_cached("INSERT INTO purchase VALUES (?1, ?2, ?3)")?.execute(params![
             id,
             i64::from(id) * 7919 % i64::from(CUSTOMERS),
@@ -51,7 +51,7 @@ pub(crate) fn titles(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     statement.query_map([], |row| row.get(0))?.collect()
 }
 
-/// The cheapest products of a category, one a line.
+/// The cheapest products of a category, one per line.
 pub(crate) fn products(connection: &mut Connection, category: u32) -> rusqlite::Result<Vec<u8>> {
     let mut statement = connection.database.prepare_cached(
         "SELECT id, title, price_cents FROM product
@@ -66,7 +66,7 @@ pub(crate) fn products(connection: &mut Connection, category: u32) -> rusqlite::
     Ok(connection.rows.clone())
 }
 
-/// Puts an order of one product on record, and gives its number.
+/// Records an order of one product, and returns its number.
 pub(crate) fn order(
     connection: &mut Connection,
     customer: u32,

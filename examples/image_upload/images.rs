@@ -1,7 +1,7 @@
 //! The pictures that are uploaded, and what the service does with one.
 //!
-//! Pictures are drawn, not shipped: rings of colour under noise, so that they compress about as
-//! badly as photographs and an upload is several megabytes, as it was in the outage.
+//! The pictures are generated: rings of colour under noise. So they compress about as badly as
+//! photographs, and an upload is several megabytes, as in the outage.
 
 use std::fmt;
 use std::io::{BufRead, Cursor, Seek};
@@ -13,13 +13,13 @@ use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageDecoder, ImageEncoder, ImageReader, Limits, RgbImage};
 
-/// Size of the pictures sent all the time, in pixels.
+/// Size of the regular pictures, in pixels.
 const REGULAR_SIZE: (u32, u32) = (2400, 1600);
 /// Size of the one picture that the fixed service must refuse.
 const OVERSIZED_SIZE: (u32, u32) = (5200, 4000);
 /// Largest width and height that the fixed service decodes.
 const MAX_SIDE: u32 = 4096;
-/// Largest decoded picture that the fixed service makes room for, in bytes.
+/// Largest decoded picture that the fixed service allocates memory for, in bytes.
 const MAX_DECODED_BYTES: u64 = 48 << 20;
 const JPEG_QUALITY: u8 = 95;
 const THUMBNAIL_SIZE: (u32, u32) = (240, 160);
@@ -59,13 +59,13 @@ impl fmt::Display for Picture {
 /// Everything that the load generator sends.
 #[derive(Debug)]
 pub(crate) struct Pictures {
-    /// Sent all the time, in turn.
+    /// Sent in turn, during the whole run.
     pub(crate) regular: Vec<Picture>,
     /// Sent once, beyond the limits of the fixed service.
     pub(crate) oversized: Picture,
 }
 
-/// Draws and encodes the pictures, a thread each.
+/// Draws and encodes the pictures, each on a thread of its own.
 pub(crate) fn make_pictures() -> Result<Pictures> {
     let orders = [
         ("meadow.png", Encoding::Png, REGULAR_SIZE, 48),
@@ -124,7 +124,7 @@ fn make_picture(
 fn draw((width, height): (u32, u32), noise: u32, seed: u32) -> RgbImage {
     let mut state = seed.wrapping_mul(0x9E37_79B9) | 1;
     RgbImage::from_fn(width, height, |x, y| {
-        // Marsaglia's xorshift32: quick, and noise is all that is wanted of it.
+        // Marsaglia's xorshift32, which is fast and good enough for noise.
         state ^= state << 13;
         state ^= state >> 17;
         state ^= state << 5;
@@ -146,7 +146,7 @@ pub(crate) fn limits() -> Limits {
     limits
 }
 
-/// Reads the header of an encoded picture. Pixels are read by the caller, into room of its own.
+/// Reads the header of an encoded picture. The caller reads the pixels into a buffer of its own.
 pub(crate) fn open<'a>(
     file: impl BufRead + Seek + 'a,
     limits: Limits,

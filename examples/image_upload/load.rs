@@ -1,7 +1,7 @@
 //! The load: uploads and readers of the catalogue.
 //!
 //! Invariant: whatever the duration, the pictures sent decode to at most [`KEPT_BUDGET_BYTES`], so
-//! that the faulty service, which keeps them all, stays well inside an ordinary machine.
+//! that the faulty service, which keeps them all, fits an ordinary machine.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -13,15 +13,15 @@ use outage::traffic::Traffic;
 use crate::images::{OVERSIZED_DECODED_BYTES, Picture, Pictures, REGULAR_DECODED_BYTES};
 use crate::server::{CATALOGUE_ROUTE, UPLOAD_ROUTE};
 
-/// Most bytes that the pictures of one run may decode to.
+/// The most bytes that the pictures of one run may decode to.
 const KEPT_BUDGET_BYTES: u64 = 700 << 20;
-/// Most regular uploads in one run: what the budget leaves beside the oversized picture.
+/// The most regular uploads in one run, which with the oversized picture fit the budget.
 const MAX_UPLOADS: u32 =
     ((KEPT_BUDGET_BYTES - OVERSIZED_DECODED_BYTES) / REGULAR_DECODED_BYTES) as u32;
 /// Least time between uploads: decoding one takes up to 150 ms of CPU.
 const MIN_UPLOAD_PERIOD: Duration = Duration::from_millis(400);
 const CATALOGUE_PERIOD: Duration = Duration::from_millis(10);
-/// Catalogue pages asked for: several times what the service caches, so that its cache turns over.
+/// Catalogue pages requested: several times what the service caches, so that entries are evicted.
 const CATALOGUE_PAGES: u32 = 1500;
 
 /// Adds the streams of one run of `duration`. The answer to the one oversized upload goes to
@@ -37,7 +37,7 @@ pub(crate) fn send(
     traffic.send("POST /api/upload", period, move |client, number| {
         let (pictures, oversized) = (Arc::clone(&pictures), Arc::clone(&oversized));
         async move {
-            // The first is the oversized one, so that its memory is there for the whole run.
+            // The oversized picture is sent first, so that its memory is held for the whole run.
             let Some(number) = number.checked_sub(1) else {
                 let answer = upload(&client, &pictures.oversized).await?;
                 let _ = oversized.set(answer.0);

@@ -1,16 +1,14 @@
-//! The first outage of the design notes: large uploads held in memory and never given back.
+//! An outage: large uploads are held in memory and never freed.
 //!
-//! A small image service (axum, loopback, a port of the system's choice) takes multipart uploads
-//! of real PNG and JPEG files on `POST /api/upload`, makes thumbnails, and serves an innocent
-//! `GET /api/catalogue` beside it. A load generator in the same process sends both. The fault is
-//! one line: the decoded picture is appended to a list of recent uploads that nobody drains.
-//! `--fixed` runs the repaired handler under the same load. The planted function is
-//! `image_upload::server::upload::faulty`.
+//! A small image service (axum, on a free loopback port) takes multipart uploads of real PNG and JPEG
+//! files on `POST /api/upload` and makes thumbnails. Beside it, `GET /api/catalogue` is healthy. A load
+//! generator in the same process sends requests to both. The fault is one line: the decoded picture is
+//! appended to a list of recent uploads that is never drained. `--fixed` runs the repaired handler
+//! under the same load. The planted function is `image_upload::server::upload::faulty`.
 //!
-//! With `--features profiling` the run is recorded by heapdrift, says which leak candidates it sees,
-//! and ends with a table of the top allocation sites, the leak report, a page for the browser, a
-//! flamegraph and the dumps.
-//! Without, the same service runs unrecorded.
+//! With `--features profiling` heapdrift records the run. The example prints leak candidates as they
+//! appear, and ends with a table of the top allocation sites, the leak report, a page for the browser, a
+//! flamegraph and the dumps. Without the feature the same service runs unrecorded.
 //!
 //! ```text
 //! cargo run --release --features profiling --example image_upload -- --seconds 40
@@ -35,7 +33,7 @@ fn main() -> ExitCode {
 }
 
 fn uploads(run: &Run) -> Result<()> {
-    // What clients have on their own machines; made first, so that it is not in the profile.
+    // The pictures belong to the clients. They are made first, so that they are not in the profile.
     let pictures = images::make_pictures()?;
     for picture in &pictures.regular {
         run.say(format_args!("  picture {picture}"));

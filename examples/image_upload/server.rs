@@ -27,7 +27,7 @@ pub(crate) struct Service {
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// Meant for an audit page, which was never written: nobody takes anything out.
+    /// Meant for an audit page that was never written. Nothing is ever taken out.
     recent_uploads: Mutex<Vec<RecentUpload>>,
     pages: Mutex<catalogue::PageCache>,
 }

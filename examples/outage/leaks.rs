@@ -1,4 +1,4 @@
-//! What the leak detector says of a run: each verdict as it is given, and the report at the end.
+//! What the leak detector says about a run: each verdict as it changes, and the report at the end.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use heapdrift::{Builder, LeakCandidate, LeakReport, Verdict};
 use super::Run;
 
 impl Run {
-    /// Has the detector compare with the baseline, and say which verdicts changed.
+    /// Sets the baseline of the detector, and prints each verdict that changes.
     pub(super) fn follow_leaks(&self, mut builder: Builder) -> Builder {
         if let Some(baseline) = &self.options.baseline {
             builder = builder.baseline(baseline);

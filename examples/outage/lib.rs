@@ -1,7 +1,7 @@
-//! One run of an outage: a service under load, recorded, and what is said of it at the end.
+//! One run of an outage: a service under load, recorded, and the results at the end.
 //!
-//! What the examples share. Each of them brings a service with a fault and its healthy twin, and
-//! the traffic that meets it; here are the command line, the recording and the ending:
+//! The examples share this module. Each of them brings a faulty service, its healthy twin and its
+//! traffic. This module has the command line, the recording and the results:
 //!
 //! ```text
 //! main ── Run (options) ── record ──> Recording ─────────────── end ──> tables, leaks, files
@@ -47,7 +47,7 @@ pub fn main(
     }
 }
 
-/// One run, as the command line wants it.
+/// One run, as configured by the command line.
 #[derive(Debug)]
 pub struct Run {
     name: &'static str,
@@ -55,7 +55,7 @@ pub struct Run {
     output: Output,
 }
 
-/// Where lines for people go: with `--json` standard output belongs to the document.
+/// Where lines for people go. With `--json`, standard output has the document only.
 #[derive(Clone, Copy, Debug)]
 enum Output {
     Stdout,

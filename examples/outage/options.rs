@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 
-/// Eight times finer than heapdrift's default: a run lasts seconds, not days.
+/// Eight times finer than heapdrift's default, because a run lasts seconds, not days.
 const SAMPLE_INTERVAL_BYTES: u64 = 64 << 10;
 /// Forty ticks in a run of the default length.
 const TICK_MS: u64 = 1000;
@@ -17,7 +17,7 @@ pub(super) struct Options {
     /// How long the load runs, in seconds.
     #[arg(long, default_value_t = 40, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(super) seconds: u64,
-    /// Folder for the dumps, the flamegraph and the reports; made if it is not there
+    /// Folder for the dumps, the flamegraph and the reports; created if it is missing
     /// [default: heapdrift-out/ and the name of the example]
     #[arg(long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,

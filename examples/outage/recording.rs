@@ -1,4 +1,4 @@
-//! The recording of a run, and what it shows at the end.
+//! The recording of a run, and its results at the end.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -28,7 +28,7 @@ pub struct Recording<'run> {
 }
 
 impl Run {
-    /// Starts to record. What clients have on their own machines is to be made before.
+    /// Starts to record. Memory that belongs to the clients has to be allocated before.
     pub fn record(&self) -> Result<Recording<'_>> {
         let (out, started, resident_before) = (self.out(), SystemTime::now(), resident_bytes());
         let mut builder = heapdrift::Profiler::builder()
@@ -40,7 +40,7 @@ impl Run {
             builder = builder.dump_dir(&out).dump_keep(DUMPS_KEPT);
         }
         let builder = self.follow_leaks(builder);
-        // In one line: the error names its cause already, which as a context it would do twice.
+        // Not as a context: the error names its cause itself, which would be printed twice.
         let profiler =
             builder.start().map_err(|error| anyhow!("cannot start the profiler: {error}"))?;
         Ok(Recording { run: self, out, profiler, started, resident_before })
@@ -48,7 +48,7 @@ impl Run {
 }
 
 impl Recording<'_> {
-    /// Ends the recording and says what it saw. The service is to outlive it, so that the last dump
+    /// Ends the recording and prints the results. The service has to outlive it, so that the last dump
     /// shows what the service still holds.
     pub fn end(self) -> Result<()> {
         let Self { run, out, profiler, started, resident_before } = self;
@@ -65,7 +65,10 @@ impl Recording<'_> {
             println!("{}", report.to_json());
         }
         if !cfg!(feature = "profiling") {
-            run.say(format_args!("nothing was recorded, so {} was left alone", out.display()));
+            run.say(format_args!(
+                "nothing was recorded, so nothing was written to {}",
+                out.display()
+            ));
             return Ok(());
         }
         let dumps = dumps_since(&out, started)?;
@@ -83,8 +86,8 @@ impl Recording<'_> {
     }
 }
 
-/// Prints the top sites of the newest of `dumps`, and draws its flamegraph and the report of all of them
-/// into `out`.
+/// Prints the top sites of the newest of `dumps`. Writes its flamegraph, and the report of all dumps, to
+/// `out`.
 fn show_newest(run: &Run, out: &Path, dumps: &[PathBuf]) -> Result<[PathBuf; 2]> {
     let (history, snapshot) = read(out, dumps)?;
     let mut symbolizer = Symbolizer::new(symbolizer::Options::default());
@@ -122,7 +125,7 @@ fn show_newest(run: &Run, out: &Path, dumps: &[PathBuf]) -> Result<[PathBuf; 2]>
     Ok([picture, page])
 }
 
-/// Reads dumps, the oldest first, and gives the newest.
+/// Reads dumps, the oldest first, and returns their history and the newest of them.
 fn read(out: &Path, dumps: &[PathBuf]) -> Result<(History, Snapshot)> {
     let mut history = History::default();
     let mut newest = None;
@@ -153,7 +156,7 @@ fn dumps_since(out: &Path, started: SystemTime) -> Result<Vec<PathBuf>> {
     Ok(dumps.into_iter().map(|(_, path)| path).collect())
 }
 
-/// Resident memory of this process, where the system tells.
+/// Resident memory of this process, if the system reports it.
 fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

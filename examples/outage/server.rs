@@ -1,8 +1,8 @@
-//! The service: routes on a loopback port of the system's choice, for as long as the load lasts.
+//! The service: routes on a free loopback port, for as long as the load lasts.
 //!
-//! Every request runs under the label `route=…`, put on by one middleware for all handlers. Labels
-//! follow a future across `.await`; work that a handler moves to another thread takes them along
-//! by hand.
+//! Every request runs under the label `route=…`, which one middleware sets for all handlers. Labels
+//! follow a future across `.await`; a handler that moves work to another thread has to set them again
+//! there.
 
 use anyhow::{Context, Result};
 use axum::Router;
@@ -17,8 +17,8 @@ use super::Run;
 use super::client::Client;
 use super::traffic::Traffic;
 
-/// Serves `routes` on a runtime of its own and runs the traffic that `set_up` adds on this thread,
-/// then ends both and prints what came back.
+/// Serves `routes` on a separate runtime, runs the traffic that `set_up` adds on this thread, then
+/// ends both and prints the tallies of the answers.
 pub fn serve_under_load(
     run: &Run,
     routes: Router,
@@ -54,7 +54,7 @@ pub fn serve_under_load(
         traffic.finish().await
     })?;
 
-    // The receiver is gone only if the service has ended already, which the next line tells.
+    // The receiver is gone only if the service has ended already, which the next line reports.
     let _ = stop.send(());
     service.block_on(serving).context("the service panicked")?.context("the service failed")?;
     run.say("");

@@ -1,7 +1,7 @@
 //! The load: streams of requests, each sent by the clock and with bounded concurrency.
 //!
-//! A stream sends at its own rate whatever the service does, as long as no more requests than
-//! [`AT_ONCE`] are under way; a rate is never made up for later.
+//! A stream sends at its own rate whatever the service does, as long as at most [`MAX_IN_FLIGHT`] of its
+//! requests are in flight. Missed requests are not sent later.
 
 use std::fmt;
 use std::future::Future;
@@ -15,8 +15,8 @@ use tokio::time::MissedTickBehavior;
 
 use super::client::{Answer, Client};
 
-/// Requests of one stream that may be under way at a time.
-const AT_ONCE: usize = 4;
+/// Requests of one stream that may be in flight at a time.
+const MAX_IN_FLIGHT: usize = 4;
 
 /// All streams of requests of one run.
 #[derive(Debug)]
@@ -27,12 +27,12 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Traffic that ends after `duration`. Streams run on the runtime that is entered.
+    /// Traffic that ends after `duration`. Streams run on the current runtime.
     pub(super) fn new(client: Client, duration: Duration) -> Self {
         Self { client, until: Instant::now() + duration, streams: Vec::new() }
     }
 
-    /// Adds a stream called `name`, of one request each `period`. `request` is given the number of
+    /// Adds a stream called `name`, with one request every `period`. `request` gets the number of
     /// the request in its stream, from 0.
     pub fn send<A>(
         &mut self,
@@ -47,26 +47,26 @@ impl Traffic {
             let mut tally = Tally::of(name);
             let mut due = tokio::time::interval(period);
             due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            let slots = Arc::new(Semaphore::new(AT_ONCE));
-            let mut under_way = JoinSet::new();
+            let slots = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
+            let mut in_flight = JoinSet::new();
             for number in 0.. {
                 if tokio::time::timeout_at(until.into(), due.tick()).await.is_err() {
                     break;
                 }
                 let slot = Arc::clone(&slots).acquire_owned().await?;
                 let request = request(client.clone(), number);
-                under_way.spawn(async move {
+                in_flight.spawn(async move {
                     let sent = Instant::now();
                     let answer = request.await;
                     drop(slot);
                     (answer, sent.elapsed())
                 });
-                // A task that has ended is kept until it is asked for.
-                while let Some(done) = under_way.try_join_next() {
+                // The set keeps a task that has ended until it is taken out.
+                while let Some(done) = in_flight.try_join_next() {
                     tally.count(done.context("a client panicked")?);
                 }
             }
-            while let Some(done) = under_way.join_next().await {
+            while let Some(done) = in_flight.join_next().await {
                 tally.count(done.context("a client panicked")?);
             }
             Ok(tally)
@@ -83,7 +83,7 @@ impl Traffic {
     }
 }
 
-/// What came back on one stream.
+/// The answers on one stream.
 #[derive(Clone, Debug)]
 pub(super) struct Tally {
     name: &'static str,

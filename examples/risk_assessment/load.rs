@@ -10,7 +10,7 @@ use outage::traffic::Traffic;
 
 /// Assessments in one run: few, as in the outage.
 const ASSESSMENTS: u32 = 22;
-/// Least time between assessments: one takes a tenth of a second of CPU or two.
+/// Least time between assessments: one takes a tenth or two of a second of CPU.
 const MIN_ASSESSMENT_PERIOD: Duration = Duration::from_millis(500);
 const QUOTES_PERIOD: Duration = Duration::from_millis(20);
 

@@ -4,7 +4,7 @@ use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 pub(crate) const FACTORS: usize = 12;
-/// Days of trading in a year, by which yearly volatilities come down to daily ones.
+/// Trading days in a year, to convert yearly volatilities to daily ones.
 const TRADING_DAYS: f64 = 252.0;
 
 /// The relative moves of all factors on one day.
@@ -12,7 +12,7 @@ pub(crate) type Moves = [f64; FACTORS];
 
 #[derive(Debug)]
 pub(crate) struct Market {
-    /// Lower triangular; times its transpose, the covariance of daily moves (Cholesky).
+    /// The Cholesky factor of the covariance of daily moves, a lower triangular matrix.
     spread: [Moves; FACTORS],
 }
 

@@ -31,9 +31,9 @@ pub(crate) struct Service {
 #[derive(Debug)]
 struct Shared {
     market: Market,
-    /// The days that are past, made once at the start.
+    /// The past days, allocated once at the start.
     history: Vec<Moves>,
-    /// Whole assessments, for an audit that was never written: nobody takes anything out.
+    /// Whole assessments, for an audit that was never written. Nothing is ever taken out.
     audit: Mutex<Vec<Assessment>>,
     /// The figures of the last assessments.
     figures: Mutex<VecDeque<Figures>>,
@@ -87,8 +87,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// `POST /api/assessments/{portfolio}`: takes a few tenths of a second of CPU, so it leaves the
-/// threads that serve sockets, and takes its label along.
+/// `POST /api/assessments/{portfolio}`: takes a few tenths of a second of CPU, so it runs on a thread
+/// for blocking work, where it sets its label again.
 async fn assess(State(service): State<Service>, Path(number): Path<u64>) -> Response {
     let work = move || {
         let portfolio = Portfolio::numbered(number);
@@ -109,7 +109,7 @@ struct Quote {
     moves: Vec<String>,
 }
 
-/// `GET /api/quotes`: the last days. The innocent route, which gives back all it takes.
+/// `GET /api/quotes`: the last days. The healthy route, which frees everything it allocates.
 async fn quotes(State(service): State<Service>) -> Json<Vec<Quote>> {
     let quote = |moves: &Moves| Quote {
         moves: moves.iter().map(|share| format!("{:+.2}%", 100.0 * share)).collect(),

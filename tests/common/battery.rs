@@ -1,6 +1,6 @@
-//! What every inner allocator has to stand: threads that churn blocks of all sizes and free each
-//! other's, `Vec`s that grow, zeroed and aligned blocks. Contents are checked to the byte, and the
-//! profile against the truth.
+//! The workload that every inner allocator has to survive: threads that churn blocks of all sizes
+//! and free each other's, `Vec`s that grow, zeroed blocks and aligned blocks. It checks the contents
+//! of the blocks, and the estimates against the true counts.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc;
@@ -10,7 +10,7 @@ use heapdrift::{Profiler, with_labels};
 
 use crate::common::{assert_within, labelled};
 
-/// What a site allocated, and what of it is live at the end; bytes and objects.
+/// The true counts of one site, each as (bytes, objects).
 #[derive(Clone, Copy, Debug, Default)]
 struct Truth {
     live: (usize, usize),
@@ -31,7 +31,7 @@ impl Truth {
 
 type Truths = BTreeMap<&'static str, Truth>;
 
-/// A block of exactly `size` bytes whose contents follow from its size and `mark`.
+/// A block of exactly `size` bytes, filled with a pattern that depends on `mark`.
 struct Block {
     bytes: Vec<u8>,
     mark: u8,
@@ -48,7 +48,7 @@ impl Block {
         (index as u8).wrapping_mul(31) ^ mark
     }
 
-    /// Looks at every byte of small blocks, and at the ends and some between of large ones.
+    /// Checks every byte of a small block; of a large one, every 61st byte and the last.
     fn check(&self) {
         let len = self.bytes.len();
         let step = if len > 4096 { 61 } else { 1 };
@@ -64,7 +64,7 @@ struct Page([u8; 4096]);
 #[repr(align(131_072))]
 struct HugelyAligned([u8; 131_072]);
 
-/// A small generator, so that the workload is the same in every run.
+/// Xorshift with a fixed seed, so that the workload is the same in every run.
 struct Random(u64);
 
 impl Random {
@@ -75,7 +75,7 @@ impl Random {
         (self.0 >> 11) as usize % bound
     }
 
-    /// Mostly small, some of a few KiB, a few large.
+    /// Most sizes are small, some are a few KiB, and a few are large.
     fn size(&mut self) -> usize {
         match self.below(100) {
             0..70 => 1 + self.below(256),
@@ -86,7 +86,7 @@ impl Random {
     }
 }
 
-/// Replaces blocks of a table; every third victim is freed by the next thread.
+/// Replaces random blocks of a table; the next thread frees every third victim.
 fn churn(
     random: &mut Random,
     next: &mpsc::Sender<Block>,
@@ -116,7 +116,7 @@ fn churn(
     table
 }
 
-/// Grows `Vec`s by `realloc`, up to a megabyte, and shrinks some.
+/// Grows `Vec`s by `realloc`, up to 256 KiB, and shrinks some.
 fn grow(random: &mut Random, truths: &mut Truths) -> Vec<Vec<u32>> {
     let truth = truths.entry("grow").or_default();
     let mut kept = Vec::with_capacity(40);
@@ -145,7 +145,7 @@ fn grow(random: &mut Random, truths: &mut Truths) -> Vec<Vec<u32>> {
     kept
 }
 
-/// Zeroed blocks, where others have written before.
+/// Allocates zeroed blocks, many of them in memory that other blocks have written to.
 fn zeroed(random: &mut Random, truths: &mut Truths) -> Vec<Vec<u8>> {
     let truth = truths.entry("zeroed").or_default();
     let mut kept = Vec::with_capacity(100);
@@ -163,7 +163,7 @@ fn zeroed(random: &mut Random, truths: &mut Truths) -> Vec<Vec<u8>> {
     kept
 }
 
-/// Blocks aligned to a page, and to more than any slot can be.
+/// Allocates blocks aligned to a page, and blocks aligned to more than a slot supports.
 fn aligned(truths: &mut Truths) -> (Vec<Box<Page>>, Vec<Box<HugelyAligned>>) {
     let truth = truths.entry("aligned").or_default();
     let mut kept = (Vec::with_capacity(300), Vec::with_capacity(4));
@@ -195,9 +195,9 @@ fn check_aligned((pages, blocks): &(Vec<Box<Page>>, Vec<Box<HugelyAligned>>)) {
     }
 }
 
-/// Runs everything on four threads under a profiler of interval 4 KiB. Estimates have to be within
-/// 4 of their standard errors of the truth: with 4 sites, 4 numbers each and 3 allocators that is
-/// wrong once in 300 seeds, and the seed is fixed.
+/// Runs the battery on four threads at an interval of 4 KiB. Each estimate has to lie within 4
+/// standard errors of the truth. With 4 sites, 4 estimates each and 3 allocators, a correct profiler
+/// fails that for one seed in 300; the seed here is fixed.
 pub(crate) fn run() {
     const THREADS: usize = 4;
     let profiler = Profiler::builder().sample_interval_bytes(4096).seed(11).start().unwrap();

@@ -1,4 +1,4 @@
-//! What several test programs share. Each includes this file and uses a part of it.
+//! Helpers shared by the test programs. Each program includes this file and uses some of them.
 #![allow(dead_code, unreachable_pub)]
 
 use std::process::{Command, Output};
@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use heapdrift::snapshot::{LiveSample, Metrics};
 use heapdrift::{Builder, Estimate, Profiler, Snapshot, dump, with_labels};
 
-/// Sessions are one at a time in a process, and so are the tests of one program.
+/// A process can have one session, so the tests of one program run one at a time.
 pub fn one_at_a_time() -> MutexGuard<'static, ()> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
@@ -51,26 +51,26 @@ pub fn assert_within(what: &str, estimate: Estimate, truth: f64, sigmas: f64) {
     );
 }
 
-/// Every allocation is recorded.
+/// A builder of sessions that record every allocation.
 pub fn exact() -> Builder {
     Profiler::builder().sample_interval_bytes(1)
 }
 
-/// A few blocks from a few places, with and without labels.
+/// Allocates a few blocks of different sizes, with and without labels.
 pub fn blocks() -> Vec<Vec<u8>> {
     let mut blocks: Vec<Vec<u8>> = (1..30).map(|i| Vec::with_capacity(i * 100)).collect();
     with_labels(&[("route", "/api/\"quoted\"")], || blocks.push(vec![0; 70_000]));
     blocks
 }
 
-/// The bytes of the dump of a snapshot.
+/// A snapshot, encoded as a dump.
 pub fn bytes(snapshot: &Snapshot) -> Vec<u8> {
     let mut bytes = Vec::new();
     dump::to_writer(snapshot, &mut bytes).unwrap();
     bytes
 }
 
-/// Runs the test `name` of this program in a process of its own, where [`is_child`] says so.
+/// Runs the test `name` of this program in a child process, in which [`is_child`] is true.
 pub fn in_child(name: &str, environment: &[(&str, &str)]) -> Output {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture", "--test-threads=1"])

@@ -1,17 +1,17 @@
-//! Blocks that know what is in them.
+//! Blocks that verify their own contents.
 
 use std::alloc::{GlobalAlloc, Layout};
 
 use crate::ALLOC;
 
-/// Which method makes a block.
+/// The allocator method that makes a block.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum By {
+pub(crate) enum Method {
     Alloc,
     AllocZeroed,
 }
 
-/// A block of the allocator under test, with contents that are checked on every occasion.
+/// A block of the allocator under test, whose contents are checked before it is resized or freed.
 #[derive(Debug)]
 pub(crate) struct Block {
     start: *mut u8,
@@ -20,55 +20,55 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    /// `None` where the allocator returned null.
-    pub(crate) fn try_new(by: By, size: usize, align: usize, mark: u8) -> Option<Self> {
+    /// Returns `None` if the allocator returned null.
+    pub(crate) fn try_new(method: Method, size: usize, align: usize, mark: u8) -> Option<Self> {
         let layout = Layout::from_size_align(size, align).unwrap();
         assert!(size > 0);
-        let start = match by {
+        let start = match method {
             // SAFETY: the size is not zero.
-            By::Alloc => unsafe { ALLOC.alloc(layout) },
+            Method::Alloc => unsafe { ALLOC.alloc(layout) },
             // SAFETY: the size is not zero.
-            By::AllocZeroed => unsafe { ALLOC.alloc_zeroed(layout) },
+            Method::AllocZeroed => unsafe { ALLOC.alloc_zeroed(layout) },
         };
         if start.is_null() {
             return None;
         }
         let mut block = Self { start, layout, mark };
         assert_eq!(start.addr() % align, 0, "{layout:?}");
-        if by == By::AllocZeroed {
+        if method == Method::AllocZeroed {
             assert!(block.bytes().iter().all(|byte| *byte == 0), "{layout:?} is not zeroed");
         }
         block.fill();
         Some(block)
     }
 
-    pub(crate) fn new(by: By, size: usize, align: usize, mark: u8) -> Self {
-        Self::try_new(by, size, align, mark).expect("memory")
+    pub(crate) fn new(method: Method, size: usize, align: usize, mark: u8) -> Self {
+        Self::try_new(method, size, align, mark).expect("the allocator has memory")
     }
 
     pub(crate) fn small(size: usize) -> Self {
-        Self::new(By::Alloc, size, 8, size as u8)
+        Self::new(Method::Alloc, size, 8, size as u8)
     }
 
     pub(crate) fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: the block has that many bytes and belongs to `self`. What `alloc` returned was
-        // never written, but is memory of this process that any value of `u8` fits.
+        // SAFETY: the block has that many bytes and belongs to `self`. Memory from `alloc` was not
+        // written yet, but any byte is a valid `u8`.
         unsafe { std::slice::from_raw_parts_mut(self.start, self.layout.size()) }
     }
 
-    /// The byte of each stretch of 64.
+    /// The expected byte at an index; it is the same within each 64 bytes.
     fn byte(&self, index: usize) -> u8 {
         self.mark ^ (index / 64) as u8
     }
 
     fn fill(&mut self) {
         let mark = self.mark;
-        for (stretch, bytes) in self.bytes().chunks_mut(64).enumerate() {
-            bytes.fill(mark ^ stretch as u8);
+        for (chunk, bytes) in self.bytes().chunks_mut(64).enumerate() {
+            bytes.fill(mark ^ chunk as u8);
         }
     }
 
-    /// Looks at every byte of small blocks, and at some of each page of others.
+    /// Checks every byte of a small block; of a larger one, some of each page and the last.
     pub(crate) fn check(&mut self, up_to: usize) {
         let step = if up_to > 16 << 10 { 1021 } else { 1 };
         for i in (0..up_to).step_by(step).chain(up_to.checked_sub(1)) {
@@ -78,7 +78,7 @@ impl Block {
         }
     }
 
-    /// `false`, and nothing changed, where the allocator returned null.
+    /// Returns `false` and changes nothing if the allocator returned null.
     pub(crate) fn try_resize(&mut self, size: usize) -> bool {
         let old = self.layout.size();
         self.check(old);
@@ -100,7 +100,7 @@ impl Block {
 
     pub(crate) fn free(mut self) {
         self.check(self.layout.size());
-        // SAFETY: a live block of that layout, which nobody uses any more.
+        // SAFETY: a live block of that layout, which is not used any more.
         unsafe { ALLOC.dealloc(self.start, self.layout) };
     }
 

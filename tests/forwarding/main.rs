@@ -1,8 +1,8 @@
-//! `Alloc<A>` hands every call on with its meaning kept: `calloc` stays `calloc`, a large `realloc`
-//! stays `realloc`, null stays null; contents and records survive every way a block can go.
+//! `Alloc<A>` forwards every call as it is: `calloc` stays `calloc`, a large `realloc` stays
+//! `realloc`, and null stays null. Contents and records survive every sequence of calls on a block.
 //!
-//! The allocator under test is a static of its own, not the global one: what is recorded is then
-//! exactly what these tests ask of it, and the inner allocator can keep a log.
+//! The allocator under test is a separate static, not the global one. So the profiler records exactly
+//! the calls of these tests, and the inner allocator can keep a log.
 #![cfg(all(feature = "profiling", unix))]
 #![allow(unsafe_code)]
 
@@ -16,7 +16,7 @@ use std::alloc::Layout;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
-use block::{Block, By};
+use block::{Block, Method};
 use common::one_at_a_time;
 use heapdrift::{Alloc, Profiler, Snapshot};
 use spy::{Call, ON_RELEASE, Spy, failing, log};
@@ -35,17 +35,17 @@ fn live_sizes(snapshot: &Snapshot) -> Vec<u64> {
     sizes
 }
 
-/// One call of each method, whose log must be the same four calls, with the same arguments.
-fn each_method_reaches_its_namesake(size: usize, align: usize) {
+/// Calls each method. The log of the inner allocator must have the same calls and arguments.
+fn assert_calls_are_forwarded(size: usize, align: usize) {
     log();
     let layout = Layout::from_size_align(size, align).unwrap();
     let new_layout = Layout::from_size_align(size + 17, align).unwrap();
-    let mut block = Block::new(By::Alloc, size, align, 3);
+    let mut block = Block::new(Method::Alloc, size, align, 3);
     let first = block.address();
     block.resize(size + 17);
     let second = block.address();
     block.free();
-    let block = Block::new(By::AllocZeroed, size, align, 4);
+    let block = Block::new(Method::AllocZeroed, size, align, 4);
     let third = block.address();
     block.free();
     let expected = [
@@ -62,36 +62,37 @@ const SOME_LAYOUTS: [(usize, usize); 7] =
     [(1, 1), (24, 8), (100, 64), (5000, 4096), (40_000, 16), (300_000, 8), (64, 131_072)];
 
 #[test]
-fn without_a_session_each_method_reaches_its_namesake() {
+fn without_a_session_each_method_calls_the_same_inner_method() {
     let _one = one_at_a_time();
     for (size, align) in SOME_LAYOUTS {
-        each_method_reaches_its_namesake(size, align);
+        assert_calls_are_forwarded(size, align);
     }
-    // After a session too.
+    // The same holds after a session.
     drop(start(1));
     for (size, align) in SOME_LAYOUTS {
-        each_method_reaches_its_namesake(size, align);
+        assert_calls_are_forwarded(size, align);
     }
 }
 
 #[test]
-fn unsampled_calls_of_a_session_reach_their_namesakes() {
+fn unsampled_calls_during_a_session_call_the_same_inner_method() {
     let _one = one_at_a_time();
     let profiler = start(512 << 10);
     let mut unsampled = 0;
     for round in 0..300 {
         for (size, align) in [(24, 8), (100, 64), (5000, 4096), (40_000, 16)] {
             let before = profiler.stats().samples_taken;
-            // A sampled call may go elsewhere. Which are sampled shows only afterwards.
+            // A sampled call may be served from a slot, and only afterwards is it known which were.
             let outcome =
-                std::panic::catch_unwind(|| each_method_reaches_its_namesake(size + round, align));
+                std::panic::catch_unwind(|| assert_calls_are_forwarded(size + round, align));
             if profiler.stats().samples_taken == before {
                 outcome.unwrap();
                 unsampled += 1;
             }
         }
     }
-    // 4 allocations of 45,000 bytes in all a round: about 9 in 10 groups are without a sample.
+    // About 1,130 of the 1,200 groups of calls are without a sample: of those of 40,000 bytes one in
+    // five has one, and of the others hardly any.
     assert!((900..1200).contains(&unsampled), "{unsampled} of 1200");
 }
 
@@ -100,11 +101,11 @@ fn large_sampled_blocks_stay_with_the_inner_allocator() {
     let _one = one_at_a_time();
     let profiler = start(1);
     for (size, align) in [(40_000, 16), (300_000, 4096), (100_000, 131_072)] {
-        each_method_reaches_its_namesake(size, align);
+        assert_calls_are_forwarded(size, align);
     }
     const SIZE: usize = 64 << 20;
     let taken = profiler.stats().samples_taken;
-    let mut block = Block::new(By::AllocZeroed, SIZE, 8, 5);
+    let mut block = Block::new(Method::AllocZeroed, SIZE, 8, 5);
     let layout = block.layout;
     let address = block.address();
     let id = profiler.snapshot().live.id;
@@ -124,8 +125,8 @@ fn large_sampled_blocks_stay_with_the_inner_allocator() {
 fn null_stays_null_and_failed_allocations_do_not_count() {
     let _one = one_at_a_time();
     let fails = |size, align| {
-        for by in [By::Alloc, By::AllocZeroed] {
-            assert!(failing(|| Block::try_new(by, size, align, 0)).is_none(), "{size} {align}");
+        for method in [Method::Alloc, Method::AllocZeroed] {
+            assert!(failing(|| Block::try_new(method, size, align, 0)).is_none(), "{size} {align}");
         }
     };
     fails(100, 8);
@@ -142,7 +143,7 @@ fn null_stays_null_and_failed_allocations_do_not_count() {
     assert_eq!(snapshot.totals.alloc_count.value, 0.0);
     assert_eq!(snapshot.totals.alloc_bytes.value, 0.0);
     assert!(snapshot.live.is_empty());
-    // Small sampled blocks do not need the inner allocator.
+    // Small sampled blocks come from slots, so they do not need the inner allocator.
     failing(|| Block::small(100)).free();
     assert_eq!(profiler.snapshot().totals.alloc_count.value, 1.0);
 }
@@ -154,8 +155,8 @@ fn after_a_failed_realloc_the_old_block_is_intact_and_still_recorded() {
     let profiler = start(1);
     let blocks = [
         Block::small(100),
-        Block::new(By::Alloc, 40_000, 8, 1),
-        Block::new(By::AllocZeroed, 3 << 20, 8, 2),
+        Block::new(Method::Alloc, 40_000, 8, 1),
+        Block::new(Method::AllocZeroed, 3 << 20, 8, 2),
     ];
     let before = profiler.snapshot();
     assert_eq!(live_sizes(&before), [100, 40_000, 3 << 20]);
@@ -170,7 +171,7 @@ fn after_a_failed_realloc_the_old_block_is_intact_and_still_recorded() {
     assert_eq!(after.live, before.live);
     assert_eq!(after.totals.live_bytes, before.totals.live_bytes);
     assert_eq!(after.totals.alloc_count, before.totals.alloc_count);
-    // They are as good as before.
+    // The blocks can still be resized and freed.
     all.iter_mut().for_each(|block| block.resize(2 << 20));
     assert_eq!(live_sizes(&profiler.snapshot()), [2 << 20; 4]);
     all.into_iter().for_each(Block::free);
@@ -178,16 +179,16 @@ fn after_a_failed_realloc_the_old_block_is_intact_and_still_recorded() {
 }
 
 #[test]
-fn reused_slots_are_zeroed_when_that_is_asked_for() {
+fn alloc_zeroed_zeroes_reused_slots() {
     let _one = one_at_a_time();
     let profiler = start(1);
     for size in [1, 16, 100, 1000, 5000, 20_000] {
         let used: Vec<Block> = (0..50).map(|_| Block::small(size)).collect();
         let addresses: Vec<usize> = used.iter().map(Block::address).collect();
         used.into_iter().for_each(Block::free);
-        // `Block::new` looks at every byte.
+        // `Block::new` checks that every byte is zero.
         let zeroed: Vec<Block> =
-            (0..50).map(|_| Block::new(By::AllocZeroed, size, 8, 0xFF)).collect();
+            (0..50).map(|_| Block::new(Method::AllocZeroed, size, 8, 0xFF)).collect();
         let reused = zeroed.iter().filter(|block| addresses.contains(&block.address())).count();
         assert!(reused >= 25, "{reused} of 50 slots of {size} bytes were reused");
         zeroed.into_iter().for_each(Block::free);
@@ -203,9 +204,9 @@ fn alignments_are_honoured_for_small_and_large_blocks() {
         let mut kept = Vec::new();
         for align in (0..=21).map(|shift| 1 << shift) {
             for size in [1, 17, 100, 5000, 40_000, 200_000] {
-                for by in [By::Alloc, By::AllocZeroed] {
-                    kept.push(Block::new(by, size, align, size as u8));
-                    let mut resized = Block::new(by, size, align, size as u8);
+                for method in [Method::Alloc, Method::AllocZeroed] {
+                    kept.push(Block::new(method, size, align, size as u8));
+                    let mut resized = Block::new(method, size, align, size as u8);
                     [2 * size, size.div_ceil(2), 50_000, 9].iter().for_each(|s| resized.resize(*s));
                     kept.push(resized);
                 }
@@ -218,14 +219,14 @@ fn alignments_are_honoured_for_small_and_large_blocks() {
     }
 }
 
-/// A slot cannot be aligned to more than 64 KiB. Such a sample is lost, and counted; it is no sign
-/// that memory is short.
+/// A slot cannot be aligned to more than 64 KiB. Such a sample is dropped and counted. It is not
+/// memory pressure, so nothing is thinned.
 #[test]
-fn alignments_that_no_slot_has_are_counted_and_do_not_raise_the_interval() {
+fn samples_of_unsupported_alignment_are_counted_and_do_not_raise_the_interval() {
     let _one = one_at_a_time();
     let profiler = start(1);
     let witness = Block::small(100);
-    let blocks: Vec<Block> = (0..100).map(|_| Block::new(By::Alloc, 64, 131_072, 1)).collect();
+    let blocks: Vec<Block> = (0..100).map(|_| Block::new(Method::Alloc, 64, 131_072, 1)).collect();
     let snapshot = profiler.snapshot();
     assert_eq!(snapshot.stats.dropped_slots, 100);
     assert_eq!(snapshot.stats.thinnings, 0);
@@ -242,7 +243,7 @@ const WAYPOINTS: [usize; 12] =
 #[test]
 fn realloc_keeps_contents_and_records_across_every_boundary() {
     let _one = one_at_a_time();
-    // Blocks of before the session, of every size, go into slots and large records.
+    // Blocks of every size, allocated before the session, move into slots and large records.
     let old: Vec<Block> = WAYPOINTS.iter().map(|size| Block::small(*size)).collect();
     let profiler = start(1);
     for (mut block, size) in old.into_iter().zip(WAYPOINTS.iter().rev()) {
@@ -252,7 +253,7 @@ fn realloc_keeps_contents_and_records_across_every_boundary() {
     }
     for from in WAYPOINTS {
         for to in WAYPOINTS {
-            let mut block = Block::new(By::Alloc, from, 8, 0x5A);
+            let mut block = Block::new(Method::Alloc, from, 8, 0x5A);
             let id = profiler.snapshot().live.id;
             block.resize(to);
             let snapshot = profiler.snapshot();
@@ -263,7 +264,7 @@ fn realloc_keeps_contents_and_records_across_every_boundary() {
             assert!(profiler.snapshot().live.is_empty(), "{from} to {to}");
         }
     }
-    // And out of slots and records again, into blocks that are not sampled.
+    // Sampled blocks move out of slots and large records into blocks that are not sampled.
     let sampled: Vec<Block> = WAYPOINTS.iter().map(|size| Block::small(*size)).collect();
     profiler.pause();
     for (mut block, size) in sampled.into_iter().zip(WAYPOINTS.iter().rev()) {
@@ -273,12 +274,12 @@ fn realloc_keeps_contents_and_records_across_every_boundary() {
     assert!(profiler.snapshot().live.is_empty());
 }
 
-/// Otherwise another thread could be given the address meanwhile, and its record be taken.
+/// Otherwise another thread could get the same address meanwhile, and lose its record.
 #[test]
-fn the_record_is_gone_before_the_memory() {
+fn the_record_is_removed_before_the_memory_is_freed() {
     let _one = one_at_a_time();
     let profiler = Arc::new(start(1));
-    let mut block = Block::new(By::Alloc, 100_000, 8, 1);
+    let mut block = Block::new(Method::Alloc, 100_000, 8, 1);
     let mut small = Block::small(100);
     let live = Arc::new(Mutex::new(Vec::new()));
     let look = {
@@ -292,12 +293,12 @@ fn the_record_is_gone_before_the_memory() {
     small.free();
     block.free();
     *ON_RELEASE.lock().unwrap() = None;
-    // In `realloc`, and in `dealloc` when the block moved into a slot. The small one moved out of
-    // its slot without the inner allocator, and was large when it was freed.
+    // Memory was released by `realloc`, by `dealloc` when the block moved into a slot, and by the
+    // `dealloc` of `small`, which had moved out of its slot. The move itself released nothing.
     assert_eq!(*live.lock().unwrap(), [vec![100], vec![100], vec![99]]);
 }
 
-/// The same for slots: a thread that only allocates gets those that another has just freed.
+/// The same for slots: one thread only allocates, and gets slots that another has just freed.
 #[test]
 fn a_free_never_takes_the_record_of_the_next_owner() {
     const BLOCKS: usize = 60_000;
@@ -322,7 +323,7 @@ fn a_free_never_takes_the_record_of_the_next_owner() {
 }
 
 #[test]
-fn a_realloc_in_its_slot_changes_no_address() {
+fn a_realloc_within_its_slot_keeps_the_address() {
     let _one = one_at_a_time();
     let profiler = start(1);
     let mut block = Block::small(97);
@@ -341,20 +342,20 @@ fn a_realloc_in_its_slot_changes_no_address() {
 fn objects_outlive_their_session_and_can_be_freed_or_resized_in_the_next() {
     let _one = one_at_a_time();
     let make = || -> Vec<Block> {
-        (0..3).flat_map(|_| WAYPOINTS).map(|size| Block::new(By::Alloc, size, 8, 9)).collect()
+        (0..3).flat_map(|_| WAYPOINTS).map(|size| Block::new(Method::Alloc, size, 8, 9)).collect()
     };
     let profiler = start(1);
     let mut blocks = make();
     assert_eq!(profiler.snapshot().live.len(), blocks.len());
     drop(profiler);
-    // With no session: a third is freed, a third resized.
+    // Without a session, a third is freed and a third is resized.
     let rest = blocks.split_off(12);
     blocks.into_iter().for_each(Block::free);
     let mut blocks = rest;
     for (block, size) in blocks.iter_mut().zip(WAYPOINTS.iter().rev()) {
         block.resize(*size);
     }
-    // In the next, what is left of the first is not known, and its end changes nothing.
+    // The next session does not know the blocks of the first, and freeing them changes nothing.
     let profiler = start(1);
     let witnesses = make();
     let expected = live_sizes(&profiler.snapshot());

@@ -1,4 +1,4 @@
-//! Random programs, against a naive twin of the books.
+//! Random programs, compared with a naive model of the live set.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -7,17 +7,17 @@ use std::sync::atomic::Ordering;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-use crate::block::{Block, By};
+use crate::block::{Block, Method};
 use crate::common::one_at_a_time;
 use crate::spy::{FAILS, failing};
 use crate::{live_sizes, start};
 
-/// One step of a random program. Numbers select among what is live.
+/// One step of a random program. Its first number selects one of the live blocks.
 #[derive(Clone, Debug)]
 enum Step {
-    /// By a method, of a size, with an alignment.
-    Allocate(By, usize, usize),
-    /// A block, to a size.
+    /// The method, the size and the alignment.
+    Allocate(Method, usize, usize),
+    /// A block, and its new size.
     Resize(usize, usize),
     /// The same, while the inner allocator fails.
     FailToResize(usize, usize),
@@ -28,9 +28,10 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let size = || prop_oneof![8 => 1..300_usize, 4 => 1..40_000_usize, 1 => 30_000..400_000_usize];
     let align = prop_oneof![9 => 0..5_u32, 1 => 5..17_u32].prop_map(|shift| 1 << shift);
-    let by = prop_oneof![Just(By::Alloc), Just(By::AllocZeroed)];
+    let method = prop_oneof![Just(Method::Alloc), Just(Method::AllocZeroed)];
     let step = prop_oneof![
-        5 => (by, size(), align).prop_map(|(by, size, align)| Step::Allocate(by, size, align)),
+        5 => (method, size(), align)
+            .prop_map(|(method, size, align)| Step::Allocate(method, size, align)),
         3 => (any::<usize>(), size()).prop_map(|(which, size)| Step::Resize(which, size)),
         1 => (any::<usize>(), size()).prop_map(|(which, size)| Step::FailToResize(which, size)),
         3 => any::<usize>().prop_map(Step::Free),
@@ -38,17 +39,18 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..120)
 }
 
-/// The naive twin: what is live, by address, under a lock.
+/// The naive model: the live blocks by address, under a lock.
 #[derive(Default)]
-struct Twin(Mutex<HashMap<usize, Block>>);
+struct Model(Mutex<HashMap<usize, Block>>);
 
-impl Twin {
+impl Model {
     fn add(&self, block: Block) {
         let overlapped = self.0.lock().unwrap().insert(block.address(), block);
         assert!(overlapped.is_none(), "an address was handed out twice");
     }
 
-    /// Blocks in an order that does not depend on addresses: by when they were made.
+    /// Removes a block. The order of blocks is that of their allocation, so the choice does not
+    /// depend on addresses.
     fn take(&self, which: usize) -> Option<Block> {
         let mut blocks = self.0.lock().unwrap();
         let mut addresses: Vec<_> = blocks.iter().map(|(a, b)| (b.mark, *a)).collect();
@@ -65,46 +67,46 @@ impl Twin {
     }
 }
 
-/// Runs a program against the twin. At interval 1 the live set is the twin's; at any interval it
-/// is a part of it.
+/// Runs a program and compares it with the model. At interval 1 the live set equals the model's; at
+/// any other interval it is a subset.
 fn run(steps: &[Step], interval: u64) {
-    let twin = Twin::default();
+    let model = Model::default();
     let profiler = start(interval);
     let compare = |allocated: f64| {
         let snapshot = profiler.snapshot();
-        let (found, truth) = (live_sizes(&snapshot), twin.sizes());
+        let (found, truth) = (live_sizes(&snapshot), model.sizes());
         if interval == 1 {
             assert_eq!(found, truth);
             assert_eq!(snapshot.totals.alloc_count.value, allocated);
         } else {
             let mut rest = truth.iter();
-            let part = found.iter().all(|size| rest.any(|other| other == size));
-            assert!(part, "{found:?} is no part of {truth:?}");
+            let is_subset = found.iter().all(|size| rest.any(|other| other == size));
+            assert!(is_subset, "{found:?} is not a subset of {truth:?}");
         }
     };
     let mut allocated = 0.0;
     for (number, step) in steps.iter().enumerate() {
         match *step {
-            Step::Allocate(by, size, align) => {
-                twin.add(Block::new(by, size, align, number as u8));
+            Step::Allocate(method, size, align) => {
+                model.add(Block::new(method, size, align, number as u8));
                 allocated += 1.0;
             }
             Step::Resize(which, size) => {
-                if let Some(mut block) = twin.take(which) {
+                if let Some(mut block) = model.take(which) {
                     block.resize(size);
-                    twin.add(block);
+                    model.add(block);
                     allocated += 1.0;
                 }
             }
             Step::FailToResize(which, size) => {
-                if let Some(mut block) = twin.take(which) {
-                    // Slots need no inner allocator, so it may succeed.
+                if let Some(mut block) = model.take(which) {
+                    // It may succeed nevertheless, because slots need no inner allocator.
                     allocated += f64::from(failing(|| block.try_resize(size)));
-                    twin.add(block);
+                    model.add(block);
                 }
             }
             Step::Free(which) => {
-                if let Some(block) = twin.take(which) {
+                if let Some(block) = model.take(which) {
                     block.free();
                 }
             }
@@ -114,14 +116,14 @@ fn run(steps: &[Step], interval: u64) {
         }
     }
     compare(allocated);
-    while let Some(block) = twin.take(0) {
+    while let Some(block) = model.take(0) {
         block.free();
     }
     compare(allocated);
 }
 
 #[test]
-fn random_programs_agree_with_a_naive_twin() {
+fn random_programs_agree_with_a_naive_model() {
     let _one = one_at_a_time();
     let config = Config { cases: 250, failure_persistence: None, ..Config::default() };
     let random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);

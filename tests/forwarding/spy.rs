@@ -4,7 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The system's allocator, with a log of calls; it fails on demand.
+/// The system allocator with a log of its calls; it can be made to fail.
 pub(crate) struct Spy;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -18,11 +18,11 @@ pub(crate) enum Call {
 static LOG: Mutex<Vec<Call>> = Mutex::new(Vec::new());
 pub(crate) static FAILS: AtomicBool = AtomicBool::new(false);
 
-/// Called when memory is about to be given back or moved.
+/// Called before memory is freed or reallocated.
 pub(crate) static ON_RELEASE: Mutex<Option<Box<dyn FnMut() + Send>>> = Mutex::new(None);
 
 impl Spy {
-    /// Whether the call should go through.
+    /// Logs a call, and returns whether it may succeed.
     fn note(call: Call) -> bool {
         if let (Call::Dealloc(..) | Call::Realloc(..), Some(look)) =
             (call, &mut *ON_RELEASE.lock().unwrap())
@@ -40,7 +40,7 @@ unsafe impl GlobalAlloc for Spy {
         if !Self::note(Call::Alloc(layout)) {
             return std::ptr::null_mut();
         }
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller upholds the contract of this method, which is that of `System`.
         unsafe { System.alloc(layout) }
     }
 
@@ -48,13 +48,13 @@ unsafe impl GlobalAlloc for Spy {
         if !Self::note(Call::AllocZeroed(layout)) {
             return std::ptr::null_mut();
         }
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller upholds the contract of this method, which is that of `System`.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         Self::note(Call::Dealloc(block.addr(), layout));
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller upholds the contract of this method, which is that of `System`.
         unsafe { System.dealloc(block, layout) }
     }
 
@@ -62,12 +62,12 @@ unsafe impl GlobalAlloc for Spy {
         if !Self::note(Call::Realloc(block.addr(), layout, new_size)) {
             return std::ptr::null_mut();
         }
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller upholds the contract of this method, which is that of `System`.
         unsafe { System.realloc(block, layout, new_size) }
     }
 }
 
-/// The calls since the last look.
+/// Takes the calls that were logged since the last time.
 pub(crate) fn log() -> Vec<Call> {
     std::mem::take(&mut LOG.lock().unwrap())
 }

@@ -1,1 +1,1 @@
-//! Nothing: the tests are what this package is for.
+//! Empty: this package has only tests.

@@ -1,12 +1,12 @@
-//! What `tests/off_is_off.rs` compiles once for each allocator, chosen by `--cfg allocator="…"`.
+//! The library that `tests/off_is_off.rs` compiles for each allocator, by `--cfg allocator="…"`.
 //!
 //! The functions have the same names whatever the allocator, so that their machine code can be
-//! compared one by one. Separate compilations, because within one crate the compiler would fold
-//! equal functions into one and there would be nothing left to compare.
+//! compared one by one. They are compiled separately, because within one crate the compiler would
+//! merge equal functions, and nothing would be left to compare.
 
 use std::alloc::{GlobalAlloc, Layout};
 
-// In every compilation, so that instances which that crate already holds are reused in all of them.
+// Linked for every allocator, so that all of them reuse the generic instances in this crate.
 use heapdrift as _;
 
 #[cfg(allocator = "bare")]
@@ -44,7 +44,7 @@ pub unsafe fn probe_realloc(block: *mut u8, layout: Layout, new_size: usize) -> 
     unsafe { ALLOC.realloc(block, layout, new_size) }
 }
 
-/// A whole program's use of the global allocator: a block that grows and is given back.
+/// Uses the global allocator as a program does: allocates, grows and frees a block.
 #[unsafe(no_mangle)]
 pub fn probe_global(first: u64, second: u64) -> u64 {
     let mut numbers = std::hint::black_box(vec![first]);
@@ -52,7 +52,7 @@ pub fn probe_global(first: u64, second: u64) -> u64 {
     numbers.iter().sum()
 }
 
-/// The smallest hook there is: each method reads one atomic, relaxed, and looks at the value.
+/// The smallest possible hook: each method loads an atomic, relaxed, and tests its value.
 #[cfg(allocator = "one_load_more")]
 pub struct OneLoadMore;
 

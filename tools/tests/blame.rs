@@ -1,4 +1,4 @@
-//! Whose code allocated, found from a recording of this very program.
+//! Blame: whose code allocated, found in a recording of this very program.
 #![cfg(target_os = "linux")]
 
 #[path = "../../tests/common/mod.rs"]
@@ -13,7 +13,7 @@ use heapdrift_tools::{Symbolizer, packages, symbolizer};
 #[global_allocator]
 static ALLOC: Alloc = Alloc::system();
 
-/// What `allocate` allocated, recorded exactly.
+/// A snapshot of what `allocate` allocated, recorded exactly.
 fn recorded<T>(allocate: impl FnOnce() -> T) -> Snapshot {
     let profiler = Profiler::builder().sample_interval_bytes(1).start().unwrap();
     let kept = with_labels(&[("site", "here")], allocate);
@@ -22,7 +22,7 @@ fn recorded<T>(allocate: impl FnOnce() -> T) -> Snapshot {
     snapshot
 }
 
-/// Who answers for the live blocks labelled `site=here`, and their stacks.
+/// The blame for the live blocks labelled `site=here`, and their stacks.
 fn blamed(snapshot: &Snapshot, own_crates: &[&str]) -> (Vec<Blame>, Vec<Vec<Frame>>, Packages) {
     let mut symbolizer = Symbolizer::new(symbolizer::Options::default());
     let packages = packages::of_dump(&mut symbolizer, snapshot, own_crates.iter().copied());
@@ -39,7 +39,7 @@ fn blamed(snapshot: &Snapshot, own_crates: &[&str]) -> (Vec<Blame>, Vec<Vec<Fram
 }
 
 #[test]
-fn memory_of_this_file_is_its_own() {
+fn memory_allocated_in_this_file_is_blamed_on_this_crate() {
     let _guard = one_at_a_time();
     let line = line!() + 1;
     let snapshot = recorded(|| Vec::<u8>::with_capacity(777));
@@ -53,7 +53,7 @@ fn memory_of_this_file_is_its_own() {
 }
 
 #[test]
-fn memory_of_a_package_is_a_dependencys_with_the_line_that_called_it() {
+fn memory_allocated_by_a_dependency_is_blamed_on_it_and_shows_the_line_that_called_it() {
     let _guard = one_at_a_time();
     let line = line!() + 1;
     let snapshot = recorded(|| anyhow::Error::msg("text"));
@@ -66,7 +66,7 @@ fn memory_of_a_package_is_a_dependencys_with_the_line_that_called_it() {
 }
 
 #[test]
-fn a_crate_that_is_named_as_own_is() {
+fn a_crate_listed_as_own_counts_as_own() {
     let _guard = one_at_a_time();
     let snapshot = recorded(|| anyhow::Error::msg("text"));
     let (blames, ..) = blamed(&snapshot, &["anyhow"]);
@@ -76,7 +76,7 @@ fn a_crate_that_is_named_as_own_is() {
 }
 
 #[test]
-fn what_std_allocates_counts_for_who_called_it() {
+fn memory_allocated_by_std_is_blamed_on_its_caller() {
     let _guard = one_at_a_time();
     let snapshot = recorded(|| std::fs::read("Cargo.toml").unwrap());
     let (blames, stacks, packages) = blamed(&snapshot, &[]);

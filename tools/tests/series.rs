@@ -1,4 +1,4 @@
-//! A series of dumps, one of each tick: the detector says the same of it as it did in the service.
+//! A series of dumps, one per tick: replaying them offline gives the verdicts of the service.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -25,26 +25,26 @@ fn kept(kept: &mut Vec<Vec<u8>>) {
 }
 
 #[inline(never)]
-fn soon_gone(window: &mut [Vec<u8>], at: usize) {
+fn short_lived(window: &mut [Vec<u8>], at: usize) {
     let at = at % window.len();
     window[at] = black_box(Vec::with_capacity(2000));
 }
 
-/// Works until so many ticks are over, with a leak.
+/// Runs a service with a leak until [`TICKS`] ticks are over.
 fn work(ticks: &AtomicU64) {
     let begin = Instant::now();
     let (mut leaked, mut window) = (Vec::with_capacity(1 << 16), vec![Vec::new(); 64]);
     let mut at = 0;
     while ticks.load(Ordering::SeqCst) < TICKS {
-        assert!(begin.elapsed() < Duration::from_secs(60), "waited for {TICKS} ticks in vain");
+        assert!(begin.elapsed() < Duration::from_secs(60), "timed out waiting for {TICKS} ticks");
         with_labels(&[("route", "/leaky")], || kept(&mut leaked));
-        (0..8).for_each(|i| soon_gone(&mut window, at + i));
+        (0..8).for_each(|i| short_lived(&mut window, at + i));
         at += 8;
         thread::sleep(Duration::from_millis(2));
     }
 }
 
-/// The dumps of the ticks, in order.
+/// The periodic dumps, in the order of their ticks.
 fn dumps(folder: &Path) -> Vec<Snapshot> {
     let read = |entry: std::io::Result<fs::DirEntry>| dump::read(&entry.unwrap().path()).unwrap();
     let mut dumps: Vec<Snapshot> = fs::read_dir(folder).unwrap().map(read).collect();
@@ -60,7 +60,7 @@ fn replayed(symbolizer: &mut Symbolizer, dumps: &[Snapshot]) -> LeakReport {
 }
 
 #[test]
-fn the_verdicts_over_dumps_of_all_ticks_are_those_of_the_service() {
+fn replaying_the_dumps_of_all_ticks_gives_the_verdicts_of_the_service() {
     let folder = tempfile::tempdir().unwrap();
     let ticks = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&ticks);
@@ -96,15 +96,15 @@ fn the_verdicts_over_dumps_of_all_ticks_are_those_of_the_service() {
         assert_eq!(offline.labels, own.labels);
         assert_eq!(offline.blame.crate_name, own.blame.crate_name);
         assert_eq!((offline.blame.kind, offline.own), (own.blame.kind, own.own));
-        // Of system libraries the tools may know more: they look for debug files.
+        // The tools may know more about system libraries, because they look for debug files.
         let own_frames = |of: &LeakCandidate| {
             of.stack.iter().filter(|frame| frame.own).cloned().collect::<Vec<_>>()
         };
         assert_eq!(own_frames(offline), own_frames(own));
     }
-    // The report in the dump has its names already.
+    // The report in the dump is symbolized already.
     assert_eq!(embedded(&mut symbolizer, last, &[]).as_ref(), Some(own));
-    // The ticks before are the verdicts of before.
+    // The first part of the series gives the verdicts of that time.
     let half = &dumps[..dumps.len() * 3 / 4];
     let then = half.last().unwrap().leaks.as_ref().unwrap();
     let offline = replayed(&mut symbolizer, half);

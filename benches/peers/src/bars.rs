@@ -1,4 +1,4 @@
-//! What heapdrift is to keep to, and by how much it does not.
+//! The bars that heapdrift has to keep, and by how much it misses them.
 
 use workloads::Workload;
 
@@ -17,7 +17,7 @@ impl Bar {
         self.found.median <= self.limit
     }
 
-    /// Missed, and by more than what such ratios differ by from round to round.
+    /// Whether it is missed by more than the variation from round to round.
     pub fn is_missed_clearly(&self) -> bool {
         self.found.median - 2.0 * self.found.deviation > self.limit
     }
@@ -45,7 +45,7 @@ impl Bars<'_> {
         let (stopped, sampling) = (row("stopped"), row("512 KiB"));
         for workload in [Workload::Pair, Workload::Churn] {
             self.ratio(&stopped, workload, 1.04);
-            // A tenth of this allocator's own instructions.
+            // The hook adds a tenth of jemalloc's own instructions to a pair.
             let is_hard = allocator == "jemalloc" && workload == Workload::Pair;
             let limit = if is_hard { 1.08 } else { 1.05 };
             self.ratio(&sampling, workload, limit);
@@ -53,7 +53,7 @@ impl Bars<'_> {
         }
         self.instructions(&stopped, 8.0);
         self.instructions(&sampling, 9.0);
-        // glibc's noise there is larger than the bar.
+        // Over glibc the noise of these workloads is larger than the bar.
         if allocator != "glibc" {
             for workload in [Workload::Larson, Workload::Xmalloc, Workload::Growth] {
                 self.ratio(&sampling, workload, 1.05);
@@ -76,7 +76,8 @@ impl Bars<'_> {
         }
     }
 
-    /// At 512 KiB never slower by more than 0.02, and faster on W1 to W4 and W7; at 64 KiB faster on all.
+    /// At 512 KiB, heapdrift is at most 0.02 slower on every workload, and faster on W1 to W4 and W7.
+    /// At 64 KiB it is faster on all.
     fn against_jemalloc(&mut self) {
         use Workload::{Churn, Deep, Larson, Pair, Xmalloc};
         for interval in ["512 KiB", "64 KiB"] {
@@ -106,9 +107,9 @@ impl Bars<'_> {
 
     fn instructions(&mut self, row: &str, limit: f64) {
         let Some(index) = self.results.row(row) else { return };
-        let found = self.results.more_instructions(index);
+        let found = self.results.extra_instructions(index);
         let found = found.map(|median| Spread { median, deviation: 0.0 });
-        self.push(row, "instructions a pair, more than bare".to_owned(), limit, found);
+        self.push(row, "instructions per pair beyond bare".to_owned(), limit, found);
     }
 
     fn push(&mut self, row: &str, what: String, limit: f64, found: Option<Spread>) {

@@ -1,4 +1,4 @@
-//! Builds the subjects, each by itself: one that does not build is missing alone.
+//! Builds the subjects separately, so that one that does not build affects no other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::results::Results;
 use crate::subject::Program;
 
-/// Where each program lies.
+/// The path of each program.
 pub type Programs = BTreeMap<Program, PathBuf>;
 
 pub struct Builder {
@@ -29,7 +29,7 @@ impl Builder {
         Ok(Self { root, metadata: metadata? })
     }
 
-    /// What does not build is said in `results`.
+    /// Builds all programs, and notes in `results` what does not build.
     pub fn build_all(&self, results: &mut Results) -> Programs {
         let mut programs = Programs::new();
         let mut workloads: BTreeMap<bool, BTreeSet<String>> = BTreeMap::new();
@@ -55,7 +55,7 @@ impl Builder {
         }
         if workloads.values().any(|libraries| libraries.len() > 1) {
             results.note(
-                "The workloads were compiled more than once: what differs may be their code.",
+                "The workloads were compiled more than once, so differences may come from their code.",
             );
         }
         programs
@@ -63,7 +63,7 @@ impl Builder {
 
     fn build(&self, program: Program) -> Result<Built> {
         let mut cargo = Command::new(env!("CARGO"));
-        // heapscope asks for a later Rust than it needs.
+        // heapscope declares a later Rust version than it needs.
         cargo.args(["build", "--release", "--locked", "--ignore-rust-version"]);
         cargo.args(["--message-format", "json-render-diagnostics", "--bin", program.binary]);
         if program.binary == "mimalloc_pprof" {
@@ -74,7 +74,7 @@ impl Builder {
                 cargo.args(["--features", program.binary]);
             }
         }
-        // The same folder for all: what they share is compiled once.
+        // All use the same folder, so that shared dependencies are compiled once.
         let target = self.target_folder()?;
         if program.has_frame_pointers {
             cargo.env("RUSTFLAGS", "-C force-frame-pointers=yes");
@@ -102,7 +102,7 @@ impl Builder {
         self.packages().find(|found| found["name"] == package)?["version"].as_str()
     }
 
-    /// Folders of Rust sources that are the same wherever the lock file is: of packages from the registry.
+    /// The folders of some packages from the registry, whose Rust sources are fixed by the lock file.
     pub fn sources(&self) -> Result<Vec<PathBuf>> {
         const PACKAGES: [&str; 10] = [
             "clap_builder",
@@ -132,7 +132,7 @@ impl Builder {
 
 struct Built {
     executable: PathBuf,
-    /// The library that has the workloads; its name has a hash of what it was built from.
+    /// The library with the workloads, whose file name contains a hash of its inputs.
     workloads: String,
 }
 

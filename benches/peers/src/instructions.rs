@@ -1,6 +1,7 @@
-//! Instructions of an allocate-free pair, counted by valgrind's callgrind: repeatable where times are not.
+//! Instructions of an allocate-free pair, counted by valgrind's callgrind, which is repeatable where
+//! times are not.
 //!
-//! Two runs, one twice as long as the other: what differs is pairs only.
+//! Each program runs twice, once with twice as many pairs, so that the difference is pairs only.
 
 use std::process::{Command, Stdio};
 
@@ -14,7 +15,7 @@ use crate::subject::Subject;
 
 const PAIRS: u64 = 200_000;
 
-/// For all rows but the exact ones and those that must first be brought to a state.
+/// Counts for all rows, except the exact ones and those that need live samples first.
 pub fn count(programs: &Programs, results: &mut Results) {
     if Command::new("valgrind").arg("--version").stdout(Stdio::null()).status().is_err() {
         results.note("Instructions were not counted: there is no valgrind.");

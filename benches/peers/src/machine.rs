@@ -1,4 +1,4 @@
-//! Where and with what it was measured.
+//! The machine and the versions that were measured.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ pub struct Machine {
     pub kernel: String,
     pub libc: String,
     pub rustc: String,
-    /// Of the last minute, five and fifteen, before the first round.
+    /// The load averages of 1, 5 and 15 minutes before the first round.
     pub load: String,
     pub versions: BTreeMap<String, String>,
 }
@@ -38,25 +38,25 @@ impl Machine {
             .filter_map(|package| Some((package.to_owned(), builder.version(package)?.to_owned())))
             .collect();
         for command in ["heaptrack", "valgrind"] {
-            let version = said(command, &["--version"]);
+            let version = first_line(command, &["--version"]);
             let version = version.rsplit([' ', '-']).next().unwrap_or_default().to_owned();
             let version = if version.is_empty() { "missing".to_owned() } else { version };
             versions.insert(command.to_owned(), version);
         }
         Self {
-            date: said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
+            date: first_line("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
             processor: processor().unwrap_or_default(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             kernel: read("/proc/sys/kernel/osrelease"),
-            libc: said("getconf", &["GNU_LIBC_VERSION"]),
-            rustc: said("rustc", &["--version"]),
+            libc: first_line("getconf", &["GNU_LIBC_VERSION"]),
+            rustc: first_line("rustc", &["--version"]),
             load: load(),
             versions,
         }
     }
 }
 
-/// What else the machine is doing.
+/// The load averages of the machine.
 pub fn load() -> String {
     read("/proc/loadavg").split(' ').take(3).collect::<Vec<_>>().join(" ")
 }
@@ -71,8 +71,8 @@ fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }
 
-/// The first line that a command writes; empty if there is no such command.
-fn said(command: &str, arguments: &[&str]) -> String {
+/// The first line that a command prints; empty if there is no such command.
+fn first_line(command: &str, arguments: &[&str]) -> String {
     let output = Command::new(command).args(arguments).output();
     let output = output.map(|output| output.stdout).unwrap_or_default();
     String::from_utf8_lossy(&output).lines().next().unwrap_or_default().to_owned()

@@ -1,4 +1,5 @@
-//! Every allocator and profiler under every workload, interleaved, as ratios to the same bare allocator.
+//! Runs every allocator and profiler under every workload, interleaved, and prints ratios to the bare
+//! allocator.
 //!
 //! ```text
 //!   subject ─► builder ─► runner (rounds) ─► results (ratios of pairs) ─► report: Markdown, JSON
@@ -27,7 +28,7 @@ use results::Results;
 use runner::{Effort, Runner};
 use subject::Subject;
 
-/// Compares heapdrift with bare allocators and with other profilers: ratios of time, instructions and
+/// Compares heapdrift with bare allocators and other profilers: ratios of time, instructions and
 /// memory, by workload.
 #[derive(Parser)]
 #[command(version, after_help = EXAMPLES)]
@@ -35,25 +36,25 @@ struct Options {
     /// A quarter of the work and five rounds: some five minutes after the build
     #[arg(long)]
     quick: bool,
-    /// Only rows whose name contains one of these, and the bare allocators that they are compared with
+    /// Only rows whose name contains one of these, and their bare allocators
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
     /// Only workloads whose name contains one of these
     #[arg(long, value_name = "TEXT")]
     workload: Vec<String>,
-    /// How often everything is run; exact recorders a third as often [default: 9, quick: 5]
+    /// Number of rounds; exact recorders run in a third of them [default: 9, quick: 5]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: Option<u32>,
     /// Let single-threaded workloads move between processors
     #[arg(long)]
     no_pin: bool,
-    /// Do not count instructions, although valgrind is there
+    /// Do not count instructions, even if valgrind is installed
     #[arg(long)]
     no_instructions: bool,
     /// Also write every measurement to FILE, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Show the rows and workloads that there are, and stop
+    /// List the rows and workloads, and exit
     #[arg(long)]
     list: bool,
 }

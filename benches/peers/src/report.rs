@@ -23,15 +23,15 @@ pub fn markdown(
         results,
         "Processor time",
         "User and system time of all threads, as a ratio to the bare allocator of the same part of the table in \
-         the same round: median ± median deviation. *Once more* is the same program as the one above: what \
-         differs there is noise. The last column is instructions of an allocate-free pair beyond the bare \
-         allocator's, by callgrind.",
+         the same round: median ± median absolute deviation. *Once more* is the program above it again, so \
+         its distance from 1 is noise. The last column is the instructions of an allocate-free pair beyond the \
+         bare allocator's, counted by callgrind.",
         Quantity::ProcessorTime,
     ));
     text.push_str(&ratios(
         results,
         "Wall time",
-        "The same by the clock on the wall.",
+        "The same for wall-clock time.",
         Quantity::WallTime,
     ));
     text.push_str(&memory(results));
@@ -75,7 +75,7 @@ fn ratios(results: &Results, title: &str, explanation: &str, quantity: Quantity)
             let instructions = match (is_bare, results.instructions(row)) {
                 (true, Some(pair)) => format!("({pair:.1})"),
                 _ => results
-                    .more_instructions(row)
+                    .extra_instructions(row)
                     .map_or(String::new(), |more| format!("{more:.1}")),
             };
             let _ = write!(line, " {instructions} |");
@@ -86,7 +86,7 @@ fn ratios(results: &Results, title: &str, explanation: &str, quantity: Quantity)
     text
 }
 
-/// Three digits are what such a figure has at most.
+/// Formats a spread; such a figure has at most three significant digits.
 fn spread(Spread { median, deviation }: Spread) -> String {
     if median < 10.0 {
         format!("{median:.2} ±{deviation:.2}")
@@ -106,8 +106,8 @@ fn header(results: &Results, more: &[&str]) -> String {
 }
 
 fn memory(results: &Results) -> String {
-    let mut text = "\n## Memory\n\nHighest resident memory of the process, MiB, median. What valgrind and heaptrack need \
-                    within the process is part of it.\n\n"
+    let mut text = "\n## Memory\n\nPeak resident memory of the process in MiB, median. It includes what valgrind and \
+                    heaptrack need within the process.\n\n"
         .to_owned();
     text.push_str(&header(results, &[]));
     for (row, subject) in results.subjects().enumerate() {
@@ -124,10 +124,11 @@ fn memory(results: &Results) -> String {
     text
 }
 
-/// Absolute times of what everything is compared with.
+/// The absolute times of the bare allocators.
 fn bare(results: &Results, effort: Effort) -> String {
     let mut text =
-        "\n## Bare allocators\n\nProcessor time a unit, median ± median deviation.\n\n".to_owned();
+        "\n## Bare allocators\n\nProcessor time per unit, median ± median absolute deviation.\n\n"
+            .to_owned();
     text.push_str(&header(results, &[]));
     let units: Vec<&str> = results.workloads().iter().map(|workload| workload.unit()).collect();
     let _ = writeln!(text, "| *a unit is a* | {} |", units.join(" | "));
@@ -150,7 +151,7 @@ fn bare(results: &Results, effort: Effort) -> String {
     text
 }
 
-/// Of nanoseconds, with the unit that makes it readable.
+/// Formats nanoseconds in a readable unit.
 fn duration(Spread { median, deviation }: Spread) -> String {
     let (unit, ns) = match median {
         ..1e4 => ("ns", 1.0),
@@ -160,7 +161,7 @@ fn duration(Spread { median, deviation }: Spread) -> String {
     format!("{:.1} ±{:.1} {unit}", median / ns, deviation / ns)
 }
 
-/// Missed ones first, worst first.
+/// How many bars are met, and a table of the missed ones, the worst first.
 fn bars_section(bars: &[Bar]) -> String {
     if bars.is_empty() {
         return String::new();
@@ -190,13 +191,13 @@ fn remarks(results: &Results) -> String {
     if !threaded.is_empty() {
         let _ = writeln!(
             text,
-            "- Have a thread of their own, which costs glibc its free lock: compare with the row *with an idle \
-             thread*: {}.",
+            "- These rows have a thread of their own, with which glibc takes locks that it otherwise skips; \
+             compare them with the row *with an idle thread*: {}.",
             threaded.join("; ")
         );
     }
     if results.subjects().any(|subject| subject.name.starts_with("heaptrack")) {
-        text.push_str("- heaptrack's other process is not in its processor time.\n");
+        text.push_str("- heaptrack's processor time does not include its other process.\n");
     }
     for (row, workload, losses) in results.losses() {
         let _ = writeln!(text, "- {row}, {workload}: {losses}.");

@@ -1,4 +1,4 @@
-//! What was measured, and ratios from it: of a row and its baseline in the same round, then the median.
+//! The measurements, and the ratios of rows to their baselines: one for each round, and their median.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ pub struct Cell {
 /// A figure of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quantity {
-    /// User and system time: what others run on the machine meanwhile does not count.
+    /// User and system time, which does not include other processes.
     ProcessorTime,
     WallTime,
     PeakMemory,
@@ -32,7 +32,7 @@ impl Quantity {
     }
 }
 
-/// The middle of several values, and their median distance from it.
+/// The median of several values, and their median absolute deviation from it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
     pub median: f64,
@@ -40,7 +40,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// `None` of no values.
+    /// Returns `None` if there are no values.
     pub fn of(mut values: Vec<f64>) -> Option<Self> {
         let median = median(&mut values)?;
         let mut distances: Vec<f64> = values.iter().map(|value| (value - median).abs()).collect();
@@ -70,7 +70,7 @@ pub struct Results {
     /// By round.
     measurements: BTreeMap<Cell, BTreeMap<u32, Measurement>>,
     failures: BTreeMap<Cell, String>,
-    /// Of an allocate-free pair, by row.
+    /// Instructions of an allocate-free pair, by row.
     instructions: BTreeMap<usize, f64>,
     notes: Vec<String>,
 }
@@ -99,7 +99,7 @@ impl Results {
         &self.workloads
     }
 
-    /// All that is to be measured: by workload, then rows with the same baseline side by side.
+    /// All cells to measure, by workload, with rows of the same baseline next to each other.
     pub fn cells(&self) -> Vec<Cell> {
         let mut baselines: Vec<&str> = Vec::new();
         for subject in &self.subjects {
@@ -134,13 +134,13 @@ impl Results {
         &self.notes
     }
 
-    /// It is not tried again, and earlier rounds do not count.
+    /// Marks a cell as failed: it is not run again, and its earlier rounds do not count.
     pub fn fail(&mut self, cell: Cell, why: &str) {
         self.measurements.remove(&cell);
         self.failures.insert(cell, why.to_owned());
     }
 
-    /// A program that there is not fails wherever it would have run.
+    /// Marks all cells of a program as failed.
     pub fn fail_program(&mut self, program: Program, why: &str) {
         for cell in self.cells() {
             if self.subjects[cell.row].program == program {
@@ -163,7 +163,7 @@ impl Results {
         failures
     }
 
-    /// What profilers said that they lost, in the last round.
+    /// The losses that profilers reported in the last round.
     pub fn losses(&self) -> impl Iterator<Item = (&str, Workload, &str)> {
         self.measurements.iter().filter_map(|(cell, rounds)| {
             let losses = rounds.values().next_back()?.losses.as_deref()?;
@@ -171,7 +171,7 @@ impl Results {
         })
     }
 
-    /// Rows that have threads of their own.
+    /// The rows whose profiler has threads of its own.
     pub fn threaded(&self) -> BTreeSet<&str> {
         let measured = self.measurements.iter();
         measured
@@ -192,13 +192,13 @@ impl Results {
         Spread::of(self.measurements(cell).map(|(_, found)| quantity.of(found)).collect())
     }
 
-    /// To the bare allocator.
+    /// The ratio to the bare allocator.
     pub fn ratio(&self, cell: Cell, quantity: Quantity) -> Option<Spread> {
         let baseline = self.row(&self.subjects[cell.row].baseline)?;
         self.ratio_to(cell, baseline, quantity)
     }
 
-    /// To any row, by rounds that both have.
+    /// The ratio to any other row, over the rounds that both have.
     pub fn ratio_to(&self, cell: Cell, other: usize, quantity: Quantity) -> Option<Spread> {
         let others = self.measurements.get(&Cell { row: other, ..cell })?;
         let pairs = self.measurements(cell).filter_map(|(round, found)| {
@@ -211,8 +211,8 @@ impl Results {
         self.instructions.get(&row).copied()
     }
 
-    /// Beyond those of the bare allocator.
-    pub fn more_instructions(&self, row: usize) -> Option<f64> {
+    /// The instructions of a pair beyond those of the bare allocator.
+    pub fn extra_instructions(&self, row: usize) -> Option<f64> {
         let baseline = self.row(&self.subjects[row].baseline)?;
         Some(self.instructions(row)? - self.instructions(baseline)?)
     }
@@ -243,14 +243,14 @@ mod tests {
             results.add(bare, round as u32, measurement(of_bare));
             results.add(dhat, round as u32, measurement(of_dhat));
         }
-        // One that the baseline did not run.
+        // The baseline did not run in this round.
         results.add(dhat, 7, measurement(1_000_000));
         let ratio = results.ratio(dhat, Quantity::ProcessorTime);
         assert_eq!(ratio, Some(Spread { median: 3.0, deviation: 1.0 }));
     }
 
     #[test]
-    fn what_failed_once_has_no_ratio() {
+    fn a_cell_that_failed_once_has_no_ratio() {
         let mut results = Results::new(selected(&["dhat".into()]), vec![Workload::Pair]);
         let [bare, dhat] = [0, 1].map(|row| Cell { row, workload: Workload::Pair });
         results.add(bare, 0, measurement(1));

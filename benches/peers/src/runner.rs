@@ -1,4 +1,4 @@
-//! Runs subjects: one process a measurement, rounds over everything.
+//! Runs the subjects: one process per measurement, in rounds over all cells.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -14,12 +14,12 @@ use workloads::{Measurement, Request, Workload};
 
 use crate::builder::Programs;
 use crate::results::Results;
-use crate::subject::{Around, Subject};
+use crate::subject::{Subject, Wrapper};
 
-/// What takes longer has hung.
+/// A process that takes longer counts as hung.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// How much of everything is run.
+/// How much work each process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Effort {
@@ -28,8 +28,8 @@ pub enum Effort {
 }
 
 impl Effort {
-    /// In the workload's units: some 0.3 s over glibc, a quarter if quick, and what exact recorders do in
-    /// seconds.
+    /// The work in the workload's units: about 0.3 s over glibc, a quarter of that if quick, and for exact
+    /// recorders what they do in a few seconds.
     pub fn units(self, workload: Workload, is_exact: bool) -> u64 {
         let (full, quick, exact) = match workload {
             Workload::Pair => (24_000_000, 6_000_000, 400_000),
@@ -53,10 +53,10 @@ impl Effort {
 pub struct Runner<'a> {
     programs: &'a Programs,
     effort: Effort,
-    /// The processor of what has one thread.
+    /// The processor for workloads with one thread.
     cpu: Option<usize>,
     sources: Vec<PathBuf>,
-    /// Where programs around the subject write.
+    /// Where wrappers write their files.
     scratch: TempDir,
 }
 
@@ -67,14 +67,14 @@ impl<'a> Runner<'a> {
         pin: bool,
         sources: Vec<PathBuf>,
     ) -> Result<Self> {
-        // The last one: interrupts are mostly served by the first.
+        // The last processor, because the first one serves most interrupts.
         let cpu = thread::available_parallelism().map_or(0, |cpus| cpus.get() - 1);
         let scratch = TempDir::new().context("a temporary folder cannot be made")?;
         Ok(Self { programs, effort, cpu: pin.then_some(cpu), sources, scratch })
     }
 
-    /// Rows with the same baseline run one after another, every other round backwards: the two of a ratio
-    /// are seconds apart, and neither is always first.
+    /// Runs all cells in rounds. Rows with the same baseline run one after another, and every other round
+    /// runs backwards, so that the two runs of a ratio are seconds apart and neither is always first.
     pub fn run_rounds(&self, rounds: u32, results: &mut Results) {
         let exact_rounds = rounds.div_ceil(3);
         let cells = results.cells();
@@ -123,22 +123,22 @@ impl<'a> Runner<'a> {
             sources: self.sources.clone(),
         };
         let program = self.programs.get(&subject.program).context("not built")?;
-        let mut command = self.around(subject.around, program)?;
+        let mut command = self.command(subject.wrapper, program)?;
         command.arg(serde_json::to_string(&request)?).envs(environment(subject));
         let output = output(command)?;
-        // Programs around it may say something of their own.
+        // A wrapper may print lines of its own.
         let answer = output.lines().find(|line| line.starts_with('{'));
         serde_json::from_str(answer.context("no measurement")?).context("no measurement")
     }
 
-    fn around(&self, around: Option<Around>, program: &PathBuf) -> Result<Command> {
-        let Some(around) = around else { return Ok(Command::new(program)) };
-        let mut command = Command::new(around.command());
-        match around {
-            Around::Heaptrack => {
+    fn command(&self, wrapper: Option<Wrapper>, program: &PathBuf) -> Result<Command> {
+        let Some(wrapper) = wrapper else { return Ok(Command::new(program)) };
+        let mut command = Command::new(wrapper.command());
+        match wrapper {
+            Wrapper::Heaptrack => {
                 command.arg("--raw").arg("-o").arg(self.scratch.path().join("heaptrack"))
             }
-            Around::ValgrindDhat => {
+            Wrapper::ValgrindDhat => {
                 let file = self.scratch.path().join("dhat").display().to_string();
                 command.args(["--quiet", "--tool=dhat"]).arg(format!("--dhat-out-file={file}"))
             }
@@ -148,15 +148,17 @@ impl<'a> Runner<'a> {
     }
 }
 
-/// What every process of the subject is given.
+/// The environment of every process of the subject.
 pub fn environment(subject: &Subject) -> Vec<(&'static str, String)> {
-    // glibc gives the top of its heap back or not by luck of the last block, and page faults decide then.
+    // Otherwise the last block decides by chance whether glibc returns the top of its heap to the system,
+    // and page faults then decide the ratio.
     let mut environment = vec![("MALLOC_TRIM_THRESHOLD_", "4294967296".to_owned())];
     environment.extend(subject.environment.iter().cloned());
     environment
 }
 
-/// What a command writes to standard output; an error with its last words if it fails or hangs.
+/// The standard output of a command. If the command fails, the error has the last line of its standard
+/// error; if it hangs, the error says so.
 fn output(mut command: Command) -> Result<String> {
     let mut child = command
         .stdin(Stdio::null())
@@ -191,7 +193,7 @@ fn output(mut command: Command) -> Result<String> {
 fn read(from: &mut Option<impl Read>) -> String {
     let mut bytes = Vec::new();
     if let Some(from) = from {
-        // What was read until an error is all there is.
+        // After an error, what was read so far is returned.
         let _ = from.read_to_end(&mut bytes);
     }
     String::from_utf8_lossy(&bytes).into_owned()

@@ -1,4 +1,4 @@
-//! The rows of the table: which program, what it records, and what it is compared with.
+//! The rows of the table: which program runs, what it records, and what it is compared with.
 
 use workloads::{Recording, Workload};
 
@@ -8,14 +8,14 @@ const KIB: u64 = 1 << 10;
 #[derive(Clone, Debug)]
 pub struct Subject {
     pub name: String,
-    /// The row of the bare allocator.
+    /// The name of the row with its bare allocator.
     pub baseline: String,
     pub program: Program,
     pub recording: Recording,
-    /// Set for the process.
+    /// Environment variables of the process.
     pub environment: Vec<(&'static str, String)>,
-    pub around: Option<Around>,
-    /// Records every allocation, and so is given less to do; so is its baseline.
+    pub wrapper: Option<Wrapper>,
+    /// Whether it records every allocation. It then gets less work, and so does its baseline.
     pub is_exact: bool,
 }
 
@@ -26,14 +26,14 @@ pub struct Program {
     pub has_frame_pointers: bool,
 }
 
-/// A program around the subject's.
+/// A program that runs the program of the subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Around {
+pub enum Wrapper {
     Heaptrack,
     ValgrindDhat,
 }
 
-impl Around {
+impl Wrapper {
     pub fn command(self) -> &'static str {
         match self {
             Self::Heaptrack => "heaptrack",
@@ -50,12 +50,12 @@ impl Subject {
             program: Program { binary, has_frame_pointers: false },
             recording: Recording::Off,
             environment: Vec::new(),
-            around: None,
+            wrapper: None,
             is_exact: false,
         }
     }
 
-    /// A bare allocator: its own baseline.
+    /// A bare allocator, which is its own baseline.
     fn bare(name: &str, binary: &'static str) -> Self {
         Self::new(name, name, binary)
     }
@@ -73,15 +73,15 @@ impl Subject {
         self
     }
 
-    fn around(self, around: Around) -> Self {
-        Self { around: Some(around), ..self }
+    fn wrapped_in(self, wrapper: Wrapper) -> Self {
+        Self { wrapper: Some(wrapper), ..self }
     }
 
     pub fn is_bare(&self) -> bool {
         self.name == self.baseline
     }
 
-    /// Whether the row has a figure for it: what is live is told apart by the shortest workloads.
+    /// Whether the row runs this workload. Live samples matter only for the shortest workloads.
     pub fn runs(&self, workload: Workload) -> bool {
         match self.recording {
             Recording::AmongLive { .. } => matches!(workload, Workload::Pair | Workload::Churn),
@@ -90,7 +90,7 @@ impl Subject {
     }
 }
 
-/// Rows whose name contains one of the texts, after the bare allocators that they are compared with.
+/// The rows whose name contains one of the texts, and the bare allocators that they are compared with.
 pub fn selected(texts: &[String]) -> Vec<Subject> {
     let wanted = |subject: &Subject| {
         texts.is_empty() || texts.iter().any(|text| subject.name.contains(text.as_str()))
@@ -145,8 +145,9 @@ fn all() -> Vec<Subject> {
     [over_glibc, over_mimalloc, over_jemalloc, with_frame_pointers(), exact()].concat()
 }
 
-/// A bare allocator, itself once more (what differs there is noise), with as many instructions as the
-/// hook has and that do nothing (what differs there no hook can avoid), heapdrift over it, and others.
+/// The rows of one allocator: bare; bare once more, which shows the noise; with as many instructions as
+/// the hook has, which do nothing, to show the cost that no hook of this length can avoid; with heapdrift
+/// over it; and others.
 fn group<const N: usize>(
     allocator: &'static str,
     bare: &'static str,
@@ -198,7 +199,7 @@ fn pprof_alloc(what: &str, baseline: &str, bytes: u64) -> Subject {
         .with_environment("PPROF_ALLOC_SAMPLE_RATE", bytes.to_string())
 }
 
-/// Recorders of every allocation.
+/// Profilers that record every allocation.
 fn exact() -> Vec<Subject> {
     const GLIBC: &str = "glibc, less work";
     const MIMALLOC: &str = "mimalloc, less work";
@@ -214,8 +215,8 @@ fn exact() -> Vec<Subject> {
         Subject::bare(GLIBC, "glibc"),
         Subject::new("heapdrift over glibc, exact", GLIBC, "heapdrift").every(1),
         Subject::new("dhat, exact", GLIBC, "dhat").every(1),
-        Subject::new("heaptrack, exact", GLIBC, "glibc").around(Around::Heaptrack),
-        Subject::new("valgrind's DHAT, exact", GLIBC, "glibc").around(Around::ValgrindDhat),
+        Subject::new("heaptrack, exact", GLIBC, "glibc").wrapped_in(Wrapper::Heaptrack),
+        Subject::new("valgrind's DHAT, exact", GLIBC, "glibc").wrapped_in(Wrapper::ValgrindDhat),
     ];
     let mut with_frame_pointers = [
         Subject::bare(FRAME_POINTERS, "glibc"),
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_selection_has_its_baselines() {
+    fn a_selection_includes_its_baselines() {
         let names: Vec<_> = selected(&["dhat".into()]).into_iter().map(|row| row.name).collect();
         assert_eq!(names, ["glibc, less work", "dhat, exact"]);
     }

@@ -1,5 +1,5 @@
-//! `GET /api/catalogue`: the innocent route. Many small allocations, nearly all given back, and a
-//! cache with a bound, to be told apart from the fault.
+//! `GET /api/catalogue`: the healthy route. It makes many small allocations, frees nearly all of them,
+//! and has a bounded cache that must not be mistaken for a leak.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::PoisonError;
@@ -70,7 +70,7 @@ impl Item {
     }
 }
 
-/// Rendered pages; the one that came first goes first.
+/// Rendered pages, evicted first in, first out.
 #[derive(Debug, Default)]
 pub(super) struct PageCache {
     by_number: HashMap<u32, Bytes>,

@@ -14,13 +14,13 @@ use tokio::task::JoinError;
 use super::{RecentUpload, Service, UPLOAD_ROUTE};
 use crate::images;
 
-/// Decoding takes tens of milliseconds of CPU, so it leaves the threads that serve sockets. Labels
-/// do not cross threads by themselves: they are put on again where the work is done.
+/// Decoding takes tens of milliseconds of CPU, so it runs on a thread for blocking work. Labels do not
+/// move to another thread by themselves, so they are set again there.
 const LABELS: [(&str, &str); 1] = [("route", UPLOAD_ROUTE)];
 /// Largest file that the fixed service spools.
 const MAX_FILE_BYTES: usize = 16 << 20;
 
-/// The upload as it was on the day of the outage.
+/// The faulty upload handler.
 ///
 /// The whole file is read into memory, the picture is decoded without a limit, and the decoded
 /// picture is kept after the response.
@@ -49,8 +49,8 @@ pub(super) async fn faulty(
     tokio::task::spawn_blocking(move || heapdrift::with_labels(&LABELS, work)).await?
 }
 
-/// The upload as it was repaired: the file is streamed to disk and its size is limited, so are
-/// the dimensions of the picture, and everything is released with the response.
+/// The repaired upload handler. The file is streamed to disk, its size and the dimensions of the
+/// picture are limited, and everything is freed with the response.
 pub(super) async fn fixed(mut multipart: Multipart) -> Result<Thumbnail, Refusal> {
     let mut field = file_field(&mut multipart).await?;
     let mut spool = tokio::fs::File::from_std(tempfile::tempfile()?);
@@ -106,7 +106,7 @@ impl IntoResponse for Thumbnail {
     }
 }
 
-/// Why an upload was not taken.
+/// Why an upload was refused.
 #[derive(Debug)]
 pub(super) enum Refusal {
     TooLarge(String),

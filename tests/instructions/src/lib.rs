@@ -1,14 +1,15 @@
-//! What is counted: the same machine code over every allocator, since nothing is inlined across crates
-//! but what is asked to be.
+//! The operations whose instructions are counted. They are the same machine code over every
+//! allocator, because code is inlined across crates only where an attribute asks for it.
 
 use std::hint::black_box;
 
 use heapdrift::Profiler;
 
-/// Live samples of `512KiB+live`.
+/// Live samples in the recording `512KiB+live`.
 const LIVE: usize = 20_000;
 
-/// The whole program: `bare|stopped|512KiB|512KiB+live pair|zeroed|grown COUNT`.
+/// The whole program, whose arguments are a recording, an operation and a count:
+/// `bare|stopped|512KiB|512KiB+live pair|zeroed|grown COUNT`.
 pub fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [recording, operation, count] = arguments.as_slice() else {
@@ -24,12 +25,12 @@ pub fn main() {
     let live: Vec<_> = match &profiler {
         Some(profiler) if recording == "512KiB+live" => {
             let live = (0..LIVE).map(|_| Box::new([1_u8; 48])).collect();
-            profiler.set_sample_interval_bytes(512 << 10).expect("an interval");
+            profiler.set_sample_interval_bytes(512 << 10).expect("a valid interval");
             live
         }
         _ => Vec::new(),
     };
-    // One of each size lives: mimalloc gives a page back with its last block.
+    // One block of each size stays live, because mimalloc frees a page with its last block.
     let kept: Vec<_> = (0..SIZES).map(|number| block(size(number))).collect();
     match operation.as_str() {
         "pair" => pairs(count),
@@ -46,14 +47,14 @@ pub fn main() {
 
 fn start(interval_bytes: u64) -> Profiler {
     let session = Profiler::builder().sample_interval_bytes(interval_bytes).seed(7);
-    session.start().expect("a session")
+    session.start().expect("the profiler starts")
 }
 
 const SIZES: usize = 128;
 
-/// 16 to 143 bytes: 80 in the mean.
+/// A size from 16 to 143 bytes, 80 on average.
 fn size(number: usize) -> usize {
-    // A multiplier that is odd visits all sizes.
+    // An odd multiplier visits all sizes.
     16 + (number * 37) % SIZES
 }
 
@@ -75,7 +76,7 @@ fn zeroed(count: usize) {
     }
 }
 
-/// A pair with a `realloc` between.
+/// Allocate-free pairs with a `realloc` in between.
 #[inline(never)]
 fn grown(count: usize) {
     for number in 0..count {

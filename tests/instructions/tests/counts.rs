@@ -1,9 +1,9 @@
-//! The hook's instructions, against what they were when somebody last looked.
+//! The number of instructions of the hook, compared with the numbers that are written here.
 //!
-//! callgrind counts two runs of each program, one twice as long as the other: what differs is the
-//! operations, without start and end. What the bare allocator needs for the same is taken off, so the
-//! numbers are those of the hook, on any machine. They are no whole numbers: once in 64 KiB of
-//! allocations a thread looks whether it is to sample, and once in 512 KiB, in the mean, it does.
+//! callgrind counts two runs of each program, one twice as long as the other, so that the difference
+//! is the operations alone. The instructions of the bare allocator are subtracted, which leaves those
+//! of the hook, on any machine. They are not whole numbers: a thread checks every 64 KiB of
+//! allocations whether a session is running, and takes a sample every 512 KiB on average.
 
 use std::process::Command;
 use std::sync::Mutex;
@@ -12,15 +12,15 @@ use std::thread;
 
 const OPERATIONS: usize = 100_000;
 
-/// Instructions are whole, so half of one tells a change from the shares above.
+/// A change of the hook adds or removes whole instructions, so half of one tells it from noise.
 const TOLERANCE: f64 = 0.5;
 
-/// What an operation costs more than over the bare allocator: what is recorded, the operation, over
-/// the system's allocator, over mimalloc.
+/// Instructions that the hook adds to an operation: the recording, the operation, the count over the
+/// system allocator, and the count over mimalloc.
 ///
-/// A lower number is an improvement, and is to be written here; a higher one needs a reason. What
-/// glibc needs for the others than pairs goes by what happens to lie beside a block, which a session
-/// changes: −167 to +10 was found for zeroed blocks, of one and the same hook.
+/// A lower count is an improvement, and is to be written here; a higher one needs a reason. Over glibc
+/// only pairs are compared. What glibc needs for other operations depends on the neighbours of a
+/// block, which a session changes: the same hook counted −167 to +10 for zeroed blocks.
 const EXPECTED: [(&str, &str, Option<f64>, f64); 7] = [
     ("stopped", "pair", Some(6.1), 8.1),
     ("stopped", "zeroed", None, 8.1),
@@ -37,7 +37,7 @@ const INNER: [(&str, &str, &str); 2] = [
 ];
 
 #[test]
-fn the_hook_costs_as_many_instructions_as_written_here() {
+fn the_hook_costs_the_expected_number_of_instructions() {
     if cfg!(debug_assertions) {
         panic!("expected an optimised build: cargo test --release");
     }
@@ -76,16 +76,17 @@ fn the_hook_costs_as_many_instructions_as_written_here() {
     assert!(changed.is_empty(), "\n{}", changed.join("\n"));
 }
 
-/// Instructions of one operation, for each job, on all processors.
+/// Counts the instructions of one operation of each job, on all processors.
 fn count_all(jobs: &[(&str, &str, &str)]) -> Vec<f64> {
     let (next, counts) = (AtomicUsize::new(0), Mutex::new(vec![0.0; jobs.len()]));
     let threads = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                // Relaxed: a number is handed out once, and nothing else depends on it.
+                // Relaxed: each index is handed out once, and no other data depends on it.
                 while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let index = jobs.iter().position(|other| other == job).expect("one of them");
+                    let index =
+                        jobs.iter().position(|other| other == job).expect("the job is in the list");
                     let per_operation = count(*job);
                     counts.lock().expect("no thread panics")[index] = per_operation;
                 }
@@ -100,7 +101,7 @@ fn count((program, recording, what): (&str, &str, &str)) -> f64 {
         let output = Command::new("valgrind")
             .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
             .args([program, recording, what, &operations.to_string()])
-            // Not the top of the heap given back or not, by luck.
+            // Otherwise glibc returns the top of its heap to the system, or not, by chance.
             .env("MALLOC_TRIM_THRESHOLD_", "4294967296")
             .output()
             .unwrap_or_else(|error| panic!("valgrind cannot be run ({error}): install it"));

@@ -13,6 +13,6 @@ fn main() {
             assert!(prof::start(bytes as usize), "mimalloc-pprof does not start");
             Session::none()
         }
-        other => panic!("mimalloc-pprof knows no {other:?}"),
+        other => panic!("mimalloc-pprof does not support {other:?}"),
     });
 }

@@ -1,15 +1,15 @@
-//! heapdrift's sessions: the same over every allocator.
+//! Starts a session of heapdrift, in the same way over every allocator.
 
 use std::hint::black_box;
 
 use heapdrift::{Builder, Profiler};
 use workloads::{Recording, Session};
 
-/// Stacks under which the live samples of [`Recording::AmongLive`] are allocated: about as many.
+/// About the number of stacks of the live samples of [`Recording::AmongLive`].
 const PATHS: usize = 1 << 14;
 
 pub(crate) fn start(recording: Recording) -> Session {
-    let begin = |builder: Builder| builder.start().expect("a session");
+    let begin = |builder: Builder| builder.start().expect("the profiler starts");
     let session = Profiler::builder();
     match recording {
         Recording::Off => Session::none(),
@@ -19,7 +19,7 @@ pub(crate) fn start(recording: Recording) -> Session {
         }
         Recording::Ticking { bytes } => {
             let tick = std::time::Duration::from_secs(1);
-            // Without anybody to report to there is no thread.
+            // Without a callback there is no reporting thread.
             let ticking = session.diff_every(tick).on_report(|_| {});
             let profiler = begin(ticking.sample_interval_bytes(bytes));
             Session::holding(profiler, losses)
@@ -27,18 +27,18 @@ pub(crate) fn start(recording: Recording) -> Session {
         Recording::AmongLive { bytes, samples } => {
             let profiler = begin(session.sample_interval_bytes(1));
             let live: Vec<_> = (0..samples).map(|i| allocate(i % PATHS, 14)).collect();
-            profiler.set_sample_interval_bytes(bytes).expect("an interval");
-            // A thread goes on at the interval at which its gap was drawn: its last exact one.
+            profiler.set_sample_interval_bytes(bytes).expect("a valid interval");
+            // Uses up the gap that this thread has drawn at interval 1.
             drop(black_box(vec![0_u8; 1 << 16]));
             let stats = profiler.stats();
             assert!(stats.samples_live >= samples as u64, "expected {samples} live: {stats:?}");
             Session::holding((profiler, live), |(profiler, _)| losses(profiler))
         }
-        Recording::IdleThread => panic!("heapdrift knows no {recording:?}"),
+        Recording::IdleThread => panic!("heapdrift does not support {recording:?}"),
     }
 }
 
-/// What was recorded, and what was lost.
+/// A remark about lost samples, if there are any.
 fn losses(profiler: &Profiler) -> Option<String> {
     let stats = profiler.stats();
     let losses = [
@@ -48,19 +48,20 @@ fn losses(profiler: &Profiler) -> Option<String> {
         ("kept without their stacks, table full", stats.dropped_stacks),
         ("kept without their stacks, no unwinder", stats.dropped_unwinds),
     ];
-    let told: Vec<String> = losses
+    let remarks: Vec<String> = losses
         .iter()
         .filter(|(_, samples)| *samples > 0)
         .map(|(how, samples)| format!("{samples} {how}"))
         .collect();
-    (!told.is_empty()).then(|| format!("of {} samples {}", stats.samples_taken, told.join(", ")))
+    let is_lossy = !remarks.is_empty();
+    is_lossy.then(|| format!("of {} samples {}", stats.samples_taken, remarks.join(", ")))
 }
 
-/// Allocates under a stack that the bits of `path` choose.
+/// Allocates under a stack that the bits of `path` select.
 fn allocate(path: usize, depth: u32) -> Box<[u8; 48]> {
     #[inline(never)]
     fn left(path: usize, depth: u32) -> Box<[u8; 48]> {
-        // Different code, or the linker makes one function of the two.
+        // The code of the two functions must differ, or the linker merges them.
         black_box("left");
         black_box(allocate(path, depth))
     }

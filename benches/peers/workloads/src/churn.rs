@@ -1,4 +1,4 @@
-//! W2: replace a random one of 262,144 blocks by another of 16 to 527 bytes.
+//! W2: replace a random one of 262,144 blocks with another of 16 to 527 bytes.
 
 use crate::random::{Random, block};
 use crate::stopwatch::Stopwatch;
@@ -11,7 +11,7 @@ pub(crate) fn run(replacements: u64, stopwatch: &mut Stopwatch) {
     stopwatch.time(|| work(&mut slots, &mut random, replacements));
 }
 
-/// Also for the tables of W3.
+/// Also used for the tables of W3.
 #[inline(never)]
 pub(crate) fn work(slots: &mut [Vec<u8>], random: &mut Random, replacements: u64) {
     for _ in 0..replacements {

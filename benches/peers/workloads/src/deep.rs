@@ -27,7 +27,7 @@ fn under(depth: usize, size: usize) -> Vec<u8> {
         return block(size);
     }
     let block = under(depth - 1, size);
-    // Not a tail call: the frame stays.
+    // Prevents a tail call, which would leave no frame.
     black_box(depth);
     block
 }

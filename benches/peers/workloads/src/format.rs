@@ -1,5 +1,5 @@
-//! A program from the registry: the front end of a compiler, syn, reads Rust sources, and prettyplease
-//! writes them again.
+//! A real program: syn, the front end of a compiler, parses Rust sources, and prettyplease prints them
+//! again.
 
 use std::fs;
 use std::hint::black_box;
@@ -12,7 +12,7 @@ pub(crate) fn run(megabytes: u64, folders: &[PathBuf], stopwatch: &mut Stopwatch
     let mut texts = Vec::new();
     let mut bytes = 0;
     for file in rust_files(folders) {
-        // Of what it cannot read (templates, other editions, syntax of tomorrow) there is little.
+        // The few files that syn cannot parse are left out: templates, other editions, newer syntax.
         if let Ok(text) = fs::read_to_string(&file)
             && syn::parse_file(&text).is_ok()
         {
@@ -29,6 +29,6 @@ pub(crate) fn run(megabytes: u64, folders: &[PathBuf], stopwatch: &mut Stopwatch
 
 #[inline(never)]
 fn work(text: &str) {
-    let file = syn::parse_file(text).expect("has been parsed before");
+    let file = syn::parse_file(text).expect("it was parsed before");
     black_box(prettyplease::unparse(&file));
 }

@@ -24,7 +24,7 @@ fn work(document: &str) {
     drop(black_box(value));
 }
 
-/// Orders of a shop: objects, arrays, strings, numbers, by chance but always the same.
+/// The orders of a shop as objects, arrays, strings and numbers: random, but the same in every run.
 fn document(bytes: usize) -> String {
     let mut random = Random::new(1);
     let mut text = String::with_capacity(bytes + 1024);
@@ -38,7 +38,7 @@ fn document(bytes: usize) -> String {
             r#"{{"id":{id},"customer":{{"name":"{name}","vip":{}}},"items":["#,
             id % 2 == 0
         )
-        .expect("a string grows");
+        .expect("a string can grow");
         for item in 0..items {
             let comma = if item == 0 { "" } else { "," };
             write!(
@@ -46,7 +46,7 @@ fn document(bytes: usize) -> String {
                 r#"{comma}{{"sku":"sku-{}","price":{price}.5,"tags":["a","b"]}}"#,
                 bits >> item & 4095
             )
-            .expect("a string grows");
+            .expect("a string can grow");
         }
         text.push_str(r#"],"note":null},"#);
     }

@@ -1,8 +1,8 @@
-//! The workloads, and the frame around them that every subject has: a request comes as an argument, a
-//! measurement goes to standard output.
+//! The workloads, and the main function of every subject: it takes a request as its argument, and prints
+//! a measurement to standard output.
 //!
-//! Generic code is instantiated here and nothing is inlined across crates without LTO, so a workload is the
-//! same machine code under every allocator: only what `__rust_alloc` and its like lead to differs.
+//! Generic code is instantiated here, and nothing is inlined across crates without LTO. So a workload is
+//! the same machine code under every allocator; only the code behind `__rust_alloc` and the like differs.
 
 mod churn;
 mod deep;
@@ -26,15 +26,17 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use stopwatch::Stopwatch;
 
-/// A subject's whole program: begins recording as asked, runs one workload, says what it took.
+/// The whole program of a subject: starts to record as requested, runs one workload, and prints the
+/// measurement.
 ///
-/// Ends the process without destructors: what a profiler writes at the end is not part of the workload.
+/// It exits without running destructors, because what a profiler writes at the end is not part of the
+/// workload.
 pub fn main(start: impl FnOnce(Recording) -> Session) {
     let argument = std::env::args().nth(1).expect("a request as the only argument");
     let request: Request = serde_json::from_str(&argument).expect("a request in JSON");
     if let Some(cpu) = request.cpu {
         let mut cpus = CpuSet::new();
-        cpus.set(cpu).expect("a processor that there is");
+        cpus.set(cpu).expect("a valid processor number");
         sched_setaffinity(Pid::from_raw(0), &cpus).expect("a processor that may be used");
     }
     let session = start(request.recording);

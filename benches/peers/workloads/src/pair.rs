@@ -9,8 +9,8 @@ const SMALLEST: usize = 16;
 const SIZES: usize = 128;
 
 pub(crate) fn run(pairs: u64, stopwatch: &mut Stopwatch) {
-    // One of each size lives: an allocator that gives a page back with its last block would be measured at
-    // that, and nothing else.
+    // One block of each size stays live. Otherwise an allocator that frees a page with its last block
+    // would spend most of its time on that.
     let kept: Vec<_> = (SMALLEST..SMALLEST + SIZES).map(block).collect();
     stopwatch.time(|| work(pairs));
     drop(black_box(kept));
@@ -19,7 +19,7 @@ pub(crate) fn run(pairs: u64, stopwatch: &mut Stopwatch) {
 #[inline(never)]
 fn work(pairs: u64) {
     for number in 0..pairs as usize {
-        // A multiplier that is odd visits all sizes.
+        // An odd multiplier visits all sizes.
         drop(black_box(block(SMALLEST + (number * 37) % SIZES)));
     }
 }

@@ -1,4 +1,4 @@
-//! Chance that costs three instructions or so (xorshift; Marsaglia, 2003).
+//! A random generator of a few instructions (xorshift; Marsaglia, 2003).
 
 pub(crate) struct Random(u64);
 

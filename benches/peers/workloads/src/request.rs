@@ -1,4 +1,4 @@
-//! What is asked of a subject, and what it answers.
+//! The request to a subject, and its answer.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,32 +9,33 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Request {
     pub workload: Workload,
-    /// How much, in the workload's own unit.
+    /// The amount of work in the workload's own unit.
     pub units: u64,
     pub recording: Recording,
-    /// The processor to stay on; `None` for what has several threads.
+    /// The processor to pin to; `None` for workloads with several threads.
     pub cpu: Option<usize>,
-    /// Folders of Rust sources, for the two programs.
+    /// Folders of Rust sources, for the two real programs.
     pub sources: Vec<PathBuf>,
 }
 
-/// What is recorded while the workload runs. Not every subject knows every kind.
+/// What is recorded while the workload runs. Not every subject supports every kind.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Recording {
-    /// Compiled in and stopped, or nothing to record with.
+    /// The profiler is compiled in but stopped, or there is none.
     Off,
-    /// Nothing, and a second thread that sleeps: glibc locks nothing while a process has one.
+    /// There is no profiler, but a second thread that sleeps: glibc skips its locks in a process with
+    /// one thread.
     IdleThread,
-    /// A mean of `bytes` between samples; 1 is every allocation.
+    /// A mean of `bytes` between samples; 1 records every allocation.
     Interval { bytes: u64 },
-    /// The same, and a thread that looks for leaks every second.
+    /// Like `Interval`, with a thread that looks for leaks every second.
     Ticking { bytes: u64 },
-    /// The same without a thread, while `samples` samples are live.
+    /// Like `Interval`, while `samples` samples are live.
     AmongLive { bytes: u64, samples: usize },
 }
 
-/// W1 to W7, and two programs.
+/// The synthetic workloads W1 to W7, and two real programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Workload {
@@ -62,7 +63,7 @@ impl Workload {
         Self::Format,
     ];
 
-    /// What a unit is, for the absolute times.
+    /// The unit of work, for the absolute times.
     pub fn unit(self) -> &'static str {
         match self {
             Self::Pair => "pair",
@@ -97,17 +98,17 @@ impl fmt::Display for Workload {
     }
 }
 
-/// What a workload took, from the first allocation that belongs to it to the last free.
+/// The cost of a workload, from its first allocation to its last free.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Measurement {
     pub wall_ns: u64,
     /// User and system time of all threads.
     pub cpu_ns: u64,
     pub minor_faults: u64,
-    /// Highest resident memory of the process until then.
+    /// Peak resident memory of the process so far.
     pub peak_rss_bytes: u64,
-    /// Before the workload: more than 1 if the profiler has threads.
+    /// Threads before the workload: more than 1 if the profiler has its own.
     pub threads: u64,
-    /// What the profiler says that it lost.
+    /// What the profiler reports as lost.
     pub losses: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! A program from the registry: ripgrep's libraries search a source tree, with two threads.
+//! A real program: ripgrep's libraries search source trees, with two threads.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use crate::stopwatch::Stopwatch;
 const PATTERN: &str = r"unsafe\s+(impl|fn)|Box<dyn [A-Z]\w+";
 
 pub(crate) fn run(passes: u64, folders: &[PathBuf], stopwatch: &mut Stopwatch) {
-    // Into the page cache.
+    // Brings the sources into the page cache.
     let lines = work(folders);
     assert!(lines > 0, "nothing found in {folders:?}");
     for _ in 0..passes {
@@ -24,7 +24,7 @@ pub(crate) fn run(passes: u64, folders: &[PathBuf], stopwatch: &mut Stopwatch) {
 
 #[inline(never)]
 fn work(folders: &[PathBuf]) -> u64 {
-    let (first, others) = folders.split_first().expect("sources");
+    let (first, others) = folders.split_first().expect("there is a source folder");
     let mut walk = WalkBuilder::new(first);
     for folder in others {
         walk.add(folder);

@@ -1,22 +1,22 @@
-//! What a subject holds while the workload runs.
+//! The session that a subject holds while the workload runs.
 
 use std::thread;
 use std::time::Duration;
 
 use crate::Recording;
 
-/// A profiler that is recording, behind what can be asked of any.
+/// A running profiler, behind the interface that all of them have.
 pub struct Session {
     losses: Box<dyn Fn() -> Option<String>>,
 }
 
 impl Session {
-    /// Nothing to hold: a bare allocator, or a profiler that needs no value.
+    /// A session without a value to hold, for a bare allocator or a profiler that needs none.
     pub fn none() -> Self {
         Self { losses: Box::new(|| None) }
     }
 
-    /// Holds `profiler`, which `losses` asks after the workload.
+    /// Holds `profiler`, and passes it to `losses` after the workload.
     pub fn holding<P: 'static>(
         profiler: P,
         losses: impl Fn(&P) -> Option<String> + 'static,
@@ -29,7 +29,7 @@ impl Session {
     }
 }
 
-/// What a bare allocator does with a request, and a profiler that is told by the environment.
+/// Starts the session of a bare allocator, or of a profiler that is configured by the environment.
 pub fn bare(recording: Recording) -> Session {
     if recording == Recording::IdleThread {
         thread::spawn(|| {

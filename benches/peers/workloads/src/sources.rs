@@ -1,4 +1,4 @@
-//! The Rust sources that the two programs read: those of packages that this comparison is built of.
+//! The Rust sources that the two real programs read: those of packages that this comparison depends on.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -7,7 +7,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::Measurement;
 
-/// Measures what is between two moments, and nothing before or after.
+/// Measures what runs within [`time`](Self::time), and nothing before or after.
 pub(crate) struct Stopwatch {
     threads: u64,
     wall_ns: u64,
@@ -51,10 +51,10 @@ fn minor_faults() -> u64 {
     getrusage(UsageWho::RUSAGE_SELF).expect("every process has it").minor_page_faults() as u64
 }
 
-/// A number of `/proc/self/status`.
+/// A number from `/proc/self/status`.
 fn status(key: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
-    let line = status.lines().find(|line| line.starts_with(key)).expect("a line of each kind");
+    let status = std::fs::read_to_string("/proc/self/status").expect("/proc is mounted");
+    let line = status.lines().find(|line| line.starts_with(key)).expect("the status has this line");
     let number = line.split_whitespace().nth(1).expect("a number");
     number.parse().expect("a number")
 }

@@ -7,8 +7,9 @@ use std::thread;
 use crate::random::{Random, block};
 use crate::stopwatch::Stopwatch;
 
-/// Blocks that are handed over together, and how many such crates there are.
+/// Blocks that are handed over together.
 const BATCH: usize = 256;
+/// Batches in circulation.
 const BATCHES: usize = 16;
 
 type Batch = Vec<Vec<u8>>;
@@ -17,7 +18,7 @@ pub(crate) fn run(blocks: u64, stopwatch: &mut Stopwatch) {
     let (full, arriving) = sync_channel::<Batch>(BATCHES);
     let (empty, returning) = sync_channel::<Batch>(BATCHES);
     for _ in 0..BATCHES {
-        empty.send(Vec::with_capacity(BATCH)).expect("room for all");
+        empty.send(Vec::with_capacity(BATCH)).expect("the channel has room for all batches");
     }
     stopwatch.time(|| {
         let other = thread::spawn(move || free(&arriving, &empty));
@@ -42,7 +43,7 @@ fn allocate(blocks: u64, returning: &Receiver<Batch>, full: SyncSender<Batch>) {
 fn free(arriving: &Receiver<Batch>, empty: &SyncSender<Batch>) {
     while let Ok(mut batch) = arriving.recv() {
         black_box(&mut batch).clear();
-        // The other thread is gone before the last ones arrive.
+        // The other thread ends before it gets the last batches back.
         let _ = empty.send(batch);
     }
 }

@@ -1,7 +1,7 @@
-//! Session tokens: signed with HMAC-SHA256, short-lived, refreshed by whoever holds one.
+//! Session tokens: signed with HMAC-SHA256, short-lived, and refreshed by their holder.
 //!
-//! A token is refreshed once. One that is presented again gets the same successor, since the first
-//! answer may have been lost on the way, and each time is kept, since the token may be stolen.
+//! A token is refreshed once. If it is presented again, it gets the same successor, since the first
+//! answer may have been lost. The time of each presentation is kept, since the token may be stolen.
 
 mod refreshed;
 mod token;
@@ -27,7 +27,7 @@ impl Sessions {
         Self { signer: Signer::new(key), lifetime, bounded: false }
     }
 
-    /// Like [`new`](Self::new), and forgets about a refreshed token when it expires.
+    /// Like [`new`](Self::new), but forgets a refreshed token when it expires.
     pub fn bounded(key: &[u8], lifetime: Duration) -> Self {
         Self { bounded: true, ..Self::new(key, lifetime) }
     }
@@ -38,21 +38,21 @@ impl Sessions {
         self.sign(subject.to_owned(), scopes, now())
     }
 
-    /// What a token says.
+    /// Verifies a token and returns its claims.
     ///
     /// # Errors
-    /// [`TokenError`], if it is not one of ours, or has expired.
+    /// [`TokenError`], if the token was not issued with this key, or has expired.
     pub fn verify(&self, token: &str) -> Result<Claims, TokenError> {
-        self.signer.open(token, now())
+        self.signer.verify(token, now())
     }
 
-    /// The token that follows on `token`, valid from now.
+    /// Returns the successor of `token`, whose lifetime begins now.
     ///
     /// # Errors
     /// As [`verify`](Self::verify).
     pub fn refresh(&self, token: &str) -> Result<String, TokenError> {
         let now = now();
-        let claims = self.signer.open(token, now)?;
+        let claims = self.signer.verify(token, now)?;
         let mut refreshed = refreshed::all();
         if self.bounded {
             refreshed.forget_expired(now);
@@ -75,7 +75,7 @@ impl Sessions {
     }
 }
 
-/// Time since the epoch.
+/// The time since the Unix epoch.
 fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

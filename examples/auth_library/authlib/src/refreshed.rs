@@ -1,10 +1,10 @@
-//! The tokens that were refreshed, of the whole process: a service may make its `Sessions` anew.
+//! The refreshed tokens of the whole process, because a service may create its `Sessions` again.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Times of presentation for which there is room from the start.
+/// The number of presentations for which memory is reserved from the start.
 pub(crate) const TIMES_KEPT: usize = 128;
 
 static ALL: LazyLock<Mutex<Refreshes>> = LazyLock::new(Mutex::default);
@@ -13,10 +13,10 @@ pub(crate) fn all() -> MutexGuard<'static, Refreshes> {
     ALL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What became of one token.
+/// What is kept about one refreshed token.
 #[derive(Debug)]
 pub(crate) struct Refreshed {
-    /// The token given for it.
+    /// The token that replaces it.
     pub(crate) successor: String,
     /// When it was presented.
     pub(crate) presented: Vec<Duration>,
@@ -42,7 +42,7 @@ impl Refreshes {
         self.oldest_first.push_back(id);
     }
 
-    /// Drops the oldest until one that is still valid.
+    /// Drops the oldest tokens, up to the first that is still valid.
     pub(crate) fn forget_expired(&mut self, now: Duration) {
         while let Some(id) = self.oldest_first.front()
             && self.by_id.get(id).is_none_or(|refreshed| refreshed.expires <= now)

@@ -9,27 +9,27 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-/// What a token says of its holder.
+/// What a token states about its holder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
-    /// Another for each token.
+    /// Unique for each token.
     pub id: u64,
     /// The user.
     pub subject: String,
     /// What the user may do.
     pub scopes: Vec<String>,
-    /// When it ends to be valid, since the epoch.
+    /// When the token expires, since the Unix epoch.
     pub expires: Duration,
 }
 
-/// Why a token was not taken.
+/// Why a token was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenError {
-    /// Not two parts of base64url, or no claims in the first.
+    /// It is not two parts of base64url, or the first part has no claims.
     Malformed,
-    /// Not signed with our key.
+    /// It is not signed with our key.
     Forged,
-    /// Valid once.
+    /// It is not valid any more.
     Expired,
 }
 
@@ -45,7 +45,7 @@ impl fmt::Display for TokenError {
 
 impl std::error::Error for TokenError {}
 
-/// Signs claims, and opens what it has signed.
+/// Signs claims, and verifies the tokens that it has signed.
 pub(crate) struct Signer(Hmac<Sha256>);
 
 impl Signer {
@@ -62,7 +62,7 @@ impl Signer {
         token
     }
 
-    pub(crate) fn open(&self, token: &str, now: Duration) -> Result<Claims, TokenError> {
+    pub(crate) fn verify(&self, token: &str, now: Duration) -> Result<Claims, TokenError> {
         let (claims, signature) = token.split_once('.').ok_or(TokenError::Malformed)?;
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| TokenError::Malformed)?;
         let signed = self.0.clone().chain_update(claims);

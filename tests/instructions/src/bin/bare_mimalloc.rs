@@ -1,4 +1,4 @@
-//! mimalloc.
+//! mimalloc alone.
 
 #[global_allocator]
 static ALLOC: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -1,4 +1,4 @@
-//! heapdrift over the system's allocator.
+//! heapdrift over the system allocator.
 
 #[global_allocator]
 static ALLOC: heapdrift::Alloc = heapdrift::Alloc::system();

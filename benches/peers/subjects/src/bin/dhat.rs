@@ -1,4 +1,4 @@
-//! dhat: every allocation.
+//! dhat, which records every allocation.
 
 use workloads::{Recording, Session};
 
@@ -9,6 +9,6 @@ fn main() {
     workloads::main(|recording| match recording {
         Recording::Off => Session::none(),
         Recording::Interval { bytes: 1 } => Session::holding(dhat::Profiler::new_heap(), |_| None),
-        other => panic!("dhat knows no {other:?}"),
+        other => panic!("dhat does not support {other:?}"),
     });
 }

@@ -15,7 +15,7 @@ fn main() {
         let bytes = match recording {
             Recording::Off => return Session::none(),
             Recording::Interval { bytes } => bytes,
-            other => panic!("dial9 knows no {other:?}"),
+            other => panic!("dial9 does not support {other:?}"),
         };
         let config =
             MemoryProfilingConfig::builder().sample_rate_bytes(bytes).track_liveset(true).build();

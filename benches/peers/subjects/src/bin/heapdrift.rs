@@ -1,4 +1,4 @@
-//! heapdrift over the system's allocator.
+//! heapdrift over the system allocator.
 
 #[path = "../session.rs"]
 mod session;

@@ -12,8 +12,8 @@ fn main() {
             Recording::Off => return Session::none(),
             Recording::Interval { bytes: 1 } => Profiler::builder(),
             Recording::Interval { bytes } => Profiler::builder().sampling(bytes),
-            other => panic!("heapscope knows no {other:?}"),
+            other => panic!("heapscope does not support {other:?}"),
         };
-        Session::holding(builder.no_output().build().expect("a session"), |_| None)
+        Session::holding(builder.no_output().build().expect("the profiler starts"), |_| None)
     });
 }

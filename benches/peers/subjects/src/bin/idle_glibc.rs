@@ -1,4 +1,4 @@
-//! The system's allocator, and eight instructions that do nothing.
+//! The system allocator with eight instructions per pair that do nothing.
 
 #[path = "../idle.rs"]
 mod idle;

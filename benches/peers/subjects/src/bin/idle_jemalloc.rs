@@ -1,4 +1,4 @@
-//! jemalloc, and eight instructions that do nothing.
+//! jemalloc with eight instructions per pair that do nothing.
 
 #[path = "../idle.rs"]
 mod idle;

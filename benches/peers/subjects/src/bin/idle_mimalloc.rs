@@ -1,4 +1,4 @@
-//! mimalloc, and eight instructions that do nothing.
+//! mimalloc with eight instructions per pair that do nothing.
 
 #[path = "../idle.rs"]
 mod idle;

@@ -1,4 +1,4 @@
-//! jemalloc, bare: built without its profiler.
+//! The bare jemalloc, built without its profiler.
 
 #[global_allocator]
 static ALLOC: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

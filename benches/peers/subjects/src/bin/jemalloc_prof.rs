@@ -1,5 +1,4 @@
-//! jemalloc with its own profiler. The interval comes from `_RJEM_MALLOC_CONF`, which jemalloc reads
-//! before `main`.
+//! jemalloc with its own profiler. jemalloc reads the interval from `_RJEM_MALLOC_CONF` before `main`.
 
 #[global_allocator]
 static ALLOC: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

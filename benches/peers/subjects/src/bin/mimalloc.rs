@@ -1,4 +1,4 @@
-//! mimalloc, bare.
+//! The bare mimalloc.
 
 #[global_allocator]
 static ALLOC: mimalloc::MiMalloc = mimalloc::MiMalloc;

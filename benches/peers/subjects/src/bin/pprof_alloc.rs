@@ -1,5 +1,5 @@
-//! pprof-alloc; needs frame pointers. The interval comes from the environment, which it reads at the
-//! first allocation.
+//! pprof-alloc; needs frame pointers. It reads the interval from the environment at the first
+//! allocation.
 
 use pprof_alloc::PprofAlloc;
 

@@ -1,31 +1,32 @@
-//! Allocators as a program calls them.
+//! Allocators behind the entry points that a program calls.
 //!
-//! A process has one `#[global_allocator]`, and a comparison wants several in one process, interleaved. So
-//! each stands behind functions that are never inlined and take what `__rust_alloc` and `__rust_dealloc`
-//! take, in the same order: the code behind them is the code behind those.
+//! A process has one `#[global_allocator]`, but a comparison needs several allocators in one process,
+//! interleaved. So each of them is called through functions that are never inlined and take the same
+//! arguments in the same order as `__rust_alloc` and `__rust_dealloc`, and compile to the same code.
 
 use std::alloc::System;
 
 use heapdrift::Alloc;
 use mimalloc::MiMalloc;
 
-pub(crate) trait Door {
+/// The entry points of an allocator.
+pub(crate) trait EntryPoints {
     fn allocate(size: usize, align: usize) -> *mut u8;
     fn free(block: *mut u8, size: usize, align: usize);
 }
 
-macro_rules! door {
+macro_rules! entry_points {
     ($(#[$doc:meta])* $name:ident, $allocator:ty, $value:expr) => {
         $(#[$doc])*
         pub(crate) struct $name;
 
         #[allow(unsafe_code)]
-        impl $crate::door::Door for $name {
+        impl $crate::entry_points::EntryPoints for $name {
             #[inline(never)]
             fn allocate(size: usize, align: usize) -> *mut u8 {
                 static ALLOC: $allocator = $value;
                 use std::alloc::Layout;
-                // SAFETY: sizes and alignments in these benchmarks make a layout, and none is empty.
+                // SAFETY: these benchmarks only have valid sizes and alignments, and no size is 0.
                 let layout = unsafe { Layout::from_size_align_unchecked(size, align) };
                 // SAFETY: the layout is not empty.
                 unsafe { std::alloc::GlobalAlloc::alloc(&ALLOC, layout) }
@@ -44,36 +45,36 @@ macro_rules! door {
     };
 }
 
-door!(BareSystem, System, System);
-door!(OverSystem, Alloc, Alloc::system());
-door!(BareMimalloc, MiMalloc, MiMalloc);
-door!(OverMimalloc, Alloc<MiMalloc>, Alloc::new(MiMalloc));
+entry_points!(BareSystem, System, System);
+entry_points!(OverSystem, Alloc, Alloc::system());
+entry_points!(BareMimalloc, MiMalloc, MiMalloc);
+entry_points!(OverMimalloc, Alloc<MiMalloc>, Alloc::new(MiMalloc));
 
 const ALIGN: usize = 8;
 
-/// A block that goes back to where it came from.
-pub(crate) struct Block<D: Door> {
+/// A block that frees itself through the allocator that it came from.
+pub(crate) struct Block<A: EntryPoints> {
     address: usize,
     size: usize,
-    door: std::marker::PhantomData<fn() -> D>,
+    allocator: std::marker::PhantomData<fn() -> A>,
 }
 
-impl<D: Door> Block<D> {
+impl<A: EntryPoints> Block<A> {
     #[inline]
     pub(crate) fn new(size: usize) -> Self {
-        let address = std::hint::black_box(D::allocate(size, ALIGN)).expose_provenance();
-        Self { address, size, door: std::marker::PhantomData }
+        let address = std::hint::black_box(A::allocate(size, ALIGN)).expose_provenance();
+        Self { address, size, allocator: std::marker::PhantomData }
     }
 }
 
-impl<D: Door> Drop for Block<D> {
+impl<A: EntryPoints> Drop for Block<A> {
     #[inline]
     fn drop(&mut self) {
-        D::free(std::ptr::with_exposed_provenance_mut(self.address), self.size, ALIGN);
+        A::free(std::ptr::with_exposed_provenance_mut(self.address), self.size, ALIGN);
     }
 }
 
-/// Sizes and places by chance that costs three instructions (xorshift; Marsaglia, 2003).
+/// Random sizes and indices for the price of a few instructions (xorshift; Marsaglia, 2003).
 pub(crate) struct Random(pub(crate) usize);
 
 impl Random {
@@ -86,9 +87,9 @@ impl Random {
     }
 }
 
-/// Replaces `count` random blocks of a table by others of 16 to 527 bytes.
+/// Replaces `count` random blocks of a table with others of 16 to 527 bytes.
 #[inline(never)]
-pub(crate) fn churn<D: Door>(table: &mut [Block<D>], random: &mut Random, count: usize) {
+pub(crate) fn churn<A: EntryPoints>(table: &mut [Block<A>], random: &mut Random, count: usize) {
     for _ in 0..count {
         let bits = random.next();
         let slot = (bits >> 32) % table.len();
@@ -97,9 +98,9 @@ pub(crate) fn churn<D: Door>(table: &mut [Block<D>], random: &mut Random, count:
 }
 
 /// A table of blocks of 16 to 527 bytes.
-pub(crate) fn table<D: Door>(len: usize) -> Vec<Block<D>> {
-    // Whoever has their addresses might call them with any alignment: so none is compiled in.
-    std::hint::black_box((D::allocate as fn(_, _) -> _, D::free as fn(_, _, _)));
+pub(crate) fn table<A: EntryPoints>(len: usize) -> Vec<Block<A>> {
+    // As their addresses are taken, the compiler cannot specialise them for one alignment.
+    std::hint::black_box((A::allocate as fn(_, _) -> _, A::free as fn(_, _, _)));
     let mut random = Random(1);
     (0..len).map(|_| Block::new(16 + (random.next() & 511))).collect()
 }
