@@ -195,9 +195,14 @@ impl Builder {
         self
     }
 
-    /// Calls this with the report of every tick, on the thread that made it: the reporting thread, or
-    /// that of [`Profiler::diff_now`]. A panic is caught, and logged the first time. Allocations
-    /// of the call are not recorded.
+    /// Calls a function with the report of every tick, on the thread that ran the tick: the
+    /// reporting thread, or the caller of [`Profiler::diff_now`].
+    ///
+    /// The function may use the profiler, and may drop it. No lock of the profiler is held during
+    /// the call, and a [`diff_now`](Profiler::diff_now) within it starts no tick but returns the
+    /// last report. Two threads may call the function at the same time if `diff_now` is used beside
+    /// the reporting thread. A panic is caught, and logged the first time. Allocations made during
+    /// the call are not recorded.
     pub fn on_report(mut self, call: impl Fn(&LeakReport) + Send + Sync + 'static) -> Self {
         self.config.on_report = Some(ReportHook(Arc::new(call)));
         self

@@ -44,16 +44,20 @@ use reporter::Reporter;
 pub struct Profiler {
     shared: Arc<Shared>,
     reporter: Option<Reporter>,
-    /// The process that started: a forked child inherits the value but not the reporting thread.
-    process: u32,
 }
 
 /// What the profiler and its reporting thread both use.
+///
+/// Fields are dropped in this order: the session has ended when the destructors of what `on_report`
+/// captured run, and they may start the next one.
 #[derive(Debug)]
 struct Shared {
     session: Session,
     leaks: Leaks,
     dump_dir: Option<DumpDir>,
+    /// The process that started the session. A forked child inherits this value, but neither the
+    /// reporting thread nor any other thread that may hold a lock.
+    process: u32,
 }
 
 impl Profiler {
@@ -105,9 +109,10 @@ impl Profiler {
         let baseline = config.baseline.as_deref().map(Baseline::read).transpose()?;
         let session = Session::start(&config)?;
         let leaks = Session::muted(|| Leaks::new(&config, baseline));
-        let shared = Arc::new(Shared { session, leaks, dump_dir });
+        let process = std::process::id();
+        let shared = Arc::new(Shared { session, leaks, dump_dir, process });
         let reporter = Reporter::start_if_needed(&shared, &config)?;
-        Ok(Self { shared, reporter, process: std::process::id() })
+        Ok(Self { shared, reporter })
     }
 
     /// Whether allocations are being sampled: false while paused, and always without `profiling`.
@@ -129,9 +134,13 @@ impl Profiler {
     ///
     /// Allocating threads go on meanwhile and wait for nothing. Time and memory are linear in live
     /// samples and stacks; the names of new candidates are looked up in the debug information.
+    ///
+    /// Within a call of [`on_report`](Builder::on_report), of a `log` logger or of a panic hook that
+    /// a tick has led to, no tick ends and the last report is returned. In a forked child no tick
+    /// ends either, and the report is empty.
     pub fn diff_now(&self) -> LeakReport {
-        if std::process::id() != self.process {
-            // In a forked child the thread that was ticking may not exist, and its lock be taken.
+        if self.shared.is_in_child() {
+            // The thread that was ticking may not exist here, and its lock never be released.
             return LeakReport::default();
         }
         self.shared.leaks.tick(&self.shared.session)
@@ -178,7 +187,7 @@ impl Profiler {
 
 impl Drop for Profiler {
     fn drop(&mut self) {
-        if std::process::id() != self.process {
+        if self.shared.is_in_child() {
             // A forked child: there is no thread to stop and join, and the dump is the parent's to
             // write. Stopping would reach the parent's thread: the socket is shared with it.
             std::mem::forget(self.reporter.take());
@@ -190,16 +199,25 @@ impl Drop for Profiler {
 }
 
 impl Shared {
+    /// Whether this process is a forked child of the one that started the session.
+    fn is_in_child(&self) -> bool {
+        std::process::id() != self.process
+    }
+
     fn stats(&self) -> Stats {
         Stats { skipped_ticks: self.leaks.skipped(), ..self.session.stats() }
     }
 
     /// What is recorded now, with the report of the last tick.
     fn snapshot(&self, reason: &str) -> Snapshot {
-        let mut snapshot = self.session.snapshot(reason);
-        Session::muted(|| snapshot.leaks = self.leaks.last());
-        snapshot.stats.skipped_ticks = self.leaks.skipped();
-        snapshot
+        Session::muted(|| {
+            let mut snapshot = self.session.snapshot(reason);
+            let last =
+                if self.is_in_child() { self.leaks.last_in_child() } else { self.leaks.last() };
+            snapshot.leaks = last.map(Arc::unwrap_or_clone);
+            snapshot.stats.skipped_ticks = self.leaks.skipped();
+            snapshot
+        })
     }
 
     /// Ends a tick of the leak detector, and writes it down if there is a dump folder.

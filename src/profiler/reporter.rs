@@ -49,8 +49,11 @@ impl Reporter {
 impl Drop for Reporter {
     fn drop(&mut self) {
         self.waker.stop();
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread was printed by the panic hook; the service goes on.
+        let Some(thread) = self.thread.take() else { return };
+        // A callback on the reporting thread may drop the profiler. The thread cannot join itself;
+        // it ends when the callback has returned.
+        if thread.thread().id() != thread::current().id() {
+            // The panic hook has printed a panic of the thread already, and the service goes on.
             let _ = thread.join();
         }
     }
