@@ -267,7 +267,7 @@ fn an_unwritable_dump_dir_is_an_error_that_names_it() {
     fs::write(&file, "").unwrap();
     for bad in [file.join("below"), file, PathBuf::from("/proc/heapdrift/dumps")] {
         let error = exact().dump_dir(&bad).start().unwrap_err();
-        assert!(matches!(&error, StartError::DumpDir(path, _) if *path == bad), "{error}");
+        assert!(matches!(&error, StartError::DumpDir { path, .. } if *path == bad), "{error}");
         assert!(error.to_string().contains(&bad.display().to_string()), "{error}");
     }
     assert_eq!(files(folder.path()).len(), 1, "nothing is left behind");
@@ -280,26 +280,30 @@ fn settings_that_cannot_work_are_errors_that_name_them() {
     let _one = one_at_a_time();
     let builder = Profiler::builder;
     for (builder, name, value) in [
-        (builder().sample_interval_bytes(0), "sample_interval_bytes", "\"0\""),
+        (builder().sample_interval_bytes(0), "sample_interval_bytes", "0"),
         (
             builder().sample_interval_bytes(u64::MAX),
             "sample_interval_bytes",
             "18446744073709551615",
         ),
-        (builder().max_profiler_bytes(0), "max_profiler_bytes", "\"0\""),
+        (builder().max_profiler_bytes(0), "max_profiler_bytes", "0"),
         (builder().max_profiler_bytes(65_536), "max_profiler_bytes", "65536"),
-        (builder().max_stack_depth(0), "max_stack_depth", "\"0\""),
+        (builder().max_stack_depth(0), "max_stack_depth", "0"),
         (builder().max_stack_depth(100_000), "max_stack_depth", "100000"),
-        (builder().dump_keep(0), "dump_keep", "\"0\""),
-        (builder().dump_on_signal(libc::SIGUSR2), "dump_dir", &libc::SIGUSR2.to_string()),
-        (builder().dump_on_signal(libc::SIGKILL).dump_dir("/tmp"), "signal", "\"9\""),
-        (builder().dump_on_signal(-1).dump_dir("/tmp"), "signal", "\"-1\""),
-        (builder().dump_on_signal(1000).dump_dir("/tmp"), "signal", "\"1000\""),
+        (builder().dump_keep(0), "dump_keep", "0"),
+        (builder().dump_on_signal(libc::SIGUSR2), "dump_on_signal", &libc::SIGUSR2.to_string()),
+        (builder().dump_on_signal(libc::SIGKILL).dump_dir("/tmp"), "dump_on_signal", "9"),
+        (builder().dump_on_signal(-1).dump_dir("/tmp"), "dump_on_signal", "-1"),
+        (builder().dump_on_signal(1000).dump_dir("/tmp"), "dump_on_signal", "1000"),
     ] {
-        let error = builder.start().unwrap_err();
-        assert!(matches!(error, StartError::BadValue { .. }), "{error:?}");
-        let message = error.to_string();
-        assert!(message.contains(name) && message.contains(value), "{message}");
+        let message = match builder.start().unwrap_err() {
+            StartError::BadValue(error) => {
+                assert_eq!((error.name(), error.found()), (name, value));
+                error.to_string()
+            }
+            error => panic!("{error:?}"),
+        };
+        assert!(message.contains(name) && message.contains(&format!("{value:?}")), "{message}");
         assert!(!message.contains('\n'), "{message}");
     }
     // The bounds themselves work.
@@ -333,7 +337,7 @@ fn the_environment_starts_a_session_or_says_what_is_wrong() {
     assert_eq!(said(None), "none");
     assert_eq!(said(Some("")), "524288 None 67108864");
     let full = format!(
-        "interval=64KiB, seed=9,diff=30s,dump_dir={dumps},keep=20,signal=SIGUSR2,max_bytes=2MiB"
+        "interval=64KiB, seed=9,diff=30s,dump_dir={dumps},keep=20,signal=SIGUSR2,max_profiler_bytes=2MiB"
     );
     assert_eq!(said(Some(&full)), "65536 Some(9) 2097152");
     assert_eq!(reasons(folder.path()), ["end"]);
@@ -342,8 +346,9 @@ fn the_environment_starts_a_session_or_says_what_is_wrong() {
         ("interval=12XB", r#"for interval, found "12XB""#),
         ("interval=0", r#"for sample_interval_bytes, found "0""#),
         ("keep=0", r#"for dump_keep, found "0""#),
-        ("signal=SIGUSR2", "a dump_dir along with it for signal"),
-        ("max_bytes=1", r#"for max_profiler_bytes, found "1""#),
+        ("signal=SIGUSR2", "a dump_dir along with it for dump_on_signal"),
+        ("max_profiler_bytes=1", r#"for max_profiler_bytes, found "1""#),
+        ("keep=1,dump_keep=2", r#"found "keep" and "dump_keep", which are the same setting"#),
         ("dump_dir=/proc/heapdrift", "cannot write to dump_dir /proc/heapdrift"),
     ] {
         let said = said(Some(value));

@@ -490,7 +490,7 @@ mod verdicts {
         dump::write(&snapshot, &path).unwrap();
         let refused = |path: &Path| {
             let error = by_hand().baseline(path).start().unwrap_err();
-            assert!(matches!(error, StartError::Baseline(..)), "{error:?}");
+            assert!(matches!(error, StartError::Baseline { .. }), "{error:?}");
             let error = error.to_string();
             assert!(error.contains(path.to_str().unwrap()), "{error}");
             assert_eq!(error.lines().count(), 1, "{error}");

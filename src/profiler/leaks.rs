@@ -78,7 +78,7 @@ pub(super) enum Baseline {
 impl Baseline {
     /// Reads a dump, which must be of a program of the same name.
     pub(super) fn read(path: &Path) -> Result<Self, StartError> {
-        let refuse = |why: String| StartError::Baseline(path.to_owned(), why);
+        let refuse = |reason: String| StartError::Baseline { path: path.to_owned(), reason };
         Session::muted(|| {
             let snapshot = dump::read(path).map_err(|error| refuse(error.to_string()))?;
             let own = std::env::current_exe().unwrap_or_default();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 pub use config::Builder;
 pub(crate) use config::Config;
-pub use error::StartError;
+pub use error::{SettingError, StartError};
 
 use crate::dump::{self, WriteError};
 use crate::leak::LeakReport;
@@ -66,26 +66,40 @@ impl Profiler {
         Builder::default()
     }
 
-    /// Starts as the environment variable `HEAPDRIFT` says; `Ok(None)` if it is not set.
+    /// Starts with the settings in the environment variable `HEAPDRIFT`; `Ok(None)` if it is not
+    /// set.
     ///
-    /// Its value is a comma-separated list of `key=value`, each key at most once; the empty value
-    /// starts with the defaults.
+    /// Its value is a comma-separated list of `key=value`. A key has the name of the builder method
+    /// that it stands for; some have a short form as well. Each setting is given at most once. The
+    /// empty value starts with the defaults.
     ///
-    /// | key | value | as by |
+    /// | key | short form | value |
     /// | --- | --- | --- |
-    /// | `interval` | bytes: `65536`, `64KiB`, `1MiB` | [`Builder::sample_interval_bytes`] |
-    /// | `seed` | a number | [`Builder::seed`] |
-    /// | `max_bytes` | bytes | [`Builder::max_profiler_bytes`] |
-    /// | `max_depth` | frames | [`Builder::max_stack_depth`] |
-    /// | `diff` | time: `500ms`, `30s`, `5m`, `1h`, `0` | [`Builder::diff_every`] |
-    /// | `dump_dir` | a folder | [`Builder::dump_dir`] |
-    /// | `keep` | a number of files | [`Builder::dump_keep`] |
-    /// | `baseline` | a dump | [`Builder::baseline`] |
-    /// | `signal` | `SIGUSR1`, `SIGUSR2`, `SIGHUP` or a number | [`Builder::dump_on_signal`] |
+    /// | [`sample_interval_bytes`] | `interval` | a number of bytes like 65536, 64KiB or 1MiB |
+    /// | [`seed`] | | a whole number |
+    /// | [`max_profiler_bytes`] | | a number of bytes like 65536, 64KiB or 1MiB |
+    /// | [`max_stack_depth`] | | a number of frames |
+    /// | [`diff_every`] | `diff` | a time like 500ms, 30s, 5m or 1h, or 0 |
+    /// | [`dump_dir`] | | a folder |
+    /// | [`dump_keep`] | `keep` | a number of files |
+    /// | [`dump_on_signal`] | `signal` | SIGUSR1, SIGUSR2, SIGHUP or the number of a signal |
+    /// | [`baseline`] | | a dump |
+    /// | [`own_crates`] | | names of crates, separated by colons |
+    ///
+    /// [`sample_interval_bytes`]: Builder::sample_interval_bytes
+    /// [`seed`]: Builder::seed
+    /// [`max_profiler_bytes`]: Builder::max_profiler_bytes
+    /// [`max_stack_depth`]: Builder::max_stack_depth
+    /// [`diff_every`]: Builder::diff_every
+    /// [`dump_dir`]: Builder::dump_dir
+    /// [`dump_keep`]: Builder::dump_keep
+    /// [`dump_on_signal`]: Builder::dump_on_signal
+    /// [`baseline`]: Builder::baseline
+    /// [`own_crates`]: Builder::own_crates
     ///
     /// # Errors
-    /// [`StartError::UnknownKey`] and [`StartError::BadValue`] name what is wrong; otherwise those
-    /// of [`Builder::start`].
+    /// [`StartError::UnknownKey`], [`StartError::RepeatedKey`] and [`StartError::BadValue`] name the
+    /// key and what was expected; otherwise those of [`Builder::start`].
     ///
     /// # Examples
     /// ```no_run
@@ -177,8 +191,8 @@ impl Profiler {
     /// take the new interval over within 64 KiB of their own allocations, the calling thread at once.
     ///
     /// # Errors
-    /// [`StartError::BadValue`] for 0 and for more than 2⁴⁰.
-    pub fn set_sample_interval_bytes(&self, interval_bytes: u64) -> Result<(), StartError> {
+    /// [`SettingError`] for 0 and for more than 2⁴⁰.
+    pub fn set_sample_interval_bytes(&self, interval_bytes: u64) -> Result<(), SettingError> {
         config::check_interval(interval_bytes)?;
         self.shared.session.set_interval(interval_bytes);
         Ok(())

@@ -27,7 +27,7 @@ impl Reporter {
         let heard = shared.dump_dir.is_some()
             || config.on_report.is_some()
             || log::log_enabled!(target: "heapdrift", log::Level::Warn);
-        let something_to_do = (periodic && heard) || config.signal.is_some();
+        let something_to_do = (periodic && heard) || config.dump_on_signal.is_some();
         if !something_to_do || !shared.session.is_active() {
             return Ok(None);
         }
@@ -35,7 +35,7 @@ impl Reporter {
     }
 
     fn start(shared: &Arc<Shared>, config: &Config) -> io::Result<Self> {
-        let waker = Arc::new(Waker::new(config.signal)?);
+        let waker = Arc::new(Waker::new(config.dump_on_signal)?);
         let period = (!config.diff_every.is_zero()).then_some(config.diff_every);
         let thread = thread::Builder::new().name("heapdrift".into()).spawn({
             // Weak: in a forked child this thread does not exist, and would keep the session.

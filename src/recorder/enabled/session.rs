@@ -65,7 +65,7 @@ impl Session {
         RECORDER.streams.store(0, Ordering::Relaxed);
         RECORDER.paused.store(false, Ordering::Relaxed);
         RECORDER.tick.store(1, Ordering::Relaxed);
-        RECORDER.set_interval(Interval::from_bytes(config.interval_bytes));
+        RECORDER.set_interval(Interval::from_bytes(config.sample_interval_bytes));
         RECORDER.live.store(Box::into_raw(Box::new(live)), Ordering::SeqCst);
         let number = RECORDER.last_session.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1);
         let session = Self {
