@@ -194,7 +194,8 @@ fn a_logger_may_call_the_profiler_on_the_reporting_thread() {
                 heard.fetch_add(1, Ordering::SeqCst);
             }
         });
-        let mut builder = exact().diff_every(Duration::from_millis(10));
+        let period = Duration::from_millis(10);
+        let mut builder = exact().diff_every(period).dump_every(period);
         if let Some(folder) = dump_dir {
             builder = builder.dump_dir(folder);
         }

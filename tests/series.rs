@@ -67,6 +67,7 @@ fn the_verdicts_over_dumps_of_all_ticks_are_those_of_the_service() {
     let profiler = Profiler::builder()
         .sample_interval_bytes(1)
         .diff_every(Duration::from_millis(20))
+        .dump_every(Duration::from_millis(20))
         .dump_dir(folder.path())
         .dump_keep(1_000_000)
         .on_report(move |report| counted.store(report.tick, Ordering::SeqCst))

@@ -17,6 +17,7 @@ pub(crate) struct Config {
     pub(crate) max_profiler_bytes: u64,
     pub(crate) max_stack_depth: usize,
     pub(crate) diff_every: Duration,
+    pub(crate) dump_every: Duration,
     pub(crate) dump_dir: Option<PathBuf>,
     pub(crate) dump_keep: usize,
     pub(crate) dump_on_signal: Option<i32>,
@@ -33,6 +34,7 @@ impl Default for Config {
             max_profiler_bytes: 64 << 20,
             max_stack_depth: 128,
             diff_every: Duration::from_secs(60),
+            dump_every: Duration::from_secs(60),
             dump_dir: None,
             dump_keep: 20,
             dump_on_signal: None,
@@ -163,15 +165,29 @@ impl Builder {
         self
     }
 
-    /// Period of the reporting thread; default 60 s, [`Duration::ZERO`] for none. Each period is a
-    /// tick of the leak detector, and writes a dump into [`dump_dir`](Self::dump_dir) if there is
-    /// one. A period that is shorter than a tick takes is skipped and counted
-    /// ([`Stats::skipped_ticks`](crate::Stats::skipped_ticks)), never queued.
+    /// Longest period between two ticks of the leak detector; default 60 s. With
+    /// [`Duration::ZERO`] there are only those of [`Profiler::diff_now`].
     ///
-    /// The thread is started where anybody would notice: with a dump folder, with
-    /// [`on_report`](Self::on_report), or while the `log` crate listens to `heapdrift`.
+    /// A tick that is due while the one before is still running is skipped and counted in
+    /// [`Stats::skipped_ticks`](crate::Stats::skipped_ticks). Ticks run on the reporting thread,
+    /// which does them only if somebody can hear of verdicts: with a
+    /// [`dump_dir`](Self::dump_dir), with [`on_report`](Self::on_report), or while the `log` crate
+    /// listens to the target `heapdrift`.
     pub fn diff_every(mut self, period: Duration) -> Self {
         self.config.diff_every = period;
+        self
+    }
+
+    /// Period of the dumps in [`dump_dir`](Self::dump_dir); default 60 s. With [`Duration::ZERO`]
+    /// there are no periodic ones.
+    ///
+    /// A dump that is due together with a tick holds exactly the live set that the tick analysed,
+    /// and its report; any other dump holds the report of the last tick. With the same period for
+    /// both, the dumps are a complete record of the detector's input. A dump that is due while the
+    /// one before is still being written is skipped and counted in
+    /// [`Stats::skipped_dumps`](crate::Stats::skipped_dumps).
+    pub fn dump_every(mut self, period: Duration) -> Self {
+        self.config.dump_every = period;
         self
     }
 

@@ -24,7 +24,7 @@ struct Key {
 }
 
 /// All keys, in the order of the documentation.
-const KEYS: [Key; 10] = [
+const KEYS: [Key; 11] = [
     Key {
         name: "sample_interval_bytes",
         short: Some("interval"),
@@ -54,6 +54,12 @@ const KEYS: [Key; 10] = [
         short: Some("diff"),
         values: DURATION,
         set: |builder, value| Some(builder.diff_every(duration(value)?)),
+    },
+    Key {
+        name: "dump_every",
+        short: None,
+        values: DURATION,
+        set: |builder, value| Some(builder.dump_every(duration(value)?)),
     },
     Key {
         name: "dump_dir",
@@ -242,6 +248,7 @@ mod tests {
         ("max_profiler_bytes", "2MiB", "max_profiler_bytes: 2097152"),
         ("max_stack_depth", "40", "max_stack_depth: 40"),
         ("diff_every", "5m", "diff_every: 300s"),
+        ("dump_every", "0", "dump_every: 0ns"),
         ("dump_dir", "/d", r#"dump_dir: Some("/d")"#),
         ("dump_keep", "3", "dump_keep: 3"),
         ("dump_on_signal", "12", "dump_on_signal: Some(12)"),
@@ -323,7 +330,7 @@ mod tests {
             ("interval=", "for interval"),
             ("interval=99999999999999999999KiB", "for interval"),
             ("diff=30", r#"for diff, found "30""#),
-            ("diff_every=5 weeks", r#"for diff_every, found "5 weeks""#),
+            ("dump_every=5 weeks", r#"for dump_every, found "5 weeks""#),
             ("keep=-1", r#"for keep, found "-1""#),
             ("signal=SIGFOO", r#"for signal, found "SIGFOO""#),
             ("dump_dir=", "a folder"),

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use super::StartError;
@@ -27,8 +27,6 @@ pub(super) struct Leaks {
     last: Mutex<Option<Arc<LeakReport>>>,
     on_report: Option<ReportHook>,
     baseline: Option<Baseline>,
-    /// Periods that went by while a tick was still at work.
-    skipped: AtomicU64,
     panic_reported: AtomicBool,
 }
 
@@ -112,7 +110,6 @@ impl Leaks {
             last: Mutex::new(None),
             on_report: config.on_report.clone(),
             baseline,
-            skipped: AtomicU64::new(0),
             panic_reported: AtomicBool::new(false),
         }
     }
@@ -170,14 +167,6 @@ impl Leaks {
             Err(TryLockError::Poisoned(last)) => last.into_inner().clone(),
             Err(TryLockError::WouldBlock) => None,
         }
-    }
-
-    pub(super) fn skip(&self, periods: u64) {
-        self.skipped.fetch_add(periods, Ordering::Relaxed);
-    }
-
-    pub(super) fn skipped(&self) -> u64 {
-        self.skipped.load(Ordering::Relaxed)
     }
 
     fn lock_state(&self) -> MutexGuard<'_, State> {

@@ -9,6 +9,7 @@ mod reporter;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use config::Builder;
 pub(crate) use config::Config;
@@ -55,6 +56,9 @@ struct Shared {
     session: Session,
     leaks: Leaks,
     dump_dir: Option<DumpDir>,
+    /// Periods that went by while the reporting thread was still at work.
+    skipped_ticks: AtomicU64,
+    skipped_dumps: AtomicU64,
     /// The process that started the session. A forked child inherits this value, but neither the
     /// reporting thread nor any other thread that may hold a lock.
     process: u32,
@@ -80,6 +84,7 @@ impl Profiler {
     /// | [`max_profiler_bytes`] | | a number of bytes like 65536, 64KiB or 1MiB |
     /// | [`max_stack_depth`] | | a number of frames |
     /// | [`diff_every`] | `diff` | a time like 500ms, 30s, 5m or 1h, or 0 |
+    /// | [`dump_every`] | | a time like 500ms, 30s, 5m or 1h, or 0 |
     /// | [`dump_dir`] | | a folder |
     /// | [`dump_keep`] | `keep` | a number of files |
     /// | [`dump_on_signal`] | `signal` | SIGUSR1, SIGUSR2, SIGHUP or the number of a signal |
@@ -91,6 +96,7 @@ impl Profiler {
     /// [`max_profiler_bytes`]: Builder::max_profiler_bytes
     /// [`max_stack_depth`]: Builder::max_stack_depth
     /// [`diff_every`]: Builder::diff_every
+    /// [`dump_every`]: Builder::dump_every
     /// [`dump_dir`]: Builder::dump_dir
     /// [`dump_keep`]: Builder::dump_keep
     /// [`dump_on_signal`]: Builder::dump_on_signal
@@ -123,8 +129,14 @@ impl Profiler {
         let baseline = config.baseline.as_deref().map(Baseline::read).transpose()?;
         let session = Session::start(&config)?;
         let leaks = Session::muted(|| Leaks::new(&config, baseline));
-        let process = std::process::id();
-        let shared = Arc::new(Shared { session, leaks, dump_dir, process });
+        let shared = Arc::new(Shared {
+            session,
+            leaks,
+            dump_dir,
+            skipped_ticks: AtomicU64::new(0),
+            skipped_dumps: AtomicU64::new(0),
+            process: std::process::id(),
+        });
         let reporter = Reporter::start_if_needed(&shared, &config)?;
         Ok(Self { shared, reporter })
     }
@@ -219,7 +231,17 @@ impl Shared {
     }
 
     fn stats(&self) -> Stats {
-        Stats { skipped_ticks: self.leaks.skipped(), ..self.session.stats() }
+        self.with_skipped(self.session.stats())
+    }
+
+    /// Adds the counters that the session does not know.
+    fn with_skipped(&self, stats: Stats) -> Stats {
+        Stats {
+            // Relaxed: counters that publish nothing else.
+            skipped_ticks: self.skipped_ticks.load(Ordering::Relaxed),
+            skipped_dumps: self.skipped_dumps.load(Ordering::Relaxed),
+            ..stats
+        }
     }
 
     /// What is recorded now, with the report of the last tick.
@@ -229,21 +251,17 @@ impl Shared {
             let last =
                 if self.is_in_child() { self.leaks.last_in_child() } else { self.leaks.last() };
             snapshot.leaks = last.map(Arc::unwrap_or_clone);
-            snapshot.stats.skipped_ticks = self.leaks.skipped();
+            snapshot.stats = self.with_skipped(snapshot.stats);
             snapshot
         })
     }
 
-    /// Ends a tick of the leak detector, and writes it down if there is a dump folder.
-    fn tick(&self) {
-        match &self.dump_dir {
-            None => drop(self.leaks.tick(&self.session)),
-            Some(_) => {
-                // Looked at by the detector and written down is one and the same live set, so that
-                // the dumps have all that the verdicts rest on.
-                self.keep_dump(&self.leaks.tick_with_snapshot(&self.session, "periodic"));
-            }
-        }
+    /// Ends a tick of the leak detector and writes a dump of the very live set that it analysed, so
+    /// that the dumps hold all that the verdicts rest on.
+    fn tick_and_write_dump(&self, reason: &str) {
+        let mut snapshot = self.leaks.tick_with_snapshot(&self.session, reason);
+        snapshot.stats = self.with_skipped(snapshot.stats);
+        self.keep_dump(&snapshot);
     }
 
     /// Writes a dump into the dump folder, if there is one and anything is recorded.
