@@ -22,7 +22,7 @@ mod verdicts {
 
     use heapdrift::blame::Kind;
     use heapdrift::dump;
-    use heapdrift::leak::{EvidenceKind, Standing};
+    use heapdrift::leak::{BaselineStatus, EvidenceKind};
     use heapdrift::{
         Builder, Estimate, LeakCandidate, LeakReport, Profiler, StartError, Verdict, with_labels,
     };
@@ -125,7 +125,10 @@ mod verdicts {
 
     /// The functions that a report calls leaks for certain.
     fn confirmed(report: &LeakReport) -> Vec<&str> {
-        report.with(Verdict::Confirmed).map(|candidate| candidate.function.as_str()).collect()
+        report
+            .with_verdict(Verdict::Confirmed)
+            .map(|candidate| candidate.function.as_str())
+            .collect()
     }
 
     const REMEMBER: &str = "leaks::verdicts::remember";
@@ -342,7 +345,7 @@ mod verdicts {
         });
         let report = &reports[59];
         assert_eq!(confirmed(report), ["leaks::verdicts::shared"], "{report}");
-        assert_eq!(report.with(Verdict::Suspect).count(), 0, "{report}");
+        assert_eq!(report.with_verdict(Verdict::Suspect).count(), 0, "{report}");
         assert_eq!(report.candidates[0].evidence.sites, 8);
         assert_eq!(report.candidates[0].live_count.value, kept.len() as f64);
     }
@@ -449,7 +452,7 @@ mod verdicts {
         leaky(&by_hand().start().unwrap(), &before);
 
         // How fast this machine ticks is a matter of its load: the rate of before is set.
-        let standings = |factor: f64| {
+        let statuses = |factor: f64| {
             let mut snapshot = dump::read(&before).unwrap();
             for candidate in &mut snapshot.leaks.as_mut().unwrap().candidates {
                 let rate = &mut candidate.leaked_bytes_per_hour;
@@ -464,11 +467,11 @@ mod verdicts {
             });
             let report = &reports[39];
             assert_eq!(report.baseline_problem, None);
-            let standing = |function| of(report, function).expect("a candidate").baseline;
-            (standing(REMEMBER), standing(REMEMBER_TOO))
+            let status = |function| of(report, function).expect("a candidate").baseline;
+            (status(REMEMBER), status(REMEMBER_TOO))
         };
-        assert_eq!(standings(1000.0), (Some(Standing::Known), Some(Standing::New)));
-        assert_eq!(standings(0.001), (Some(Standing::Worse), Some(Standing::New)));
+        assert_eq!(statuses(1000.0), (Some(BaselineStatus::Known), Some(BaselineStatus::New)));
+        assert_eq!(statuses(0.001), (Some(BaselineStatus::Worse), Some(BaselineStatus::New)));
 
         // One without a report is said to be of no use, and the session runs.
         let profiler = by_hand().start().unwrap();

@@ -84,7 +84,7 @@ fn the_verdicts_over_dumps_of_all_ticks_are_those_of_the_service() {
     let mut symbolizer = Symbolizer::new(symbolizer::Options::default());
     let offline = replayed(&mut symbolizer, &dumps);
     println!("{own}\n{offline}");
-    let confirmed = &own.with(Verdict::Confirmed).next().expect("the leak was found");
+    let confirmed = &own.with_verdict(Verdict::Confirmed).next().expect("the leak was found");
     assert_eq!(confirmed.function, "series::kept");
     assert_eq!(confirmed.labels["route"], "/leaky");
     assert_eq!((offline.tick, offline.tested_sites), (own.tick, own.tested_sites));

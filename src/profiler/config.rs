@@ -227,7 +227,7 @@ impl Builder {
     }
 
     /// Dump of an earlier release of this program. Each leak candidate is compared with the report
-    /// in it, and is new, worse or known; see [`Standing`](crate::leak::Standing). The
+    /// in it, and is new, worse or known; see [`BaselineStatus`](crate::leak::BaselineStatus). The
     /// file is read once, by [`start`](Self::start).
     pub fn baseline(mut self, dump: impl Into<PathBuf>) -> Self {
         self.config.baseline = Some(dump.into());

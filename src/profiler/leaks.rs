@@ -184,7 +184,7 @@ impl Leaks {
         }
         match &self.baseline {
             None => {}
-            Some(Baseline::Report(baseline)) => report.compare(baseline),
+            Some(Baseline::Report(baseline)) => report.compare_with_baseline(baseline),
             Some(Baseline::Useless(why)) => report.baseline_problem = Some(why.clone()),
         }
         let report = Arc::new(report);
