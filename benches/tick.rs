@@ -249,8 +249,8 @@ fn tick(criterion: &mut Criterion) {
             costs.peak as f64 / MIB,
             costs.state as f64 / MIB,
             report.tick,
-            report.with(Verdict::Confirmed).count(),
-            report.with(Verdict::Suspect).count(),
+            report.with_verdict(Verdict::Confirmed).count(),
+            report.with_verdict(Verdict::Suspect).count(),
         );
         assert_eq!((stats.samples_thinned, stats.samples_dropped()), (0, 0), "no sample is lost");
     }

@@ -77,7 +77,7 @@ pub use alloc::Alloc;
 pub use estimate::{Estimate, Weight};
 pub use labels::{LabelFuture, Labeled, with_labels};
 pub use leak::{LeakCandidate, LeakReport, Verdict};
-pub use profiler::{Builder, Profiler, StartError};
+pub use profiler::{Builder, Profiler, SettingError, StartError};
 pub use snapshot::Snapshot;
 pub use stats::Stats;
 

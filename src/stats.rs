@@ -32,9 +32,12 @@ pub struct Stats {
     pub dropped_labels: u64,
     /// Dumps that could not be written by the reporting thread.
     pub dropped_dumps: u64,
-    /// Periods of the reporting thread that went by while a tick or a dump was still at work.
-    #[serde(default)]
+    /// Ticks that were skipped because the reporting thread was still busy with an earlier tick or
+    /// dump; see [`Builder::diff_every`](crate::Builder::diff_every).
     pub skipped_ticks: u64,
+    /// Periodic dumps that were skipped for the same reason; see
+    /// [`Builder::dump_every`](crate::Builder::dump_every).
+    pub skipped_dumps: u64,
     /// Distinct stacks (with their labels) seen so far.
     pub stacks: u64,
     /// Stacks captured by the fast unwinder, which reads DWARF tables in place.

@@ -9,13 +9,14 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{blocks, bytes, exact, in_child, is_child, live_labelled, one_at_a_time};
 use heapdrift::dump::{self, ReadError};
-use heapdrift::{Alloc, Profiler, StartError, with_labels};
+use heapdrift::{Alloc, Profiler, Snapshot, StartError, with_labels};
 
 #[global_allocator]
 static ALLOC: Alloc = Alloc::system();
@@ -137,7 +138,7 @@ fn periodic_dumps_are_written_and_only_the_newest_are_kept() {
     let profiler = exact()
         .dump_dir(folder.path())
         .dump_keep(3)
-        .diff_every(Duration::from_millis(50))
+        .dump_every(Duration::from_millis(50))
         .start()
         .unwrap();
     let begin = Instant::now();
@@ -165,6 +166,98 @@ fn periodic_dumps_are_written_and_only_the_newest_are_kept() {
     assert_eq!(files(folder.path()).len(), 5, "other files stay");
 }
 
+/// The dumps of a folder by the order in which they were taken.
+fn dumps(folder: &Path) -> Vec<Snapshot> {
+    let mut dumps: Vec<_> = files(folder).iter().map(|file| dump::read(file).unwrap()).collect();
+    dumps.sort_by_key(|dump| dump.taken.sequence);
+    dumps
+}
+
+/// How many dumps of a folder are complete.
+fn complete(folder: &Path) -> usize {
+    let is_complete = |file: &&PathBuf| {
+        let name = file.file_name().unwrap().to_string_lossy();
+        name.ends_with(dump::EXTENSION) && !name.starts_with('.')
+    };
+    files(folder).iter().filter(is_complete).count()
+}
+
+#[test]
+fn dumps_that_are_rarer_than_ticks_hold_the_report_of_the_last_tick() {
+    let _one = one_at_a_time();
+    let folder = tempfile::tempdir().unwrap();
+    let profiler = exact()
+        .dump_dir(folder.path())
+        .diff_every(Duration::from_millis(10))
+        .dump_every(Duration::from_millis(200))
+        .start()
+        .unwrap();
+    wait_until("three dumps", || complete(folder.path()) >= 3);
+    drop(profiler);
+    let dumps = dumps(folder.path());
+    for dump in &dumps {
+        let report = dump.leaks.as_ref().expect("there were ticks");
+        assert_eq!(report.tick, u64::from(dump.taken.tick));
+    }
+    let ticks: Vec<u32> = dumps.iter().map(|dump| dump.taken.tick).collect();
+    // Twenty by the clock; on a busy machine some are skipped.
+    assert!(ticks[..3].windows(2).all(|pair| pair[1] - pair[0] >= 3), "{ticks:?}");
+    assert_eq!(dumps[0].taken.reason, "periodic");
+}
+
+#[test]
+fn a_period_of_zero_ends_either_ticks_or_dumps_and_leaves_the_other() {
+    let _one = one_at_a_time();
+    let folder = tempfile::tempdir().unwrap();
+    let profiler = exact()
+        .dump_dir(folder.path())
+        .diff_every(Duration::ZERO)
+        .dump_every(Duration::from_millis(10))
+        .start()
+        .unwrap();
+    wait_until("three dumps", || complete(folder.path()) >= 3);
+    drop(profiler);
+    let no_tick = |dump: &Snapshot| dump.taken.tick == 0 && dump.leaks.is_none();
+    assert!(dumps(folder.path()).iter().all(no_tick));
+
+    let folder = tempfile::tempdir().unwrap();
+    let ticks = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&ticks);
+    let profiler = exact()
+        .dump_dir(folder.path())
+        .diff_every(Duration::from_millis(5))
+        .dump_every(Duration::ZERO)
+        .on_report(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+        })
+        .start()
+        .unwrap();
+    wait_until("five ticks", || ticks.load(Ordering::SeqCst) >= 5);
+    drop(profiler);
+    let dumps = dumps(folder.path());
+    assert_eq!(dumps.len(), 1, "only that of the end");
+    assert_eq!(dumps[0].taken.reason, "end");
+    assert!(dumps[0].leaks.as_ref().expect("the last report").tick >= 5);
+}
+
+#[test]
+fn dumps_that_take_longer_than_their_period_are_skipped_and_counted() {
+    let _one = one_at_a_time();
+    let folder = tempfile::tempdir().unwrap();
+    let profiler = exact()
+        .dump_dir(folder.path())
+        .diff_every(Duration::ZERO)
+        .dump_every(Duration::from_nanos(1))
+        .start()
+        .unwrap();
+    wait_until("three dumps", || complete(folder.path()) >= 3);
+    let stats = profiler.stats();
+    // A dump takes longer than a microsecond, in which a thousand periods go by.
+    assert!(stats.skipped_dumps > 3_000, "{stats:?}");
+    assert_eq!(stats.skipped_ticks, 0);
+    assert!(profiler.snapshot().stats.skipped_dumps >= stats.skipped_dumps);
+}
+
 static HANDLED: AtomicUsize = AtomicUsize::new(0);
 
 extern "C" fn previous_handler(_signal: libc::c_int) {
@@ -186,19 +279,13 @@ fn a_signal_writes_a_dump_and_the_previous_handler_still_runs() {
         let folder = tempfile::tempdir().unwrap();
         let profiler = exact()
             .dump_dir(folder.path())
-            .diff_every(Duration::ZERO)
+            .dump_every(Duration::ZERO)
             .dump_on_signal(libc::SIGUSR2)
             .start()
             .unwrap();
         for dumps in 1..=3 {
             raise();
-            wait_until("a dump", || {
-                let complete = |file: &PathBuf| {
-                    file.to_string_lossy().ends_with(dump::EXTENSION)
-                        && !file.file_name().unwrap().to_string_lossy().starts_with('.')
-                };
-                files(folder.path()).iter().filter(|file| complete(file)).count() == dumps
-            });
+            wait_until("a dump", || complete(folder.path()) == dumps);
         }
         assert_eq!(HANDLED.load(Ordering::Relaxed), before + 3, "session {session}");
         assert_eq!(reasons(folder.path()), ["signal"; 3]);
@@ -216,7 +303,7 @@ fn a_reader_never_sees_half_a_dump() {
     let profiler = exact()
         .dump_dir(folder.path())
         .dump_keep(2)
-        .diff_every(Duration::from_millis(1))
+        .dump_every(Duration::from_millis(1))
         .start()
         .unwrap();
     let _blocks = blocks();
@@ -267,7 +354,7 @@ fn an_unwritable_dump_dir_is_an_error_that_names_it() {
     fs::write(&file, "").unwrap();
     for bad in [file.join("below"), file, PathBuf::from("/proc/heapdrift/dumps")] {
         let error = exact().dump_dir(&bad).start().unwrap_err();
-        assert!(matches!(&error, StartError::DumpDir(path, _) if *path == bad), "{error}");
+        assert!(matches!(&error, StartError::DumpDir { path, .. } if *path == bad), "{error}");
         assert!(error.to_string().contains(&bad.display().to_string()), "{error}");
     }
     assert_eq!(files(folder.path()).len(), 1, "nothing is left behind");
@@ -280,26 +367,30 @@ fn invalid_settings_are_errors_that_name_them() {
     let _one = one_at_a_time();
     let builder = Profiler::builder;
     for (builder, name, value) in [
-        (builder().sample_interval_bytes(0), "sample_interval_bytes", "\"0\""),
+        (builder().sample_interval_bytes(0), "sample_interval_bytes", "0"),
         (
             builder().sample_interval_bytes(u64::MAX),
             "sample_interval_bytes",
             "18446744073709551615",
         ),
-        (builder().max_profiler_bytes(0), "max_profiler_bytes", "\"0\""),
+        (builder().max_profiler_bytes(0), "max_profiler_bytes", "0"),
         (builder().max_profiler_bytes(65_536), "max_profiler_bytes", "65536"),
-        (builder().max_stack_depth(0), "max_stack_depth", "\"0\""),
+        (builder().max_stack_depth(0), "max_stack_depth", "0"),
         (builder().max_stack_depth(100_000), "max_stack_depth", "100000"),
-        (builder().dump_keep(0), "dump_keep", "\"0\""),
-        (builder().dump_on_signal(libc::SIGUSR2), "dump_dir", &libc::SIGUSR2.to_string()),
-        (builder().dump_on_signal(libc::SIGKILL).dump_dir("/tmp"), "signal", "\"9\""),
-        (builder().dump_on_signal(-1).dump_dir("/tmp"), "signal", "\"-1\""),
-        (builder().dump_on_signal(1000).dump_dir("/tmp"), "signal", "\"1000\""),
+        (builder().dump_keep(0), "dump_keep", "0"),
+        (builder().dump_on_signal(libc::SIGUSR2), "dump_on_signal", &libc::SIGUSR2.to_string()),
+        (builder().dump_on_signal(libc::SIGKILL).dump_dir("/tmp"), "dump_on_signal", "9"),
+        (builder().dump_on_signal(-1).dump_dir("/tmp"), "dump_on_signal", "-1"),
+        (builder().dump_on_signal(1000).dump_dir("/tmp"), "dump_on_signal", "1000"),
     ] {
-        let error = builder.start().unwrap_err();
-        assert!(matches!(error, StartError::BadValue { .. }), "{error:?}");
-        let message = error.to_string();
-        assert!(message.contains(name) && message.contains(value), "{message}");
+        let message = match builder.start().unwrap_err() {
+            StartError::BadValue(error) => {
+                assert_eq!((error.name(), error.found()), (name, value));
+                error.to_string()
+            }
+            error => panic!("{error:?}"),
+        };
+        assert!(message.contains(name) && message.contains(&format!("{value:?}")), "{message}");
         assert!(!message.contains('\n'), "{message}");
     }
     // The bounds themselves are valid.
@@ -333,7 +424,7 @@ fn the_environment_starts_a_session_or_says_what_is_wrong() {
     assert_eq!(said(None), "none");
     assert_eq!(said(Some("")), "524288 None 67108864");
     let full = format!(
-        "interval=64KiB, seed=9,diff=30s,dump_dir={dumps},keep=20,signal=SIGUSR2,max_bytes=2MiB"
+        "interval=64KiB, seed=9,diff=30s,dump_dir={dumps},keep=20,signal=SIGUSR2,max_profiler_bytes=2MiB"
     );
     assert_eq!(said(Some(&full)), "65536 Some(9) 2097152");
     assert_eq!(reasons(folder.path()), ["end"]);
@@ -342,8 +433,9 @@ fn the_environment_starts_a_session_or_says_what_is_wrong() {
         ("interval=12XB", r#"for interval, found "12XB""#),
         ("interval=0", r#"for sample_interval_bytes, found "0""#),
         ("keep=0", r#"for dump_keep, found "0""#),
-        ("signal=SIGUSR2", "a dump_dir along with it for signal"),
-        ("max_bytes=1", r#"for max_profiler_bytes, found "1""#),
+        ("signal=SIGUSR2", "a dump_dir along with it for dump_on_signal"),
+        ("max_profiler_bytes=1", r#"for max_profiler_bytes, found "1""#),
+        ("keep=1,dump_keep=2", r#"found "keep" and "dump_keep", which are the same setting"#),
         ("dump_dir=/proc/heapdrift", "cannot write to dump_dir /proc/heapdrift"),
     ] {
         let said = said(Some(value));
@@ -373,7 +465,7 @@ fn a_full_disk_fails_the_dump_and_nothing_else() {
     let own = tempfile::tempdir().unwrap();
     let path = own.path().join("now.heap.json.gz");
     let profiler =
-        exact().dump_dir(folder.path()).diff_every(Duration::from_millis(20)).start().unwrap();
+        exact().dump_dir(folder.path()).dump_every(Duration::from_millis(20)).start().unwrap();
     profiler.dump(&path).unwrap();
     let old = fs::read(&path).unwrap();
     let kept: Vec<Vec<u8>> = (0..4000).map(|i| vec![1; 1 + i * 7919 % 1000]).collect();

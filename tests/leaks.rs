@@ -22,7 +22,7 @@ mod verdicts {
 
     use heapdrift::blame::Kind;
     use heapdrift::dump;
-    use heapdrift::leak::{EvidenceKind, Standing};
+    use heapdrift::leak::{BaselineStatus, EvidenceKind};
     use heapdrift::{
         Builder, Estimate, LeakCandidate, LeakReport, Profiler, StartError, Verdict, with_labels,
     };
@@ -125,7 +125,10 @@ mod verdicts {
 
     /// The functions that a report confirms as leaks.
     fn confirmed(report: &LeakReport) -> Vec<&str> {
-        report.with(Verdict::Confirmed).map(|candidate| candidate.function.as_str()).collect()
+        report
+            .with_verdict(Verdict::Confirmed)
+            .map(|candidate| candidate.function.as_str())
+            .collect()
     }
 
     const REMEMBER: &str = "leaks::verdicts::remember";
@@ -344,7 +347,7 @@ mod verdicts {
         });
         let report = &reports[59];
         assert_eq!(confirmed(report), ["leaks::verdicts::shared"], "{report}");
-        assert_eq!(report.with(Verdict::Suspect).count(), 0, "{report}");
+        assert_eq!(report.with_verdict(Verdict::Suspect).count(), 0, "{report}");
         assert_eq!(report.candidates[0].evidence.sites, 8);
         assert_eq!(report.candidates[0].live_count.value, kept.len() as f64);
     }
@@ -452,7 +455,7 @@ mod verdicts {
         leaky(&by_hand().start().unwrap(), &before);
 
         // The rate per hour depends on the load of the machine, so the baseline's rate is scaled.
-        let standings = |factor: f64| {
+        let statuses = |factor: f64| {
             let mut snapshot = dump::read(&before).unwrap();
             for candidate in &mut snapshot.leaks.as_mut().unwrap().candidates {
                 let rate = &mut candidate.leaked_bytes_per_hour;
@@ -467,11 +470,11 @@ mod verdicts {
             });
             let report = &reports[39];
             assert_eq!(report.baseline_problem, None);
-            let standing = |function| candidate_in(report, function).expect("a candidate").baseline;
-            (standing(REMEMBER), standing(REMEMBER_TOO))
+            let status = |function| candidate_in(report, function).expect("a candidate").baseline;
+            (status(REMEMBER), status(REMEMBER_TOO))
         };
-        assert_eq!(standings(1000.0), (Some(Standing::Known), Some(Standing::New)));
-        assert_eq!(standings(0.001), (Some(Standing::Worse), Some(Standing::New)));
+        assert_eq!(statuses(1000.0), (Some(BaselineStatus::Known), Some(BaselineStatus::New)));
+        assert_eq!(statuses(0.001), (Some(BaselineStatus::Worse), Some(BaselineStatus::New)));
 
         // A baseline without a report is named as a problem, and the session runs.
         let profiler = by_hand().start().unwrap();
@@ -493,7 +496,7 @@ mod verdicts {
         dump::write(&snapshot, &path).unwrap();
         let refused = |path: &Path| {
             let error = by_hand().baseline(path).start().unwrap_err();
-            assert!(matches!(error, StartError::Baseline(..)), "{error:?}");
+            assert!(matches!(error, StartError::Baseline { .. }), "{error:?}");
             let error = error.to_string();
             assert!(error.contains(path.to_str().unwrap()), "{error}");
             assert_eq!(error.lines().count(), 1, "{error}");

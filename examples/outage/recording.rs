@@ -33,7 +33,9 @@ impl Run {
         let (out, started, resident_before) = (self.out(), SystemTime::now(), resident_bytes());
         let mut builder = heapdrift::Profiler::builder()
             .sample_interval_bytes(self.options.interval)
-            .diff_every(self.tick());
+            // A dump of every tick, so that the page and `heapdrift leaks` see what it saw.
+            .diff_every(self.tick())
+            .dump_every(self.tick());
         if cfg!(feature = "profiling") {
             std::fs::create_dir_all(&out)
                 .with_context(|| format!("cannot make the output folder {}", out.display()))?;

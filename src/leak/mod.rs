@@ -58,5 +58,5 @@ pub use finding::MAX_CANDIDATES;
 pub use naming::Names;
 pub(crate) use observation::{Observation, SnapshotObservation};
 pub use replay::Replay;
-pub use report::{AgeGroup, Evidence, EvidenceKind, LeakCandidate, LeakReport, Standing};
+pub use report::{AgeGroup, BaselineStatus, Evidence, EvidenceKind, LeakCandidate, LeakReport};
 pub use verdict::Verdict;

@@ -67,9 +67,9 @@ pub struct LeakCandidate {
     pub labels: BTreeMap<String, String>,
     /// Whose code it is.
     pub blame: Blame,
-    /// What the release before had to say of it, where a baseline was given.
+    /// How it compares with the baseline, where one was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub baseline: Option<Standing>,
+    pub baseline: Option<BaselineStatus>,
     /// The stack of the call site with most of it, innermost first, without the frames of the
     /// allocator.
     #[serde(rename = "frames")]
@@ -80,15 +80,16 @@ pub struct LeakCandidate {
     pub evidence: Evidence,
 }
 
-/// A candidate beside the release before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// How a candidate compares with the report of an earlier release, the baseline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Standing {
-    /// It was not there.
+#[non_exhaustive]
+pub enum BaselineStatus {
+    /// The baseline does not have it.
     New,
-    /// It was there, and leaks significantly more now.
+    /// The baseline has it, and it leaks significantly more now.
     Worse,
-    /// It was there.
+    /// The baseline has it, and it does not leak significantly more now.
     Known,
 }
 
@@ -129,9 +130,10 @@ pub struct Evidence {
     pub steps: Vec<(u64, u64)>,
 }
 
-/// What a verdict rests on, in a word.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Which rule a verdict rests on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum EvidenceKind {
     /// Objects that outlive all that is usual at their call site, and more of them all the time.
     #[default]
@@ -182,13 +184,13 @@ impl LeakReport {
         serde_json::to_string_pretty(self).expect("a report has nothing that JSON cannot hold")
     }
 
-    /// Candidates of one verdict.
-    pub fn with(&self, verdict: Verdict) -> impl Iterator<Item = &LeakCandidate> {
+    /// The candidates with this verdict, the best first.
+    pub fn with_verdict(&self, verdict: Verdict) -> impl Iterator<Item = &LeakCandidate> {
         self.candidates.iter().filter(move |candidate| candidate.verdict == verdict)
     }
 
-    /// Says of each candidate whether the release before had it too.
-    pub fn compare(&mut self, baseline: &Self) {
+    /// Sets the [`baseline`](LeakCandidate::baseline) of each candidate, by function and crate.
+    pub fn compare_with_baseline(&mut self, baseline: &Self) {
         for candidate in &mut self.candidates {
             let same = baseline.candidates.iter().find(|other| {
                 other.verdict != Verdict::Retracted
@@ -196,7 +198,7 @@ impl LeakReport {
                         == (&candidate.function, &candidate.crate_name)
             });
             candidate.baseline = Some(match same {
-                None => Standing::New,
+                None => BaselineStatus::New,
                 Some(other) => {
                     let (now, then) =
                         (candidate.leaked_bytes_per_hour, other.leaked_bytes_per_hour);
@@ -204,7 +206,7 @@ impl LeakReport {
                     let worse = now.value - then.value
                         > 2.326 * now.std_error.hypot(then.std_error)
                         && now.value > 1.5 * then.value;
-                    if worse { Standing::Worse } else { Standing::Known }
+                    if worse { BaselineStatus::Worse } else { BaselineStatus::Known }
                 }
             });
         }
@@ -280,9 +282,13 @@ impl LeakCandidate {
         candidate
     }
 
-    /// Takes over a stack, of which all call sites share so many frames from the innermost, and names
-    /// and blames the candidate by it. The allocator's frames are cut off, but not all that are
-    /// shared. For who finds names that the service did not have.
+    /// Replaces the stack, of which all call sites share the innermost `shared` frames, and derives
+    /// function, crate and blame from it. Frames of the allocator are cut off, but at least one of
+    /// the shared ones stays.
+    ///
+    /// Not part of the public API: `heapdrift-tools` of the same version uses it where it finds
+    /// names that the service did not have.
+    #[doc(hidden)]
     pub fn set_stack(&mut self, mut stack: Vec<Frame>, shared: usize, packages: &Packages) {
         let roles: Vec<Role> = stack.iter().map(|frame| machinery::role(&frame.function)).collect();
         // Not beyond what all call sites have in common: it is named by something they share.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::report::{EvidenceKind, LeakCandidate, LeakReport, Standing};
+use super::report::{BaselineStatus, EvidenceKind, LeakCandidate, LeakReport};
 use super::verdict::Verdict;
 use crate::Estimate;
 use crate::blame::{Frame, Kind};
@@ -25,7 +25,7 @@ impl fmt::Display for Verdict {
 
 impl fmt::Display for LeakReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = |verdict| self.with(verdict).count();
+        let count = |verdict| self.with_verdict(verdict).count();
         writeln!(
             f,
             "leaks at tick {} (up {}): {} confirmed, {} suspect, {} retracted, of {} call sites",
@@ -75,9 +75,11 @@ impl fmt::Display for LeakCandidate {
         }
         match self.baseline {
             None => {}
-            Some(Standing::New) => writeln!(f, "  baseline  new since the baseline")?,
-            Some(Standing::Worse) => writeln!(f, "  baseline  in the baseline too, and worse now")?,
-            Some(Standing::Known) => writeln!(f, "  baseline  in the baseline too: not new")?,
+            Some(BaselineStatus::New) => writeln!(f, "  baseline  new since the baseline")?,
+            Some(BaselineStatus::Worse) => {
+                writeln!(f, "  baseline  in the baseline too, and worse now")?
+            }
+            Some(BaselineStatus::Known) => writeln!(f, "  baseline  in the baseline too: not new")?,
         }
         self.evidence(f)?;
         for (at, frame) in self.stack.iter().take(FRAMES).enumerate() {

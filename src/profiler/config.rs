@@ -1,30 +1,51 @@
-//! The settings of a session and their bounds.
+//! The settings of a session, their defaults and their bounds.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Profiler, StartError};
+use super::{Profiler, SettingError, StartError};
 use crate::leak::LeakReport;
 use crate::snapshot::MAX_STACK_DEPTH;
 
-/// Settings of a session, checked by [`Config::check`].
+/// Settings of a session, checked by [`Config::check`]. Each field has the name of its builder
+/// method.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
-    pub(crate) interval_bytes: u64,
+    pub(crate) sample_interval_bytes: u64,
     pub(crate) seed: Option<u64>,
     pub(crate) max_profiler_bytes: u64,
     pub(crate) max_stack_depth: usize,
     pub(crate) diff_every: Duration,
+    pub(crate) dump_every: Duration,
     pub(crate) dump_dir: Option<PathBuf>,
     pub(crate) dump_keep: usize,
-    pub(crate) signal: Option<i32>,
+    pub(crate) dump_on_signal: Option<i32>,
     pub(crate) baseline: Option<PathBuf>,
     pub(crate) own_crates: Vec<String>,
     pub(crate) on_report: Option<ReportHook>,
 }
 
-/// What is called with each report.
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            sample_interval_bytes: 512 << 10,
+            seed: None,
+            max_profiler_bytes: 64 << 20,
+            max_stack_depth: 128,
+            diff_every: Duration::from_secs(60),
+            dump_every: Duration::from_secs(60),
+            dump_dir: None,
+            dump_keep: 20,
+            dump_on_signal: None,
+            baseline: None,
+            own_crates: Vec::new(),
+            on_report: None,
+        }
+    }
+}
+
+/// The callback that gets each report.
 #[derive(Clone)]
 pub(crate) struct ReportHook(Arc<dyn Fn(&LeakReport) + Send + Sync>);
 
@@ -40,103 +61,84 @@ impl std::fmt::Debug for ReportHook {
     }
 }
 
-/// The largest interval: a sample every TiB. Above it no sample would ever be taken.
+/// The longest interval: a sample every TiB. A process takes practically no samples above it.
 const MAX_INTERVAL: u64 = 1 << 40;
 
-/// The smallest cap: the fixed tables and the unwinder take about half of it.
+/// The smallest cap: fixed tables and the unwinder take about half of it.
 const MIN_PROFILER_BYTES: u64 = 1 << 20;
 
-/// A signal this can be asked for with: those whose default action a service replaces anyway.
+/// Whether a handler for the signal can be installed, and control returns from it. SIGSEGV, SIGILL
+/// and SIGFPE are raised by faulty instructions, which would run again.
 fn is_catchable(signal: i32) -> bool {
     let forbidden = [libc::SIGKILL, libc::SIGSTOP, libc::SIGSEGV, libc::SIGILL, libc::SIGFPE];
     (1..=64).contains(&signal) && !forbidden.contains(&signal)
 }
 
 impl Config {
-    pub(super) fn check(&self) -> Result<(), StartError> {
-        check_interval(self.interval_bytes)?;
+    pub(super) fn check(&self) -> Result<(), SettingError> {
+        check_interval(self.sample_interval_bytes)?;
         if self.max_profiler_bytes < MIN_PROFILER_BYTES {
-            return Err(StartError::bad_value(
+            return Err(SettingError::new(
                 "max_profiler_bytes",
-                self.max_profiler_bytes,
                 format!("at least {MIN_PROFILER_BYTES} bytes"),
+                self.max_profiler_bytes,
             ));
         }
         if !(1..=MAX_STACK_DEPTH).contains(&self.max_stack_depth) {
-            return Err(StartError::bad_value(
+            return Err(SettingError::new(
                 "max_stack_depth",
-                self.max_stack_depth,
                 format!("1 to {MAX_STACK_DEPTH} frames"),
+                self.max_stack_depth,
             ));
         }
         if self.dump_keep == 0 {
-            return Err(StartError::bad_value("dump_keep", 0, "at least 1 file"));
+            return Err(SettingError::new("dump_keep", "at least 1 file", 0));
         }
-        if let Some(signal) = self.signal {
+        if let Some(signal) = self.dump_on_signal {
             if !is_catchable(signal) {
-                return Err(StartError::bad_value(
-                    "signal",
-                    signal,
-                    "a signal that can be handled",
-                ));
+                let expected = "a signal that can be handled";
+                return Err(SettingError::new("dump_on_signal", expected, signal));
             }
             if self.dump_dir.is_none() {
-                return Err(StartError::bad_value("signal", signal, "a dump_dir along with it"));
+                let expected = "a dump_dir along with it";
+                return Err(SettingError::new("dump_on_signal", expected, signal));
             }
         }
         Ok(())
     }
 }
 
-pub(super) fn check_interval(interval_bytes: u64) -> Result<(), StartError> {
-    if (1..=MAX_INTERVAL).contains(&interval_bytes) {
+pub(super) fn check_interval(sample_interval_bytes: u64) -> Result<(), SettingError> {
+    if (1..=MAX_INTERVAL).contains(&sample_interval_bytes) {
         return Ok(());
     }
     let expected = format!("1 to {MAX_INTERVAL} bytes");
-    Err(StartError::bad_value("sample_interval_bytes", interval_bytes, expected))
+    Err(SettingError::new("sample_interval_bytes", expected, sample_interval_bytes))
 }
 
-/// Settings of a [`Profiler`], from [`Profiler::builder`]. Nothing is checked before
+/// Settings of a [`Profiler`], from [`Profiler::builder`]. Values are checked by
 /// [`start`](Self::start).
-#[derive(Clone, Debug)]
+///
+/// [`Profiler::from_env`] reads the same settings, by the same names, from the environment.
+#[derive(Clone, Debug, Default)]
 #[must_use = "a builder does nothing before start()"]
 pub struct Builder {
     config: Config,
 }
 
-impl Default for Builder {
-    fn default() -> Self {
-        Self {
-            config: Config {
-                interval_bytes: 512 << 10,
-                seed: None,
-                max_profiler_bytes: 64 << 20,
-                max_stack_depth: 128,
-                diff_every: Duration::from_secs(60),
-                dump_dir: None,
-                dump_keep: 20,
-                signal: None,
-                baseline: None,
-                own_crates: Vec::new(),
-                on_report: None,
-            },
-        }
-    }
-}
-
 impl Builder {
-    /// Mean bytes between two samples, 1 to 2⁴⁰; default 512 KiB. 1 records every allocation, and
-    /// numbers are then exact.
+    /// Mean bytes between two samples, 1 to 2⁴⁰; default 512 KiB. An interval of 1 records every
+    /// allocation, and numbers are then exact.
     ///
-    /// The relative standard error of a site with `b` live bytes in objects much smaller than the
-    /// interval `R` is about `√(R/b)`: 512 KiB shows 50 MiB to within 10%.
+    /// A call site with `b` live bytes in objects much smaller than the interval `R` has a relative
+    /// standard error of about `√(R/b)`: 10% for 50 MiB at 512 KiB.
     pub fn sample_interval_bytes(mut self, bytes: u64) -> Self {
-        self.config.interval_bytes = bytes;
+        self.config.sample_interval_bytes = bytes;
         self
     }
 
-    /// Makes sampling reproducible: the same allocations on the same threads, started in the same
-    /// order, give the same samples. Default: another seed in every session.
+    /// Makes sampling reproducible: the same allocations, on the same threads, started in the same
+    /// order, give the same samples. Default: a random seed in every session.
     pub fn seed(mut self, seed: u64) -> Self {
         self.config.seed = Some(seed);
         self
@@ -144,74 +146,96 @@ impl Builder {
 
     /// Hard cap on the memory of the profiler itself, at least 1 MiB; default 64 MiB.
     ///
-    /// When it is reached the profiler thins: it doubles the interval and keeps each live sample
-    /// with the probability that the new interval would have given it. Estimates stay unbiased, and
-    /// their standard errors grow. Address space of a small multiple is reserved, not used.
+    /// When the cap is reached, the profiler doubles the interval and keeps each live sample with
+    /// the probability that the new interval would have given it. Estimates stay unbiased; their
+    /// standard errors grow. A small multiple of the cap is reserved as address space, without
+    /// memory behind it.
     ///
-    /// A later session with a smaller cap has to live with what objects sampled by an earlier one
-    /// still take. Where that is more than half of it, [`start`](Self::start) says so.
+    /// Live objects that an earlier session sampled count toward the cap of a later one. If they
+    /// take more than half of it, [`start`](Self::start) returns an error.
     pub fn max_profiler_bytes(mut self, bytes: u64) -> Self {
         self.config.max_profiler_bytes = bytes;
         self
     }
 
-    /// Frames kept of a stack, innermost first, 1 to 512; default 128. Deeper stacks are marked
-    /// truncated.
+    /// Frames recorded of each stack, innermost first, 1 to 512; default 128. Deeper stacks are
+    /// marked as truncated.
     pub fn max_stack_depth(mut self, frames: usize) -> Self {
         self.config.max_stack_depth = frames;
         self
     }
 
-    /// Period of the reporting thread; default 60 s, [`Duration::ZERO`] for none. Each period is a
-    /// tick of the leak detector, and writes a dump into [`dump_dir`](Self::dump_dir) if there is
-    /// one. A period that is shorter than a tick takes is skipped and counted
-    /// ([`Stats::skipped_ticks`](crate::Stats::skipped_ticks)), never queued.
+    /// Longest period between two ticks of the leak detector; default 60 s. With
+    /// [`Duration::ZERO`] there are only those of [`Profiler::diff_now`].
     ///
-    /// The thread is started where anybody would notice: with a dump folder, with
-    /// [`on_report`](Self::on_report), or while the `log` crate listens to `heapdrift`.
+    /// A tick that is due while the one before is still running is skipped and counted in
+    /// [`Stats::skipped_ticks`](crate::Stats::skipped_ticks). Ticks run on the reporting thread,
+    /// which does them only if somebody can hear of verdicts: with a
+    /// [`dump_dir`](Self::dump_dir), with [`on_report`](Self::on_report), or while the `log` crate
+    /// listens to the target `heapdrift`.
     pub fn diff_every(mut self, period: Duration) -> Self {
         self.config.diff_every = period;
         self
     }
 
-    /// Folder for dumps that are periodic, asked for by signal, or written at the end of the
-    /// profiler's scope; made if it does not exist. Default: none are written.
+    /// Period of the dumps in [`dump_dir`](Self::dump_dir); default 60 s. With [`Duration::ZERO`]
+    /// there are no periodic ones.
+    ///
+    /// A dump that is due together with a tick holds exactly the live set that the tick analysed,
+    /// and its report; any other dump holds the report of the last tick. With the same period for
+    /// both, the dumps are a complete record of the detector's input. A dump that is due while the
+    /// one before is still being written is skipped and counted in
+    /// [`Stats::skipped_dumps`](crate::Stats::skipped_dumps).
+    pub fn dump_every(mut self, period: Duration) -> Self {
+        self.config.dump_every = period;
+        self
+    }
+
+    /// Folder for the dumps that are written periodically, on a signal, and when the profiler is
+    /// dropped; created if it does not exist. Default: none are written.
     pub fn dump_dir(mut self, folder: impl Into<PathBuf>) -> Self {
         self.config.dump_dir = Some(folder.into());
         self
     }
 
-    /// How many dumps of this executable the folder keeps, at least 1; default 20. Older ones are
-    /// removed, also those of earlier runs.
+    /// Number of dumps of this executable that are kept in [`dump_dir`](Self::dump_dir), at least
+    /// 1; default 20. Older ones are removed, including those of earlier runs.
     pub fn dump_keep(mut self, files: usize) -> Self {
         self.config.dump_keep = files;
         self
     }
 
-    /// Writes a dump into [`dump_dir`](Self::dump_dir) whenever the process receives this signal
-    /// (its number, for example `libc::SIGUSR2`). Handlers that were installed before still run.
+    /// Writes a dump into [`dump_dir`](Self::dump_dir) whenever the process receives this signal,
+    /// given by its number, for example `libc::SIGUSR2`. A handler that was installed before still
+    /// runs.
     pub fn dump_on_signal(mut self, signal: i32) -> Self {
-        self.config.signal = Some(signal);
+        self.config.dump_on_signal = Some(signal);
         self
     }
 
-    /// Calls this with the report of every tick, on the thread that made it: the reporting thread, or
-    /// that of [`Profiler::diff_now`]. A panic is caught, and logged the first time. Allocations
-    /// of the call are not recorded.
+    /// Calls a function with the report of every tick, on the thread that ran the tick: the
+    /// reporting thread, or the caller of [`Profiler::diff_now`].
+    ///
+    /// The function may use the profiler, and may drop it. No lock of the profiler is held during
+    /// the call, and a [`diff_now`](Profiler::diff_now) within it starts no tick but returns the
+    /// last report. Two threads may call the function at the same time if `diff_now` is used beside
+    /// the reporting thread. A panic is caught, and logged the first time. Allocations made during
+    /// the call are not recorded.
     pub fn on_report(mut self, call: impl Fn(&LeakReport) + Send + Sync + 'static) -> Self {
         self.config.on_report = Some(ReportHook(Arc::new(call)));
         self
     }
 
-    /// A dump of the release before, with which each leak candidate is compared: it is new, worse, or
-    /// known. It is read at the start, and only the report of its last tick is kept.
+    /// Dump of an earlier release of this program. Each leak candidate is compared with the report
+    /// in it, and is new, worse or known; see [`BaselineStatus`](crate::leak::BaselineStatus). The
+    /// file is read once, by [`start`](Self::start).
     pub fn baseline(mut self, dump: impl Into<PathBuf>) -> Self {
         self.config.baseline = Some(dump.into());
         self
     }
 
-    /// Crates that count as the service's own, besides those that are recognised: what was compiled
-    /// in the same workspace as `main`.
+    /// Crates that count as the service's own, in addition to those that are recognised by
+    /// themselves: all that were compiled in the workspace of `main`.
     pub fn own_crates(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.config.own_crates = names.into_iter().map(Into::into).collect();
         self
@@ -220,9 +244,12 @@ impl Builder {
     /// Starts recording.
     ///
     /// # Errors
-    /// [`StartError::BadValue`] names a setting that cannot work, [`StartError::AlreadyRunning`]
-    /// says that a session is running, [`StartError::DumpDir`] that the folder is not writable,
-    /// [`StartError::Baseline`] that the baseline is no dump of this program.
+    /// - [`StartError::BadValue`]: a setting has a value that cannot work.
+    /// - [`StartError::AlreadyRunning`]: a session is running in this process.
+    /// - [`StartError::DumpDir`]: the dump folder cannot be created or written to.
+    /// - [`StartError::Baseline`]: the baseline cannot be read or is a dump of another program.
+    /// - [`StartError::Memory`], [`StartError::Reporter`]: the system refuses memory, a thread or a
+    ///   signal handler.
     pub fn start(self) -> Result<Profiler, StartError> {
         Profiler::start(self.config)
     }

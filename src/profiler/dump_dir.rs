@@ -28,7 +28,7 @@ impl DumpDir {
         fs::create_dir_all(folder)
             .and_then(|()| fs::write(&probe, b""))
             .and_then(|()| fs::remove_file(&probe))
-            .map_err(|error| StartError::DumpDir(folder.to_owned(), error))?;
+            .map_err(|error| StartError::DumpDir { path: folder.to_owned(), error })?;
         Ok(Self { folder: folder.to_owned(), keep, failure_reported: AtomicBool::new(false) })
     }
 

@@ -1,63 +1,141 @@
-//! Why a session does not start.
+//! Why a session does not start, and why a setting is refused.
 
 use std::path::PathBuf;
 use std::{error, fmt, io};
 
-/// Why a profiler could not be started or set.
+/// A setting was given a value that cannot work.
+///
+/// The message says what was expected, for which setting, and what was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingError {
+    name: &'static str,
+    expected: String,
+    found: String,
+}
+
+impl SettingError {
+    pub(crate) fn new(
+        name: &'static str,
+        expected: impl Into<String>,
+        found: impl ToString,
+    ) -> Self {
+        Self { name, expected: expected.into(), found: found.to_string() }
+    }
+
+    /// The setting: the name of its builder method, or its key in `HEAPDRIFT` as it was written
+    /// there.
+    pub fn name(&self) -> &str {
+        self.name
+    }
+
+    /// Which values are accepted, in words.
+    pub fn expected(&self) -> &str {
+        &self.expected
+    }
+
+    /// The value that was given, as text.
+    pub fn found(&self) -> &str {
+        &self.found
+    }
+}
+
+impl fmt::Display for SettingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "expected {} for {}, found {:?}", self.expected, self.name, self.found)
+    }
+}
+
+impl error::Error for SettingError {}
+
+/// Why a session could not be started.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StartError {
-    /// A session is running in this process already.
+    /// A session is already running in this process.
     AlreadyRunning,
     /// A setting has a value that cannot work.
-    BadValue {
-        /// The setting, by the name of its builder method or its key in `HEAPDRIFT`.
-        name: &'static str,
-        /// The value that was given.
-        value: String,
-        /// What would be accepted.
+    BadValue(SettingError),
+    /// `HEAPDRIFT` has a key that does not exist.
+    #[non_exhaustive]
+    UnknownKey {
+        /// The key.
+        key: String,
+        /// The key that is spelled most like it, if one is close.
+        nearest: Option<&'static str>,
+        /// All keys, with their short forms.
         expected: String,
     },
-    /// `HEAPDRIFT` has a key that does not exist.
-    UnknownKey(String),
-    /// The dump folder cannot be made or written to.
-    DumpDir(PathBuf, io::Error),
-    /// The baseline cannot be read, or is of another program.
-    Baseline(PathBuf, String),
+    /// `HEAPDRIFT` has two values for one setting.
+    #[non_exhaustive]
+    RepeatedKey {
+        /// The key of the first value, as it was written.
+        first: &'static str,
+        /// The key of the second value: the same, or another name of the setting.
+        second: &'static str,
+    },
+    /// The dump folder cannot be created or written to.
+    #[non_exhaustive]
+    DumpDir {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The baseline cannot be read, or is a dump of another program.
+    #[non_exhaustive]
+    Baseline {
+        /// The dump.
+        path: PathBuf,
+        /// What is wrong with it, in words.
+        reason: String,
+    },
     /// The system refuses the memory or the address space that recording needs.
     Memory(io::Error),
-    /// The reporting thread could not be started, or the signal not be handled.
+    /// The reporting thread could not be started, or the signal handler not be installed.
     Reporter(io::Error),
 }
 
 impl StartError {
     pub(crate) fn bad_value(
         name: &'static str,
-        value: impl ToString,
+        found: impl ToString,
         expected: impl Into<String>,
     ) -> Self {
-        Self::BadValue { name, value: value.to_string(), expected: expected.into() }
+        SettingError::new(name, expected, found).into()
+    }
+}
+
+impl From<SettingError> for StartError {
+    fn from(error: SettingError) -> Self {
+        Self::BadValue(error)
     }
 }
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::AlreadyRunning => f.write_str("a heapdrift profiler is running already"),
-            Self::BadValue { name, value, expected } => {
-                write!(f, "expected {expected} for {name}, found {value:?}")
+            Self::AlreadyRunning => f.write_str("a heapdrift profiler is already running"),
+            Self::BadValue(error) => error.fmt(f),
+            Self::UnknownKey { key, nearest, expected } => {
+                write!(f, "unknown key {key:?} in HEAPDRIFT")?;
+                if let Some(nearest) = nearest {
+                    write!(f, " (did you mean {nearest:?}?)")?;
+                }
+                write!(f, ", expected one of {expected}")
             }
-            Self::UnknownKey(key) => write!(
+            Self::RepeatedKey { first, second } if first == second => {
+                write!(f, "expected each setting once in HEAPDRIFT, found {first:?} twice")
+            }
+            Self::RepeatedKey { first, second } => write!(
                 f,
-                "unknown key {key:?} in {}, expected one of {}",
-                super::environment::VARIABLE,
-                super::environment::KEYS.join(", ")
+                "expected each setting once in HEAPDRIFT, found {first:?} and {second:?}, which \
+                 are the same setting"
             ),
-            Self::DumpDir(path, error) => {
+            Self::DumpDir { path, error } => {
                 write!(f, "cannot write to dump_dir {}: {error}", path.display())
             }
-            Self::Baseline(path, why) => {
-                write!(f, "cannot use the baseline {}: {why}", path.display())
+            Self::Baseline { path, reason } => {
+                write!(f, "cannot use the baseline {}: {reason}", path.display())
             }
             Self::Memory(error) => write!(f, "cannot reserve memory for recording: {error}"),
             Self::Reporter(error) => write!(f, "cannot start the reporting thread: {error}"),
@@ -68,7 +146,10 @@ impl fmt::Display for StartError {
 impl error::Error for StartError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
-            Self::DumpDir(_, error) | Self::Memory(error) | Self::Reporter(error) => Some(error),
+            Self::DumpDir { error, .. } | Self::Memory(error) | Self::Reporter(error) => {
+                Some(error)
+            }
+            // The message of `BadValue` is that of its `SettingError`, which has no source.
             _ => None,
         }
     }

@@ -1,25 +1,32 @@
-//! The leak detector of a session: its ticks, and whom it tells.
+//! The leak detector of a session: its ticks, and who is told about them.
+//!
+//! Invariant: no code of the service (a `log` logger, `on_report`) runs while a lock of this module
+//! is held. A tick first comes to its end and stores its report; only then are logger and callback
+//! called, and they may call the profiler.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use super::StartError;
 use super::config::{Config, ReportHook};
 use crate::engine::{self, OwnNames, Session};
-use crate::leak::{Detector, LeakReport, Observation, SnapshotObservation, Verdict};
+use crate::leak::{Detector, LeakCandidate, LeakReport, Observation, SnapshotObservation, Verdict};
 use crate::{Snapshot, dump};
 
-/// The detector and those who hear of its verdicts.
+/// The detector, its last report, and who is told about verdicts.
 #[derive(Debug)]
 pub(super) struct Leaks {
+    /// Held for the whole of a tick, so that ticks come one after the other.
     state: Mutex<State>,
+    /// The report of the last tick. It has a lock of its own, held for a copy of the pointer: a
+    /// snapshot does not wait for a tick. Taken while `state` is held, never the other way round.
+    last: Mutex<Option<Arc<LeakReport>>>,
     on_report: Option<ReportHook>,
     baseline: Option<Baseline>,
-    /// Periods that went by while a tick was still at work.
-    skipped: AtomicU64,
     panic_reported: AtomicBool,
 }
 
@@ -27,22 +34,49 @@ pub(super) struct Leaks {
 struct State {
     detector: Detector,
     names: OwnNames,
-    last: Option<LeakReport>,
 }
 
-/// What the release before had to say.
+/// What a tick found, and the report of the tick before it.
+struct Outcome {
+    before: Option<Arc<LeakReport>>,
+    report: Arc<LeakReport>,
+}
+
+thread_local! {
+    /// Whether this thread is in a tick or in a callback of one. One flag for all sessions is
+    /// enough: a second one cannot start before the first has ended.
+    static IS_TICKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Marks the thread as ticking while it exists.
+struct Ticking;
+
+impl Ticking {
+    fn begin() -> Self {
+        IS_TICKING.set(true);
+        Self
+    }
+}
+
+impl Drop for Ticking {
+    fn drop(&mut self) {
+        IS_TICKING.set(false);
+    }
+}
+
+/// The report of an earlier release that candidates are compared with.
 #[derive(Clone, Debug)]
 pub(super) enum Baseline {
-    /// Its last report.
+    /// The last report in the dump.
     Report(Arc<LeakReport>),
-    /// It has none.
+    /// The dump has no report; the message says so.
     Useless(String),
 }
 
 impl Baseline {
-    /// From a dump, which must be of a program of the same name.
+    /// Reads a dump, which must be of a program of the same name.
     pub(super) fn read(path: &Path) -> Result<Self, StartError> {
-        let refuse = |why: String| StartError::Baseline(path.to_owned(), why);
+        let refuse = |reason: String| StartError::Baseline { path: path.to_owned(), reason };
         engine::muted(|| {
             let snapshot = dump::read(path).map_err(|error| refuse(error.to_string()))?;
             let own = std::env::current_exe().unwrap_or_default();
@@ -72,86 +106,111 @@ impl Leaks {
             state: Mutex::new(State {
                 detector: Detector::default(),
                 names: OwnNames::new(config.own_crates.clone()),
-                last: None,
             }),
+            last: Mutex::new(None),
             on_report: config.on_report.clone(),
             baseline,
-            skipped: AtomicU64::new(0),
             panic_reported: AtomicBool::new(false),
         }
     }
 
-    /// Ends a tick, and looks at the tables as they are.
+    /// Ends a tick and analyses the live set in place. Called from a callback of a tick, it does
+    /// neither and returns the report of the last tick.
     pub(super) fn tick(&self, session: &Session) -> LeakReport {
         engine::muted(|| {
-            // One tick at a time; of what a panic left behind the next tick makes what it can.
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let tick = session.end_tick();
-            let report = session.observe(tick, |live| self.look(&mut state, live));
-            drop(state);
-            let report = report.unwrap_or_default();
-            self.tell(&report);
-            report
+            if IS_TICKING.get() {
+                return self.last().map(Arc::unwrap_or_clone).unwrap_or_default();
+            }
+            let _ticking = Ticking::begin();
+            let outcome = {
+                let mut state = self.lock_state();
+                let tick = session.end_tick();
+                session.observe(tick, |live| self.analyse(&mut state, live))
+            };
+            let outcome = outcome.unwrap_or_else(|| Outcome {
+                before: None,
+                // Nothing is recorded.
+                report: Arc::default(),
+            });
+            self.tell(&outcome);
+            Arc::unwrap_or_clone(outcome.report)
         })
     }
 
-    /// Ends a tick, and looks at a snapshot of it, which gets the report.
+    /// Ends a tick and analyses a snapshot of the live set, which is returned with the report.
     pub(super) fn tick_with_snapshot(&self, session: &Session, reason: &str) -> Snapshot {
         engine::muted(|| {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            session.end_tick();
-            let mut snapshot = session.snapshot(reason);
-            let report = self.look(&mut state, &SnapshotObservation::new(&snapshot));
-            drop(state);
-            self.tell(&report);
-            snapshot.leaks = Some(report);
+            let _ticking = Ticking::begin();
+            let (mut snapshot, outcome) = {
+                let mut state = self.lock_state();
+                session.end_tick();
+                let snapshot = session.snapshot(reason);
+                let outcome = self.analyse(&mut state, &SnapshotObservation::new(&snapshot));
+                (snapshot, outcome)
+            };
+            self.tell(&outcome);
+            snapshot.leaks = Some(Arc::unwrap_or_clone(outcome.report));
             snapshot
         })
     }
 
     /// The report of the last tick.
-    pub(super) fn last(&self) -> Option<LeakReport> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).last.clone()
+    pub(super) fn last(&self) -> Option<Arc<LeakReport>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn skip(&self, periods: u64) {
-        self.skipped.fetch_add(periods, Ordering::Relaxed);
+    /// The report of the last tick, for a forked child: the thread that holds the lock may not
+    /// exist there, and nobody would ever release it.
+    pub(super) fn last_in_child(&self) -> Option<Arc<LeakReport>> {
+        match self.last.try_lock() {
+            Ok(last) => last.clone(),
+            Err(TryLockError::Poisoned(last)) => last.into_inner().clone(),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
-    pub(super) fn skipped(&self) -> u64 {
-        self.skipped.load(Ordering::Relaxed)
+    fn lock_state(&self) -> MutexGuard<'_, State> {
+        // A tick that panicked may have left evidence out. Evidence of later ticks is still sound.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn look(&self, state: &mut State, live: &dyn Observation) -> LeakReport {
+    /// Runs the detector, and stores its report as the last one.
+    fn analyse(&self, state: &mut State, live: &dyn Observation) -> Outcome {
         let findings = state.detector.tick(live, &mut state.names);
         let mut report = LeakReport::new(findings, live, &mut state.names);
-        // The first candidate, which a session begins without, is not to wait for all that names take.
+        // Debug information is indexed ahead, so that the first candidate does not wait for it.
         if report.candidates.is_empty() {
             state.names.prepare(live);
         }
         match &self.baseline {
             None => {}
-            Some(Baseline::Report(baseline)) => report.compare(baseline),
+            Some(Baseline::Report(baseline)) => report.compare_with_baseline(baseline),
             Some(Baseline::Useless(why)) => report.baseline_problem = Some(why.clone()),
         }
-        log_changes(state.last.as_ref(), &report);
-        state.last = Some(report.clone());
-        report
+        let report = Arc::new(report);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = last.replace(Arc::clone(&report));
+        Outcome { before, report }
     }
 
-    fn tell(&self, report: &LeakReport) {
+    /// Logs changed verdicts and calls `on_report`. No lock is held here.
+    fn tell(&self, outcome: &Outcome) {
+        log_changes(outcome.before.as_deref(), &outcome.report);
         let Some(on_report) = &self.on_report else { return };
-        let told = panic::catch_unwind(AssertUnwindSafe(|| on_report.call(report)));
-        // Relaxed: nothing else is read on the strength of it.
+        let told = panic::catch_unwind(AssertUnwindSafe(|| on_report.call(&outcome.report)));
+        // Relaxed: the flag publishes nothing else.
         if told.is_err() && !self.panic_reported.swap(true, Ordering::Relaxed) {
-            log::error!(target: "heapdrift", "on_report panicked (said once; it is called again)");
+            log::error!(
+                target: "heapdrift",
+                "on_report panicked (logged only this time; it is still called at every tick)"
+            );
         }
     }
 }
 
-/// An event of the `log` crate for each verdict that is not what it was.
+/// Logs each candidate whose verdict is not that of the report before.
 fn log_changes(before: Option<&LeakReport>, now: &LeakReport) {
-    let key = |candidate: &crate::leak::LeakCandidate| {
+    let key = |candidate: &LeakCandidate| {
         (candidate.function.clone(), candidate.first_seen_tick, candidate.labels.clone())
     };
     let before: HashMap<_, _> = before

@@ -9,10 +9,11 @@ mod reporter;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use config::Builder;
 pub(crate) use config::Config;
-pub use error::StartError;
+pub use error::{SettingError, StartError};
 
 use crate::dump::{self, WriteError};
 use crate::engine::{self, Session};
@@ -44,16 +45,23 @@ use reporter::Reporter;
 pub struct Profiler {
     shared: Arc<Shared>,
     reporter: Option<Reporter>,
-    /// The process that started: a forked child inherits the value but not the reporting thread.
-    process: u32,
 }
 
 /// What the profiler and its reporting thread both use.
+///
+/// Fields are dropped in this order: the session has ended when the destructors of what `on_report`
+/// captured run, and they may start the next one.
 #[derive(Debug)]
 struct Shared {
     session: Session,
     leaks: Leaks,
     dump_dir: Option<DumpDir>,
+    /// Periods that went by while the reporting thread was still at work.
+    skipped_ticks: AtomicU64,
+    skipped_dumps: AtomicU64,
+    /// The process that started the session. A forked child inherits this value, but neither the
+    /// reporting thread nor any other thread that may hold a lock.
+    process: u32,
 }
 
 impl Profiler {
@@ -62,26 +70,42 @@ impl Profiler {
         Builder::default()
     }
 
-    /// Starts as the environment variable `HEAPDRIFT` says; `Ok(None)` if it is not set.
+    /// Starts with the settings in the environment variable `HEAPDRIFT`; `Ok(None)` if it is not
+    /// set.
     ///
-    /// Its value is a comma-separated list of `key=value`, each key at most once; the empty value
-    /// starts with the defaults.
+    /// Its value is a comma-separated list of `key=value`. A key has the name of the builder method
+    /// that it stands for; some have a short form as well. Each setting is given at most once. The
+    /// empty value starts with the defaults.
     ///
-    /// | key | value | as by |
+    /// | key | short form | value |
     /// | --- | --- | --- |
-    /// | `interval` | bytes: `65536`, `64KiB`, `1MiB` | [`Builder::sample_interval_bytes`] |
-    /// | `seed` | a number | [`Builder::seed`] |
-    /// | `max_bytes` | bytes | [`Builder::max_profiler_bytes`] |
-    /// | `max_depth` | frames | [`Builder::max_stack_depth`] |
-    /// | `diff` | time: `500ms`, `30s`, `5m`, `1h`, `0` | [`Builder::diff_every`] |
-    /// | `dump_dir` | a folder | [`Builder::dump_dir`] |
-    /// | `keep` | a number of files | [`Builder::dump_keep`] |
-    /// | `baseline` | a dump | [`Builder::baseline`] |
-    /// | `signal` | `SIGUSR1`, `SIGUSR2`, `SIGHUP` or a number | [`Builder::dump_on_signal`] |
+    /// | [`sample_interval_bytes`] | `interval` | a number of bytes like 65536, 64KiB or 1MiB |
+    /// | [`seed`] | | a whole number |
+    /// | [`max_profiler_bytes`] | | a number of bytes like 65536, 64KiB or 1MiB |
+    /// | [`max_stack_depth`] | | a number of frames |
+    /// | [`diff_every`] | `diff` | a time like 500ms, 30s, 5m or 1h, or 0 |
+    /// | [`dump_every`] | | a time like 500ms, 30s, 5m or 1h, or 0 |
+    /// | [`dump_dir`] | | a folder |
+    /// | [`dump_keep`] | `keep` | a number of files |
+    /// | [`dump_on_signal`] | `signal` | SIGUSR1, SIGUSR2, SIGHUP or the number of a signal |
+    /// | [`baseline`] | | a dump |
+    /// | [`own_crates`] | | names of crates, separated by colons |
+    ///
+    /// [`sample_interval_bytes`]: Builder::sample_interval_bytes
+    /// [`seed`]: Builder::seed
+    /// [`max_profiler_bytes`]: Builder::max_profiler_bytes
+    /// [`max_stack_depth`]: Builder::max_stack_depth
+    /// [`diff_every`]: Builder::diff_every
+    /// [`dump_every`]: Builder::dump_every
+    /// [`dump_dir`]: Builder::dump_dir
+    /// [`dump_keep`]: Builder::dump_keep
+    /// [`dump_on_signal`]: Builder::dump_on_signal
+    /// [`baseline`]: Builder::baseline
+    /// [`own_crates`]: Builder::own_crates
     ///
     /// # Errors
-    /// [`StartError::UnknownKey`] and [`StartError::BadValue`] name what is wrong; otherwise those
-    /// of [`Builder::start`].
+    /// [`StartError::UnknownKey`], [`StartError::RepeatedKey`] and [`StartError::BadValue`] name the
+    /// key and what was expected; otherwise those of [`Builder::start`].
     ///
     /// # Examples
     /// ```no_run
@@ -105,9 +129,16 @@ impl Profiler {
         let baseline = config.baseline.as_deref().map(Baseline::read).transpose()?;
         let session = Session::start(&config)?;
         let leaks = engine::muted(|| Leaks::new(&config, baseline));
-        let shared = Arc::new(Shared { session, leaks, dump_dir });
+        let shared = Arc::new(Shared {
+            session,
+            leaks,
+            dump_dir,
+            skipped_ticks: AtomicU64::new(0),
+            skipped_dumps: AtomicU64::new(0),
+            process: std::process::id(),
+        });
         let reporter = Reporter::start_if_needed(&shared, &config)?;
-        Ok(Self { shared, reporter, process: std::process::id() })
+        Ok(Self { shared, reporter })
     }
 
     /// Whether allocations are being sampled: false while paused, and always without `profiling`.
@@ -129,9 +160,13 @@ impl Profiler {
     ///
     /// Allocating threads go on meanwhile and wait for nothing. Time and memory are linear in live
     /// samples and stacks; the names of new candidates are looked up in the debug information.
+    ///
+    /// Within a call of [`on_report`](Builder::on_report), of a `log` logger or of a panic hook that
+    /// a tick has led to, no tick ends and the last report is returned. In a forked child no tick
+    /// ends either, and the report is empty.
     pub fn diff_now(&self) -> LeakReport {
-        if std::process::id() != self.process {
-            // In a forked child the thread that was ticking may not exist, and its lock be taken.
+        if self.shared.is_in_child() {
+            // The thread that was ticking may not exist here, and its lock never be released.
             return LeakReport::default();
         }
         self.shared.leaks.tick(&self.shared.session)
@@ -168,8 +203,8 @@ impl Profiler {
     /// take the new interval over within 64 KiB of their own allocations, the calling thread at once.
     ///
     /// # Errors
-    /// [`StartError::BadValue`] for 0 and for more than 2⁴⁰.
-    pub fn set_sample_interval_bytes(&self, interval_bytes: u64) -> Result<(), StartError> {
+    /// [`SettingError`] for 0 and for more than 2⁴⁰.
+    pub fn set_sample_interval_bytes(&self, interval_bytes: u64) -> Result<(), SettingError> {
         config::check_interval(interval_bytes)?;
         self.shared.session.set_interval(interval_bytes);
         Ok(())
@@ -178,7 +213,7 @@ impl Profiler {
 
 impl Drop for Profiler {
     fn drop(&mut self) {
-        if std::process::id() != self.process {
+        if self.shared.is_in_child() {
             // A forked child: there is no thread to stop and join, and the dump is the parent's to
             // write. Stopping would reach the parent's thread: the socket is shared with it.
             std::mem::forget(self.reporter.take());
@@ -190,28 +225,43 @@ impl Drop for Profiler {
 }
 
 impl Shared {
+    /// Whether this process is a forked child of the one that started the session.
+    fn is_in_child(&self) -> bool {
+        std::process::id() != self.process
+    }
+
     fn stats(&self) -> Stats {
-        Stats { skipped_ticks: self.leaks.skipped(), ..self.session.stats() }
+        self.with_skipped(self.session.stats())
+    }
+
+    /// Adds the counters that the session does not know.
+    fn with_skipped(&self, stats: Stats) -> Stats {
+        Stats {
+            // Relaxed: counters that publish nothing else.
+            skipped_ticks: self.skipped_ticks.load(Ordering::Relaxed),
+            skipped_dumps: self.skipped_dumps.load(Ordering::Relaxed),
+            ..stats
+        }
     }
 
     /// What is recorded now, with the report of the last tick.
     fn snapshot(&self, reason: &str) -> Snapshot {
-        let mut snapshot = self.session.snapshot(reason);
-        engine::muted(|| snapshot.leaks = self.leaks.last());
-        snapshot.stats.skipped_ticks = self.leaks.skipped();
-        snapshot
+        engine::muted(|| {
+            let mut snapshot = self.session.snapshot(reason);
+            let last =
+                if self.is_in_child() { self.leaks.last_in_child() } else { self.leaks.last() };
+            snapshot.leaks = last.map(Arc::unwrap_or_clone);
+            snapshot.stats = self.with_skipped(snapshot.stats);
+            snapshot
+        })
     }
 
-    /// Ends a tick of the leak detector, and writes it down if there is a dump folder.
-    fn tick(&self) {
-        match &self.dump_dir {
-            None => drop(self.leaks.tick(&self.session)),
-            Some(_) => {
-                // Looked at by the detector and written down is one and the same live set, so that
-                // the dumps have all that the verdicts rest on.
-                self.keep_dump(&self.leaks.tick_with_snapshot(&self.session, "periodic"));
-            }
-        }
+    /// Ends a tick of the leak detector and writes a dump of the very live set that it analysed, so
+    /// that the dumps hold all that the verdicts rest on.
+    fn tick_and_write_dump(&self, reason: &str) {
+        let mut snapshot = self.leaks.tick_with_snapshot(&self.session, reason);
+        snapshot.stats = self.with_skipped(snapshot.stats);
+        self.keep_dump(&snapshot);
     }
 
     /// Writes a dump into the dump folder, if there is one and anything is recorded.

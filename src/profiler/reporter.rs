@@ -1,9 +1,10 @@
-//! The reporting thread: ticks of the leak detector, and dumps at each and on a signal.
+//! The reporting thread: periodic ticks of the leak detector, and dumps by period and by signal.
 //!
-//! It is started only where periodic work or a signal was asked for: one idle second thread alone
-//! takes glibc's allocator out of its single-threaded mode, which costs a program 8% to 15%.
+//! It is started only where one of these was asked for. A single idle second thread takes glibc's
+//! allocator out of its single-threaded mode, which costs a program 8% to 15%.
 
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -23,24 +24,31 @@ impl Reporter {
         shared: &Arc<Shared>,
         config: &Config,
     ) -> Result<Option<Self>, StartError> {
-        let periodic = !config.diff_every.is_zero();
-        let heard = shared.dump_dir.is_some()
+        // A tick that nobody hears of and no dump records would be wasted.
+        let somebody_hears = shared.dump_dir.is_some()
             || config.on_report.is_some()
             || log::log_enabled!(target: "heapdrift", log::Level::Warn);
-        let something_to_do = (periodic && heard) || config.signal.is_some();
-        if !something_to_do || !shared.session.is_active() {
+        let start = Instant::now();
+        let schedules = Schedules {
+            ticks: Schedule::new(config.diff_every, start).filter(|_| somebody_hears),
+            dumps: Schedule::new(config.dump_every, start).filter(|_| shared.dump_dir.is_some()),
+        };
+        let has_work = schedules.ticks.is_some()
+            || schedules.dumps.is_some()
+            || config.dump_on_signal.is_some();
+        if !has_work || !shared.session.is_active() {
             return Ok(None);
         }
-        Self::start(shared, config).map(Some).map_err(StartError::Reporter)
+        Self::start(shared, config, schedules).map(Some).map_err(StartError::Reporter)
     }
 
-    fn start(shared: &Arc<Shared>, config: &Config) -> io::Result<Self> {
-        let waker = Arc::new(Waker::new(config.signal)?);
-        let period = (!config.diff_every.is_zero()).then_some(config.diff_every);
+    fn start(shared: &Arc<Shared>, config: &Config, schedules: Schedules) -> io::Result<Self> {
+        let waker = Arc::new(Waker::new(config.dump_on_signal)?);
         let thread = thread::Builder::new().name("heapdrift".into()).spawn({
-            // Weak: in a forked child this thread does not exist, and would keep the session.
+            // A strong reference would keep the session alive in a forked child, where this thread
+            // does not exist.
             let (waker, shared) = (Arc::clone(&waker), Arc::downgrade(shared));
-            move || engine::muted(|| report(&waker, &shared, period))
+            move || engine::muted(|| report(&waker, &shared, schedules))
         })?;
         Ok(Self { waker, thread: Some(thread) })
     }
@@ -49,30 +57,148 @@ impl Reporter {
 impl Drop for Reporter {
     fn drop(&mut self) {
         self.waker.stop();
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread was printed by the panic hook; the service goes on.
+        let Some(thread) = self.thread.take() else { return };
+        // A callback on the reporting thread may drop the profiler. The thread cannot join itself;
+        // it ends when the callback has returned.
+        if thread.thread().id() != thread::current().id() {
+            // The panic hook has printed a panic of the thread already, and the service goes on.
             let _ = thread.join();
         }
     }
 }
 
-fn report(waker: &Waker, shared: &Weak<Shared>, period: Option<Duration>) {
-    let mut due = period.map(|period| Instant::now() + period);
+/// When ticks and dumps are due. Both count from the same start, so that periods of which one is a
+/// multiple of the other keep meeting.
+struct Schedules {
+    ticks: Option<Schedule>,
+    dumps: Option<Schedule>,
+}
+
+impl Schedules {
+    /// When to wake up next, if ever.
+    fn next_due(&self) -> Option<Instant> {
+        [&self.ticks, &self.dumps].into_iter().flatten().filter_map(|schedule| schedule.due).min()
+    }
+}
+
+/// Equally spaced points in time.
+#[derive(Clone, Copy, Debug)]
+struct Schedule {
+    period: Duration,
+    /// `None` where it is later than the clock can tell.
+    due: Option<Instant>,
+}
+
+impl Schedule {
+    /// The first point is one period after `start`. There is no schedule for a period of zero.
+    fn new(period: Duration, start: Instant) -> Option<Self> {
+        (!period.is_zero()).then(|| Self { period, due: start.checked_add(period) })
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.due.is_some_and(|due| due <= now)
+    }
+
+    /// Moves on by one period, or by as many as lie before `now`. Returns how many were skipped:
+    /// they are not made up for.
+    fn advance(&mut self, now: Instant) -> u64 {
+        let Some(due) = self.due else { return 0 };
+        let late = now.saturating_duration_since(due).saturating_sub(self.period);
+        let skipped = late.as_nanos().div_ceil(self.period.as_nanos());
+        self.due = due.checked_add(from_nanos(self.period.as_nanos() * (skipped + 1)));
+        skipped.try_into().unwrap_or(u64::MAX)
+    }
+}
+
+fn from_nanos(nanos: u128) -> Duration {
+    const NANOS_PER_SECOND: u128 = 1_000_000_000;
+    let seconds = u64::try_from(nanos / NANOS_PER_SECOND).unwrap_or(u64::MAX);
+    Duration::new(seconds, (nanos % NANOS_PER_SECOND) as u32)
+}
+
+fn report(waker: &Waker, shared: &Weak<Shared>, mut schedules: Schedules) {
     loop {
-        let wake = waker.wait(due);
+        let wake = waker.wait(schedules.next_due());
         let Some(shared) = shared.upgrade() else { return };
-        match (wake, period, &mut due) {
-            (Wake::Stop, ..) => return,
-            (Wake::Signal, ..) => shared.write_dump("signal"),
-            (Wake::Timeout, Some(period), Some(due)) => {
-                shared.tick();
-                // Periods that went by meanwhile are skipped, not queued.
-                let late = Instant::now().saturating_duration_since(*due + period);
-                let skipped = late.as_nanos().div_ceil(period.as_nanos()) as u32;
-                shared.leaks.skip(skipped.into());
-                *due += period * (skipped + 1);
-            }
-            (Wake::Timeout, ..) => {}
+        match wake {
+            Wake::Stop => return,
+            Wake::Signal => shared.write_dump("signal"),
+            Wake::Timeout => shared.work(&mut schedules),
         }
+    }
+}
+
+impl Shared {
+    /// Does what is due: a tick, a dump, or both with one look at the live set.
+    fn work(&self, schedules: &mut Schedules) {
+        let now = Instant::now();
+        let ticks = schedules.ticks.as_mut().filter(|ticks| ticks.is_due(now));
+        let dumps = schedules.dumps.as_mut().filter(|dumps| dumps.is_due(now));
+        match (&ticks, &dumps) {
+            (Some(_), Some(_)) => self.tick_and_write_dump("periodic"),
+            (Some(_), None) => drop(self.leaks.tick(&self.session)),
+            (None, Some(_)) => self.write_dump("periodic"),
+            (None, None) => {}
+        }
+        let now = Instant::now();
+        if let Some(ticks) = ticks {
+            // Relaxed: a counter that publishes nothing else.
+            self.skipped_ticks.fetch_add(ticks.advance(now), Ordering::Relaxed);
+        }
+        if let Some(dumps) = dumps {
+            // Relaxed: as above.
+            self.skipped_dumps.fetch_add(dumps.advance(now), Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_schedule_stays_on_its_grid_and_counts_what_it_skips() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(ms(10), start).unwrap();
+        assert!(!schedule.is_due(start + ms(9)) && schedule.is_due(start + ms(10)));
+        for (now, skipped, next) in [(12, 0, 20), (20, 0, 30), (40, 0, 40), (61, 2, 70)] {
+            assert_eq!(schedule.advance(start + ms(now)), skipped, "at {now} ms");
+            assert_eq!(schedule.due, Some(start + ms(next)), "at {now} ms");
+        }
+    }
+
+    #[test]
+    fn schedules_of_which_one_is_a_multiple_of_the_other_keep_meeting() {
+        let start = Instant::now();
+        let mut ticks = Schedule::new(ms(7), start).unwrap();
+        let mut dumps = Schedule::new(ms(21), start).unwrap();
+        // Each wake-up is late by as much as a busy machine makes it.
+        for round in 1..=1000_u64 {
+            let late = ms(round % 5);
+            while ticks.due < dumps.due {
+                let now = ticks.due.unwrap() + late;
+                assert_eq!(ticks.advance(now), 0);
+            }
+            assert_eq!(ticks.due, dumps.due, "round {round}");
+            let now = dumps.due.unwrap() + late;
+            assert_eq!((ticks.advance(now), dumps.advance(now)), (0, 0));
+        }
+    }
+
+    #[test]
+    fn the_longest_and_the_shortest_period_work() {
+        let start = Instant::now();
+        let mut never = Schedule::new(Duration::MAX, start).unwrap();
+        assert!(!never.is_due(start + ms(1 << 40)));
+        assert_eq!((never.advance(start), never.due), (0, None));
+        let mut always = Schedule::new(Duration::from_nanos(1), start).unwrap();
+        let now = start + Duration::from_secs(3600);
+        assert_eq!(always.advance(now), 3600 * 1_000_000_000 - 2);
+        assert_eq!(always.due, Some(now));
+        assert!(Schedule::new(Duration::ZERO, start).is_none());
     }
 }

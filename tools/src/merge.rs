@@ -342,6 +342,7 @@ fn sum(a: &Stats, b: &Stats) -> Stats {
     add(&mut sum.dropped_labels, b.dropped_labels);
     add(&mut sum.dropped_dumps, b.dropped_dumps);
     add(&mut sum.skipped_ticks, b.skipped_ticks);
+    add(&mut sum.skipped_dumps, b.skipped_dumps);
     add(&mut sum.unwound_framehop, b.unwound_framehop);
     add(&mut sum.unwound_backtrace, b.unwound_backtrace);
     add(&mut sum.truncated_stacks, b.truncated_stacks);

@@ -67,6 +67,7 @@ fn replaying_the_dumps_of_all_ticks_gives_the_verdicts_of_the_service() {
     let profiler = Profiler::builder()
         .sample_interval_bytes(1)
         .diff_every(Duration::from_millis(20))
+        .dump_every(Duration::from_millis(20))
         .dump_dir(folder.path())
         .dump_keep(1_000_000)
         .on_report(move |report| counted.store(report.tick, Ordering::SeqCst))
@@ -83,7 +84,7 @@ fn replaying_the_dumps_of_all_ticks_gives_the_verdicts_of_the_service() {
     let mut symbolizer = Symbolizer::new(symbolizer::Options::default());
     let offline = replayed(&mut symbolizer, &dumps);
     println!("{own}\n{offline}");
-    let confirmed = &own.with(Verdict::Confirmed).next().expect("the leak was found");
+    let confirmed = &own.with_verdict(Verdict::Confirmed).next().expect("the leak was found");
     assert_eq!(confirmed.function, "series::kept");
     assert_eq!(confirmed.labels["route"], "/leaky");
     assert_eq!((offline.tick, offline.tested_sites), (own.tick, own.tested_sites));

@@ -334,6 +334,7 @@ impl<'a> Live<'a> {
             dropped_labels: sum(Counter::DroppedLabels),
             dropped_dumps: sum(Counter::DroppedDumps),
             skipped_ticks: 0,
+            skipped_dumps: 0,
             stacks: u64::from(self.stacks.len()) - 1,
             unwound_framehop: sum(Counter::Framehop),
             unwound_backtrace: sum(Counter::Backtrace),

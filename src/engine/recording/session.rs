@@ -64,7 +64,7 @@ impl Session {
         };
         let live = Live::new(config, globals).map_err(StartError::Memory)?;
         let facts = Facts::new(config);
-        let interval = Interval::from_bytes(config.interval_bytes);
+        let interval = Interval::from_bytes(config.sample_interval_bytes);
         RECORDER.control.prepare_session(interval, config.seed.unwrap_or(facts.session));
         RECORDER.install(Box::new(live));
         let number = RECORDER.control.next_session();

@@ -34,7 +34,7 @@ impl Facts {
             session: random_number(),
             executable: executable.to_string_lossy().into_owned(),
             started_unix_ms: unix_ms(),
-            initial_interval: Interval::from_bytes(config.interval_bytes),
+            initial_interval: Interval::from_bytes(config.sample_interval_bytes),
             seed: config.seed,
         }
     }

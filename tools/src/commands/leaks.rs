@@ -88,7 +88,7 @@ pub(super) fn compare(
             "{baseline}: {what} {own}, as {path} is, found one of {other}"
         )));
     }
-    report.compare(&embedded(symbolizer, baseline, &before, own_crates)?);
+    report.compare_with_baseline(&embedded(symbolizer, baseline, &before, own_crates)?);
     Ok(())
 }
 
@@ -137,7 +137,7 @@ fn replay(
 /// The confirmed candidate that leaks faster than `rate`, in words.
 fn crossing(report: &LeakReport, rate: Rate) -> Option<String> {
     report
-        .with(Verdict::Confirmed)
+        .with_verdict(Verdict::Confirmed)
         .find(|candidate| candidate.leaked_bytes_per_hour.ci95().0 > rate.per_hour)
         .map(|candidate| {
             let leaked = candidate.leaked_bytes_per_hour;
