@@ -1,7 +1,7 @@
 //! Blame: whose code allocated, found in a recording of this very program.
 #![cfg(target_os = "linux")]
 
-#[path = "../../tests/common/mod.rs"]
+#[path = "../common/mod.rs"]
 mod common;
 
 use common::{live_labelled, one_at_a_time};
@@ -48,7 +48,7 @@ fn memory_allocated_in_this_file_is_blamed_on_this_crate() {
     assert_eq!(blames[0].kind, Kind::Own);
     let own = blames[0].own_frame.as_ref().unwrap();
     assert!(own.own);
-    assert_eq!(own.file.as_deref(), Some("tests/blame.rs"));
+    assert_eq!(own.file.as_deref(), Some("tests/with_tools/blame.rs"));
     assert_eq!(own.line, Some(line));
 }
 
@@ -62,7 +62,7 @@ fn memory_allocated_by_a_dependency_is_blamed_on_it_and_shows_the_line_that_call
     assert_eq!(blames[0].kind, Kind::Dependency);
     assert!(blames[0].version.as_deref().is_some_and(|version| version.starts_with("1.0.")));
     let own = blames[0].own_frame.as_ref().unwrap();
-    assert_eq!((own.file.as_deref(), own.line), (Some("tests/blame.rs"), Some(line)));
+    assert_eq!((own.file.as_deref(), own.line), (Some("tests/with_tools/blame.rs"), Some(line)));
 }
 
 #[test]
