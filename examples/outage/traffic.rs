@@ -1,7 +1,7 @@
 //! The load: streams of requests, each sent by the clock and with bounded concurrency.
 //!
-//! A stream sends at its own rate whatever the service does, as long as at most [`MAX_IN_FLIGHT`] of its
-//! requests are in flight. Missed requests are not sent later.
+//! A stream sends at its own rate whatever the service does, as long as at most [`MAX_IN_FLIGHT`]
+//! of its requests are in flight. Missed requests are not sent later.
 
 use std::fmt;
 use std::future::Future;
@@ -68,8 +68,8 @@ impl Traffic {
         Self { client, until: Instant::now() + duration, streams: Vec::new() }
     }
 
-    /// Adds a stream called `name`, with one request every `period`. `request` gets the number of the
-    /// request in its stream, from 0.
+    /// Adds a stream called `name`, with one request every `period`. `request` gets the number of
+    /// the request in its stream, from 0.
     pub(crate) fn send<A>(
         &mut self,
         name: &'static str,
