@@ -1,11 +1,11 @@
-//! Allocations and frees that are not sampled: bare, stopped, sampling, and sampling with 200,000 live
-//! samples, over the system allocator and mimalloc. (jemalloc is measured in `benches/peers`, because
-//! building it takes make.)
+//! Allocations and frees that are not sampled: bare, stopped, sampling, and sampling with 200,000
+//! live samples, over the system allocator and mimalloc. (jemalloc is measured in `benches/peers`,
+//! because building it takes make.)
 //!
-//! *pair* allocates and frees one block of 16 to 143 bytes; *churn* replaces a random one of 262,144
-//! blocks. Criterion prints absolute times. Compare the lines that begin with `ratios` instead: in
-//! them, *once more* is the bare allocator again, which shows the noise, and *idle* is the bare
-//! allocator with as many instructions as the hook has, which do nothing.
+//! *pair* allocates and frees one block of 16 to 143 bytes; *churn* replaces a random one of
+//! 262,144 blocks. Criterion prints absolute times. Compare the lines that begin with `ratios`
+//! instead: in them, *once more* is the bare allocator again, which shows the noise, and *idle* is
+//! the bare allocator with as many instructions as the hook has, which do nothing.
 
 #[path = "common/clock.rs"]
 mod clock;

@@ -1,9 +1,9 @@
-//! The time of one sample: of its allocation (capture, intern, insert) and of its free, by the depth of
-//! the stack and by how similar a stack is to the one before.
+//! The time of one sample: of its allocation (capture, intern, insert) and of its free, by the
+//! depth of the stack and by how similar a stack is to the one before.
 //!
 //! An interval of 1 samples every allocation. Each is timed separately, because the 99th percentile
-//! matters and criterion reports means only. All figures are differences to the same allocation without
-//! a session, which removes the time of the clock and of the calls.
+//! matters and criterion reports means only. All figures are differences to the same allocation
+//! without a session, which removes the time of the clock and of the calls.
 
 use std::hint::black_box;
 use std::time::Instant;

@@ -1,5 +1,5 @@
-//! A snapshot of 200,000 live samples over 20,000 stacks: its time, and the latency that it causes in an
-//! allocating thread.
+//! A snapshot of 200,000 live samples over 20,000 stacks: its time, and the latency that it causes
+//! in an allocating thread.
 
 #[path = "common/clock.rs"]
 mod clock;

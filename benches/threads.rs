@@ -1,7 +1,9 @@
-//! Several threads that allocate and free blocks, their own or each other's, at 512 KiB and at 64 KiB.
+//! Several threads that allocate and free blocks, their own or each other's, at 512 KiB and at 64
+//! KiB.
 //!
-//! Contention on glibc's locks makes its ratios vary, so small differences show over mimalloc only. The
-//! ratios are of the processor time of all threads, because there are more threads than processors.
+//! Contention on glibc's locks makes its ratios vary, so small differences show over mimalloc only.
+//! The ratios are of the processor time of all threads, because there are more threads than
+//! processors.
 
 #[path = "common/clock.rs"]
 mod clock;

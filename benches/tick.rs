@@ -1,9 +1,9 @@
-//! A tick of the leak detector over 200,000 live samples on 20,000 stacks: its time, its memory, and the
-//! latency that it causes in an allocating thread.
+//! A tick of the leak detector over 200,000 live samples on 20,000 stacks: its time, its memory,
+//! and the latency that it causes in an allocating thread.
 //!
 //! *churning*: at each tick every object is freed with the same probability. *leaking*: half of the
-//! stacks, all below one function, keep what they allocate. *half leaking*: every stack keeps a tenth
-//! of what it allocates.
+//! stacks, all below one function, keep what they allocate. *half leaking*: every stack keeps a
+//! tenth of what it allocates.
 
 #[path = "common/delays.rs"]
 mod delays;
@@ -35,8 +35,9 @@ const STACKS: u32 = 20_000;
 /// Ticks before criterion measures, after which the detector has reached its steady state.
 const TICKS: usize = 40;
 
-/// Counts the bytes of the inner allocator. At an interval of 1 all small blocks of the program come
-/// from the profiler's slots, so what remains is the memory of the tick, and a few tables made here.
+/// Counts the bytes of the inner allocator. At an interval of 1 all small blocks of the program
+/// come from the profiler's slots, so what remains is the memory of the tick, and a few tables made
+/// here.
 struct Counting;
 
 static HELD: AtomicI64 = AtomicI64::new(0);
@@ -257,8 +258,8 @@ fn tick(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The latency of allocations in one thread while another takes ticks. To compare with, the same while
-/// the other thread only computes, which shows the share of the scheduler.
+/// The latency of allocations in one thread while another takes ticks. To compare with, the same
+/// while the other thread only computes, which shows the share of the scheduler.
 fn wait(_: &mut Criterion) {
     let profiler =
         Profiler::builder().sample_interval_bytes(1).start().expect("the profiler starts");

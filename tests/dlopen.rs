@@ -19,7 +19,8 @@ static ALLOC: Alloc = Alloc::system();
 fn library(folder: &Path, name: &str, build_id: &str) -> Option<PathBuf> {
     let source = folder.join(format!("{name}.c"));
     let library = folder.join(format!("lib{name}.so"));
-    // The frame size differs in each library, so that the unwind rules of one are wrong for the next.
+    // The frame size differs in each library, so that the unwind rules of one are wrong for the
+    // next.
     let room = name.len() * 64;
     let code = format!(
         "int through(int depth, int (*call)(void *), void *data) {{\n\

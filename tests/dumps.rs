@@ -1,5 +1,5 @@
-//! Dumps: when they are written, that a reader never sees half of one, and what happens when writing
-//! fails.
+//! Dumps: when they are written, that a reader never sees half of one, and what happens when
+//! writing fails.
 #![cfg(all(feature = "profiling", unix))]
 #![allow(unsafe_code)]
 

@@ -35,7 +35,8 @@ fn check_and_free(block: Vec<u8>) {
     assert!(block.iter().all(|byte| *byte == 0xAB), "something else wrote to this block");
 }
 
-/// In each round, keeps one block of each size and passes another to the next thread, which frees it.
+/// In each round, keeps one block of each size and passes another to the next thread, which frees
+/// it.
 fn work(next: &mpsc::SyncSender<Vec<u8>>, from: &mpsc::Receiver<Vec<u8>>) -> Vec<Vec<u8>> {
     let mut kept = Vec::with_capacity(ROUNDS * SIZES.len());
     for _ in 0..ROUNDS {

@@ -146,7 +146,8 @@ fn a_hundred_forks_at_interval_1_finish() {
     assert_children_finish(1, 12, 100, allocate_and_snapshot);
 }
 
-/// The child does not have the thread that takes snapshots, so what it held is never released there.
+/// The child does not have the thread that takes snapshots, so what it held is never released
+/// there.
 #[test]
 fn a_child_forked_during_a_snapshot_can_take_one() {
     let _one = one_at_a_time();

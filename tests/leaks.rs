@@ -250,7 +250,8 @@ mod verdicts {
         let profiler = by_hand().start().unwrap();
         let mut pile = Vec::with_capacity(1000);
         let reports = run(&profiler, 44, |tick| {
-            // It is freed early at first, as if it were older than the recording, then every 18 ticks.
+            // It is freed early at first, as if it were older than the recording, then every 18
+            // ticks.
             if tick % 18 == 8 {
                 pile.clear();
             }

@@ -1,9 +1,9 @@
 //! Without `profiling`, `Alloc` compiles to the bare allocator, and the API is inert.
 //!
-//! The first claim is checked on the machine code: `off_is_off/probe.rs` is compiled in release with
-//! the bare system allocator and with `Alloc` over it, and the assembly of every function must be
-//! equal, instruction by instruction. Two controls show that the comparison can fail: an allocator
-//! with one extra atomic load, and `Alloc` with `profiling` on.
+//! The first claim is checked on the machine code: `off_is_off/probe.rs` is compiled in release
+//! with the bare system allocator and with `Alloc` over it, and the assembly of every function must
+//! be equal, instruction by instruction. Two controls show that the comparison can fail: an
+//! allocator with one extra atomic load, and `Alloc` with `profiling` on.
 //!
 //! The crate is built in a separate target folder, once with the feature and once without, whatever
 //! the features of this test program are.
@@ -171,8 +171,8 @@ mod machine_code {
         }
 
         fn compile_probe(&self, allocator: &str, cfgs: &[&str]) -> Functions {
-            // Each test and variant has its own folder, because tests run in parallel and rustc names
-            // its temporary files after the crate only.
+            // Each test and variant has its own folder, because tests run in parallel and rustc
+            // names its temporary files after the crate only.
             let test = std::thread::current().name().unwrap_or("main").replace(':', "_");
             let folder = folder().join(format!("{test}-{allocator}"));
             std::fs::create_dir_all(&folder).expect("the target folder can be written");

@@ -103,8 +103,8 @@ fn the_peak_of_each_site_is_its_live_profile_at_the_true_maximum() {
         state ^= state << 17;
         (state >> 11) as usize % bound
     };
-    // In each phase some sites grow while others shrink: a peak, a valley, and a higher peak of other
-    // sites. The numbers are the percentages of steps that allocate.
+    // In each phase some sites grow while others shrink: a peak, a valley, and a higher peak of
+    // other sites. The numbers are the percentages of steps that allocate.
     for (phase, allocating) in [75, 25, 85, 50, 10, 60].into_iter().enumerate() {
         for step in 0..1500 {
             let size = [1 + below(200), 1 + below(5000), 1 + below(100_000)][below(3)];

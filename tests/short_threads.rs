@@ -1,8 +1,8 @@
 //! Many short-lived threads are sampled like one thread that allocates as much.
 //!
-//! jemalloc seeds the generator of each thread with an address that the next thread reuses, and took
-//! 1 to 7 samples where 280 were expected. mimalloc-pprof draws uniform instead of exponential gaps,
-//! and counts half.
+//! jemalloc seeds the generator of each thread with an address that the next thread reuses, and
+//! took 1 to 7 samples where 280 were expected. mimalloc-pprof draws uniform instead of exponential
+//! gaps, and counts half.
 #![cfg(all(feature = "profiling", unix))]
 
 mod common;
@@ -40,9 +40,9 @@ fn crowd() {
     rest.into_iter().for_each(|thread| thread.join().unwrap());
 }
 
-/// The threads allocate 141 MB in 138,000 blocks: 269 samples are expected, with a standard deviation
-/// of 16.4. Each of four seeds has to lie within 3 standard deviations, and their mean within 3
-/// standard errors of the mean.
+/// The threads allocate 141 MB in 138,000 blocks: 269 samples are expected, with a standard
+/// deviation of 16.4. Each of four seeds has to lie within 3 standard deviations, and their mean
+/// within 3 standard errors of the mean.
 #[test]
 fn six_thousand_threads_give_the_expected_number_of_samples() {
     let _one = one_at_a_time();
@@ -70,8 +70,8 @@ fn six_thousand_threads_give_the_expected_number_of_samples() {
 #[test]
 fn every_thread_draws_its_own_random_numbers() {
     let _one = one_at_a_time();
-    // Each thread allocates nearly three intervals. Threads that draw the same numbers would all take
-    // the same number of samples.
+    // Each thread allocates nearly three intervals. Threads that draw the same numbers would all
+    // take the same number of samples.
     let profiler = Profiler::builder().sample_interval_bytes(8192).seed(5).start().unwrap();
     let samples = || profiler.stats().samples_taken;
     let mut counts: Vec<u64> = (0..200)

@@ -149,9 +149,9 @@ fn a_changing_interval_leaves_estimates_unbiased() {
         600,
         |round, kept, truths| batch("all", round, kept, &mut truths[0]),
         |turn| {
-            // No interval is above 8,000. At 300,000 a sampled block of 7 bytes stands for 43,000, and
-            // a run that samples few of them estimates too little with too small an error: 3 of 40
-            // runs failed, although the mean of 80 runs was 1.02 ± 0.02 of the truth.
+            // No interval is above 8,000. At 300,000 a sampled block of 7 bytes stands for 43,000,
+            // and a run that samples few of them estimates too little with too small an error: 3 of
+            // 40 runs failed, although the mean of 80 runs was 1.02 ± 0.02 of the truth.
             let interval = [64, 4000, 1, 500, 8000, 1000][turn % 6];
             profiler.set_sample_interval_bytes(interval).unwrap();
         },
@@ -262,7 +262,8 @@ fn sampled(seed: Option<u64>) -> Vec<u64> {
     sizes
 }
 
-/// heapscope has the same seed in every run, so that repeating a run does not average its error out.
+/// heapscope has the same seed in every run, so that repeating a run does not average its error
+/// out.
 #[test]
 fn runs_without_a_seed_differ() {
     let _one = one_at_a_time();

@@ -1,8 +1,9 @@
 //! Allocators behind the entry points that a program calls.
 //!
-//! A process has one `#[global_allocator]`, but a comparison needs several allocators in one process,
-//! interleaved. So each of them is called through functions that are never inlined and take the same
-//! arguments in the same order as `__rust_alloc` and `__rust_dealloc`, and compile to the same code.
+//! A process has one `#[global_allocator]`, but a comparison needs several allocators in one
+//! process, interleaved. So each of them is called through functions that are never inlined and
+//! take the same arguments in the same order as `__rust_alloc` and `__rust_dealloc`, and compile to
+//! the same code.
 
 use std::alloc::System;
 

@@ -1,8 +1,8 @@
 //! Ratios of short workloads to their baseline.
 //!
-//! Criterion measures one workload after another, while the load of a shared machine changes. Here the
-//! workloads take turns of a millisecond or so. The result is the median over all rounds of the ratio
-//! of processor times within a round.
+//! Criterion measures one workload after another, while the load of a shared machine changes. Here
+//! the workloads take turns of a millisecond or so. The result is the median over all rounds of the
+//! ratio of processor times within a round.
 
 use crate::clock::process_ns;
 
@@ -27,8 +27,8 @@ impl<'a> Comparison<'a> {
         self
     }
 
-    /// Runs all workloads `rounds` times and prints a line: the baseline in nanoseconds per operation,
-    /// and the others as ratios ± their median absolute deviation.
+    /// Runs all workloads `rounds` times and prints a line: the baseline in nanoseconds per
+    /// operation, and the others as ratios ± their median absolute deviation.
     pub(crate) fn run(mut self, name: &str, rounds: usize, operations: usize) {
         let mut times = vec![Vec::with_capacity(rounds); self.workloads.len()];
         // The first round warms up.

@@ -4,7 +4,8 @@ use std::hint::black_box;
 
 pub(crate) type Object = Box<[u8; 48]>;
 
-/// Allocates under a stack of `2 * depth` frames, one of `2^depth`, which the bits of `path` select.
+/// Allocates under a stack of `2 * depth` frames, one of `2^depth`, which the bits of `path`
+/// select.
 #[inline(never)]
 pub(crate) fn allocate(path: u32, depth: u32) -> Object {
     #[inline(never)]

@@ -1,6 +1,6 @@
-//! The cost by the number of shared libraries. They are copies of one library that calls a callback,
-//! loaded before the session starts. A stack goes through forty of their frames, in turn, and as many
-//! of the program.
+//! The cost by the number of shared libraries. They are copies of one library that calls a
+//! callback, loaded before the session starts. A stack goes through forty of their frames, in turn,
+//! and as many of the program.
 #![allow(unsafe_code)]
 
 use std::ffi::{CString, c_int, c_void};
@@ -66,8 +66,8 @@ extern "C" fn hop(calls: *mut c_void) -> c_int {
     }
     chain.left -= 1;
     let next = chain.through[chain.left % chain.through.len()];
-    // SAFETY: the function of this type in `CODE`; the callback takes the pointer that is passed, and
-    // does not unwind.
+    // SAFETY: the function of this type in `CODE`; the callback takes the pointer that is passed,
+    // and does not unwind.
     unsafe { next(hop, calls) }
 }
 

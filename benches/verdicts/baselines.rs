@@ -1,7 +1,7 @@
 //! The rules in common use today, applied to the live bytes of each stack.
 //!
-//! They get snapshots with full stacks at every [`SNAPSHOT_EVERY`]th tick, and give a verdict at every
-//! [`VERDICT_EVERY`]th.
+//! They get snapshots with full stacks at every [`SNAPSHOT_EVERY`]th tick, and give a verdict at
+//! every [`VERDICT_EVERY`]th.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -111,8 +111,8 @@ impl History {
         }
     }
 
-    /// Chromium's leak detector (2015 to 2019) ranks call sites by their net allocations since the last
-    /// analysis; those above the largest drop between neighbours are suspects.
+    /// Chromium's leak detector (2015 to 2019) ranks call sites by their net allocations since the
+    /// last analysis; those above the largest drop between neighbours are suspects.
     fn rank(&mut self) {
         /// How many entries are ranked.
         const RANKED: usize = 16;
@@ -164,8 +164,8 @@ fn addresses(snapshot: &Snapshot, frames: &[u32]) -> Vec<u64> {
     frames.iter().map(|frame| snapshot.frames.address[*frame as usize]).collect()
 }
 
-/// Live bytes have grown since the first quarter of the run, by more than a fifth and by more than the
-/// sampling error explains.
+/// Live bytes have grown since the first quarter of the run, by more than a fifth and by more than
+/// the sampling error explains.
 fn two_dumps(site: &Site, _: &History) -> bool {
     let points = &site.live_bytes;
     let (Some(first), Some(last)) = (points.get(points.len() / 4), points.last()) else {

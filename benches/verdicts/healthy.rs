@@ -57,7 +57,8 @@ fn churn(world: &mut World<'_>) -> Behaviour {
     Behaviour::new(move |world| born(world, healthy_churn, rate, size, life))
 }
 
-/// The mean lifetime is a tenth of the run, so that much of it passes before the live set is steady.
+/// The mean lifetime is a tenth of the run, so that much of it passes before the live set is
+/// steady.
 fn long_lived(world: &mut World<'_>) -> Behaviour {
     site!(healthy_long_lived);
     let life = world.between(8.0, 20.0);
@@ -436,8 +437,8 @@ fn generational_cache(world: &mut World<'_>) -> Behaviour {
     .bounded()
 }
 
-/// A queue that is drained at once, except during an outage in the middle of the run; its backlog is
-/// drained afterwards.
+/// A queue that is drained at once, except during an outage in the middle of the run; its backlog
+/// is drained afterwards.
 fn retry_queue(world: &mut World<'_>) -> Behaviour {
     site!(healthy_retry);
     let begin = world.between(0.35, 0.5);

@@ -1,9 +1,9 @@
 //! Compares verdicts with the truth.
 //!
-//! A claim is *right* if a planted leak is the function that it names, or the innermost function of the
-//! suite in its stack that is not shared with healthy code. Any other claim is false. A bounded
-//! structure cannot be told from a leak before it is full for the first time. If it is confirmed before
-//! that, the claim is *early*; it is false if it is not withdrawn within one more fill time.
+//! A claim is *right* if a planted leak is the function that it names, or the innermost function of
+//! the suite in its stack that is not shared with healthy code. Any other claim is false. A bounded
+//! structure cannot be told from a leak before it is full for the first time. If it is confirmed
+//! before that, the claim is *early*; it is false if it is not withdrawn within one more fill time.
 
 use std::collections::BTreeMap;
 
@@ -49,8 +49,8 @@ enum Owner {
     Other,
 }
 
-/// The tick, from 1, in which each bounded structure was first full, or the last tick if it never was.
-/// `None` for a site without a bound.
+/// The tick, from 1, in which each bounded structure was first full, or the last tick if it never
+/// was. `None` for a site without a bound.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FirstFull {
     pub(crate) planted: Option<u32>,

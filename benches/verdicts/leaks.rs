@@ -60,7 +60,8 @@ fn leak(world: &mut World<'_>, site: Site, samples: f64, size: usize) {
     }
 }
 
-/// Allocates this many samples of this size; each leaks with probability `share`, or is short-lived.
+/// Allocates this many samples of this size; each leaks with probability `share`, or is
+/// short-lived.
 fn leak_share(world: &mut World<'_>, site: Site, samples: f64, size: usize, share: f64, life: f64) {
     for _ in 0..world.births(samples, size) {
         let block = world.allocate(site, size);
@@ -466,7 +467,8 @@ fn below_helper(world: &mut World<'_>) -> Behaviour {
 /// Sizes from a few words to some pages.
 fn mixed_sizes(world: &mut World<'_>) -> Behaviour {
     site!(leak_mixed_sizes);
-    /// The mean of the log-uniform sizes below: their range divided by the logarithm of their ratio.
+    /// The mean of the log-uniform sizes below: their range divided by the logarithm of their
+    /// ratio.
     const MEAN: f64 = (32_768.0 - 32.0) / 6.93;
     let rate = rate(world);
     Behaviour::new(move |world| {

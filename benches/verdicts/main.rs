@@ -1,16 +1,16 @@
 //! Judges the leak detector: scenarios with and without a leak, each among 300 innocent sites.
 //!
 //! Everything is real except time: the allocations, their sampling, stacks and names. A tick of the
-//! detector stands for a minute of the service, and is taken by hand. The lifetime of each object is
-//! known, so each verdict is right or wrong ([`judge`]). The rules in common use today
+//! detector stands for a minute of the service, and is taken by hand. The lifetime of each object
+//! is known, so each verdict is right or wrong ([`judge`]). The rules in common use today
 //! ([`baselines`]) are judged on the same runs.
 //!
 //! ```text
 //! cargo bench --features profiling --bench verdicts -- --set judge
 //! ```
 //!
-//! Scenarios at even positions of the list are for tuning, with seeds from 1 on. Those at odd positions
-//! are for judgement, with seeds from 9,001 on.
+//! Scenarios at even positions of the list are for tuning, with seeds from 1 on. Those at odd
+//! positions are for judgement, with seeds from 9,001 on.
 
 mod bars;
 mod baselines;
@@ -71,8 +71,8 @@ struct Options {
     /// Leave the baselines out, which is faster.
     #[arg(long)]
     no_baselines: bool,
-    /// Name the bars that are missed on the judgement half, and exit with status 1 if one of them is
-    /// missed by more than chance explains (1 in 1,000), however few the runs are.
+    /// Name the bars that are missed on the judgement half, and exit with status 1 if one of them
+    /// is missed by more than chance explains (1 in 1,000), however few the runs are.
     #[arg(long)]
     check: bool,
     /// List the scenarios and exit.

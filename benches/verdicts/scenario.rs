@@ -63,8 +63,8 @@ impl Scenario {
     }
 }
 
-/// All scenarios. Those at even positions are for tuning and the others for judgement, so that similar
-/// scenarios, which are neighbours, are in different halves.
+/// All scenarios. Those at even positions are for tuning and the others for judgement, so that
+/// similar scenarios, which are neighbours, are in different halves.
 pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
     leaks::ALL.iter().chain(healthy::ALL)
 }

@@ -1,15 +1,15 @@
 //! Call sites, each with its own name and machine code.
 //!
-//! `black_box` of its number keeps a function from being merged with equal ones, and a function that
-//! does something after its call keeps its frame. The number is in the name and is not a const
+//! `black_box` of its number keeps a function from being merged with equal ones, and a function
+//! that does something after its call keeps its frame. The number is in the name and is not a const
 //! parameter, because symbols of the default mangling do not tell instances apart.
 
 use std::hint::black_box;
 
 use seq_macro::seq;
 
-/// A block of memory that a service holds. Its bytes are allocated and never touched, because only the
-/// allocation matters.
+/// A block of memory that a service holds. Its bytes are allocated and never touched, because only
+/// the allocation matters.
 pub(crate) type Block = Vec<u8>;
 
 /// A function that allocates a block of this many bytes.

@@ -77,8 +77,8 @@ pub(crate) struct Score {
     pub(crate) site_hours: f64,
     early: usize,
     fill_times: Option<f64>,
-    /// Leaked samples at the confirmation of each leak without churn, and of each leak that is a tenth
-    /// of the births of its site.
+    /// Leaked samples at the confirmation of each leak without churn, and of each leak that is a
+    /// tenth of the births of its site.
     pub(crate) at_detection: Vec<f64>,
     pub(crate) at_detection_of_a_tenth: Vec<f64>,
 }

@@ -1,7 +1,7 @@
 //! The service that a scenario runs in: its clock, its random numbers, its objects, and the truth.
 //!
-//! Invariant: recording is paused except while a site allocates, so that the suite's own bookkeeping is
-//! not in the profile.
+//! Invariant: recording is paused except while a site allocates, so that the suite's own
+//! bookkeeping is not in the profile.
 
 use heapdrift::Profiler;
 use rand::rngs::StdRng;
@@ -10,8 +10,8 @@ use rand_distr::{Distribution, Exp, Pareto, Poisson};
 
 use crate::sites::{Block, CALLERS, HANDLERS, Site};
 
-/// Mean bytes between samples. It is small, so that objects of a few hundred bytes need few allocations
-/// per sample.
+/// Mean bytes between samples. It is small, so that objects of a few hundred bytes need few
+/// allocations per sample.
 pub(crate) const INTERVAL_BYTES: u64 = 4096;
 
 /// A service in which the lifetime of every object is known.
@@ -198,7 +198,8 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Draws how many objects of this size are allocated in a tick, at a rate of `samples` per tick.
+    /// Draws how many objects of this size are allocated in a tick, at a rate of `samples` per
+    /// tick.
     pub(crate) fn births(&mut self, samples: f64, size: usize) -> u64 {
         self.poisson(samples * INTERVAL_BYTES as f64 / size as f64)
     }

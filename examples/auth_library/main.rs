@@ -1,12 +1,12 @@
 //! An outage: a third-party authentication library allocates and never frees, so that neither a
 //! rollback nor more instances help.
 //!
-//! A small service (axum, on a free loopback port) leaves its tokens to the package `authlib` 0.3.1,
-//! which is not in this workspace: `POST /api/login`, `POST /api/refresh` and `GET /api/account`
-//! issue, refresh and check them. The library remembers each refreshed token, and forgets none of them
-//! when they expire. That is the behaviour of `Sessions::new`; `--fixed` calls `Sessions::bounded`,
-//! which forgets them. The planted function is `authlib::Sessions::refresh`, called from
-//! `auth_library::login::refresh`.
+//! A small service (axum, on a free loopback port) leaves its tokens to the package `authlib`
+//! 0.3.1, which is not in this workspace: `POST /api/login`, `POST /api/refresh` and `GET
+//! /api/account` issue, refresh and check them. The library remembers each refreshed token, and
+//! forgets none of them when they expire. That is the behaviour of `Sessions::new`; `--fixed` calls
+//! `Sessions::bounded`, which forgets them. The planted function is `authlib::Sessions::refresh`,
+//! called from `auth_library::login::refresh`.
 //!
 //! ```text
 //! cargo run --release --features profiling --example auth_library -- --seconds 40
@@ -26,8 +26,8 @@ use outage::Run;
 #[global_allocator]
 static ALLOC: heapdrift::Alloc = heapdrift::Alloc::system();
 
-/// A token is valid for a tenth of the run, so that tokens expire throughout the run. The bounds keep
-/// the lifetime well above the half second after which users refresh theirs.
+/// A token is valid for a tenth of the run, so that tokens expire throughout the run. The bounds
+/// keep the lifetime well above the half second after which users refresh theirs.
 const SHORTEST_LIFETIME: Duration = Duration::from_secs(1);
 const LONGEST_LIFETIME: Duration = Duration::from_secs(60);
 

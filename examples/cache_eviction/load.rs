@@ -11,7 +11,8 @@ use crate::server::ARTICLES;
 
 const ARTICLE_PERIOD: Duration = Duration::from_micros(12_500);
 const SEARCH_PERIOD: Duration = Duration::from_millis(40);
-/// The exponent of the Zipf distribution of reads, with which nearly half of them are repeated ones.
+/// The exponent of the Zipf distribution of reads, with which nearly half of them are repeated
+/// ones.
 const SKEW: f64 = 0.8;
 
 /// Adds the streams of one run.

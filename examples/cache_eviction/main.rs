@@ -1,14 +1,14 @@
-//! An outage: a new cache drops entries from its index and keeps their memory, and it grows so slowly
-//! that it looks like a cache that is still warming up.
+//! An outage: a new cache drops entries from its index and keeps their memory, and it grows so
+//! slowly that it looks like a cache that is still warming up.
 //!
-//! A small article service (axum, on a free loopback port) renders articles on
-//! `GET /api/articles/{id}` and keeps them in a least-recently-used cache with a bounded index. Beside
-//! it, `POST /api/search` frees everything it allocates. The fault is that the slot of an evicted entry
-//! is neither emptied nor reused. `--fixed` runs the repaired cache, which fills in the first third of
-//! the run and replaces entries from then on. Until its first eviction it behaves like the faulty one,
-//! so a verdict by then would be too early. The traffic is such that about 30 samples are live at that
-//! time, and 90 at the end of a faulty run of the default length. The planted function is
-//! `cache_eviction::cache::Cache::insert`.
+//! A small article service (axum, on a free loopback port) renders articles on `GET
+//! /api/articles/{id}` and keeps them in a least-recently-used cache with a bounded index. Beside
+//! it, `POST /api/search` frees everything it allocates. The fault is that the slot of an evicted
+//! entry is neither emptied nor reused. `--fixed` runs the repaired cache, which fills in the first
+//! third of the run and replaces entries from then on. Until its first eviction it behaves like the
+//! faulty one, so a verdict by then would be too early. The traffic is such that about 30 samples
+//! are live at that time, and 90 at the end of a faulty run of the default length. The planted
+//! function is `cache_eviction::cache::Cache::insert`.
 //!
 //! ```text
 //! cargo run --release --features profiling --example cache_eviction -- --seconds 40

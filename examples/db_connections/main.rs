@@ -1,8 +1,9 @@
-//! An outage: a feature that was deployed the night before does not return its database connections.
+//! An outage: a feature that was deployed the night before does not return its database
+//! connections.
 //!
-//! A small shop (axum, on a free loopback port, with SQLite in a temporary folder) takes a connection
-//! from a pool for each request and returns it. The new feature,
-//! `GET /api/recommendations/{customer}`, keeps the connection, so that the customer's next page can
+//! A small shop (axum, on a free loopback port, with SQLite in a temporary folder) takes a
+//! connection from a pool for each request and returns it. The new feature, `GET
+//! /api/recommendations/{customer}`, keeps the connection, so that the customer's next page can
 //! continue where this one ended. Nobody requests a next page, so every request opens another
 //! connection. `--fixed` returns it. The planted function is
 //! `db_connections::recommendations::Recommendations::recommend`.
@@ -14,8 +15,8 @@
 //! cargo run --release --features profiling --example db_connections -- --seconds 40
 //! ```
 //!
-//! The question in such an outage is whether the deployment is at fault. A dump of the release before
-//! answers it:
+//! The question in such an outage is whether the deployment is at fault. A dump of the release
+//! before answers it:
 //!
 //! ```text
 //! cargo run --release --features profiling --example db_connections -- --fixed --out before

@@ -1,4 +1,5 @@
-//! The shop as it was before the feature: its tables, products and orders. These routes are healthy.
+//! The shop as it was before the feature: its tables, products and orders. These routes are
+//! healthy.
 
 use std::io::Write;
 use std::path::Path;

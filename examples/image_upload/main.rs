@@ -1,14 +1,15 @@
 //! An outage: large uploads are held in memory and never freed.
 //!
-//! A small image service (axum, on a free loopback port) takes multipart uploads of real PNG and JPEG
-//! files on `POST /api/upload` and makes thumbnails. Beside it, `GET /api/catalogue` is healthy. A load
-//! generator in the same process sends requests to both. The fault is one line: the decoded picture is
-//! appended to a list of recent uploads that is never drained. `--fixed` runs the repaired handler
-//! under the same load. The planted function is `image_upload::server::upload::faulty`.
+//! A small image service (axum, on a free loopback port) takes multipart uploads of real PNG and
+//! JPEG files on `POST /api/upload` and makes thumbnails. Beside it, `GET /api/catalogue` is
+//! healthy. A load generator in the same process sends requests to both. The fault is one line: the
+//! decoded picture is appended to a list of recent uploads that is never drained. `--fixed` runs
+//! the repaired handler under the same load. The planted function is
+//! `image_upload::server::upload::faulty`.
 //!
-//! With `--features profiling` heapdrift records the run. The example prints leak candidates as they
-//! appear, and ends with a table of the top allocation sites, the leak report, a page for the browser, a
-//! flamegraph and the dumps. Without the feature the same service runs unrecorded.
+//! With `--features profiling` heapdrift records the run. The example prints leak candidates as
+//! they appear, and ends with a table of the top allocation sites, the leak report, a page for the
+//! browser, a flamegraph and the dumps. Without the feature the same service runs unrecorded.
 //!
 //! ```text
 //! cargo run --release --features profiling --example image_upload -- --seconds 40

@@ -50,8 +50,8 @@ impl Run {
 }
 
 impl Recording<'_> {
-    /// Ends the recording and prints the results. The service has to outlive it, so that the last dump
-    /// shows what the service still holds.
+    /// Ends the recording and prints the results. The service has to outlive it, so that the last
+    /// dump shows what the service still holds.
     pub fn end(self) -> Result<()> {
         let Self { run, out, profiler, started, resident_before } = self;
         if let (Some(before), Some(after)) = (resident_before, resident_bytes()) {
@@ -88,8 +88,8 @@ impl Recording<'_> {
     }
 }
 
-/// Prints the top sites of the newest of `dumps`. Writes its flamegraph, and the report of all dumps, to
-/// `out`.
+/// Prints the top sites of the newest of `dumps`. Writes its flamegraph, and the report of all
+/// dumps, to `out`.
 fn show_newest(run: &Run, out: &Path, dumps: &[PathBuf]) -> Result<[PathBuf; 2]> {
     let (history, snapshot) = read(out, dumps)?;
     let mut symbolizer = Symbolizer::new(symbolizer::Options::default());

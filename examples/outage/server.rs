@@ -1,8 +1,8 @@
 //! The service: routes on a free loopback port, for as long as the load lasts.
 //!
 //! Every request runs under the label `route=…`, which one middleware sets for all handlers. Labels
-//! follow a future across `.await`; a handler that moves work to another thread has to set them again
-//! there.
+//! follow a future across `.await`; a handler that moves work to another thread has to set them
+//! again there.
 
 use anyhow::{Context, Result};
 use axum::Router;

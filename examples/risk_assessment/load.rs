@@ -1,7 +1,7 @@
 //! The load: assessments, and readers of quotes.
 //!
-//! Invariant: whatever the duration, the faulty service, which keeps 9 MiB of each assessment, stays
-//! below 250 MiB.
+//! Invariant: whatever the duration, the faulty service, which keeps 9 MiB of each assessment,
+//! stays below 250 MiB.
 
 use std::time::Duration;
 

@@ -1,12 +1,13 @@
-//! An outage: a computation over large data sets keeps them afterwards, until the service exceeds its
-//! memory limit and is killed.
+//! An outage: a computation over large data sets keeps them afterwards, until the service exceeds
+//! its memory limit and is killed.
 //!
-//! A small risk service (axum, on a free loopback port) assesses portfolios on
-//! `POST /api/assessments/{portfolio}`: value at risk and expected shortfall by Monte Carlo simulation
-//! of a market of correlated factors. Beside it, `GET /api/quotes` frees everything it allocates. The
-//! fault is one field: the result of an assessment contains the simulated paths, 6 to 12 MiB each, for
-//! an audit that was never written. A run of 40 s keeps about twenty such blocks, and nothing else.
-//! `--fixed` keeps the figures only. The planted function is `risk_assessment::assessment::assess`.
+//! A small risk service (axum, on a free loopback port) assesses portfolios on `POST
+//! /api/assessments/{portfolio}`: value at risk and expected shortfall by Monte Carlo simulation of
+//! a market of correlated factors. Beside it, `GET /api/quotes` frees everything it allocates. The
+//! fault is one field: the result of an assessment contains the simulated paths, 6 to 12 MiB each,
+//! for an audit that was never written. A run of 40 s keeps about twenty such blocks, and nothing
+//! else. `--fixed` keeps the figures only. The planted function is
+//! `risk_assessment::assessment::assess`.
 //!
 //! ```text
 //! cargo run --release --features profiling --example risk_assessment -- --seconds 40

@@ -87,8 +87,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// `POST /api/assessments/{portfolio}`: takes a few tenths of a second of CPU, so it runs on a thread
-/// for blocking work, where it sets its label again.
+/// `POST /api/assessments/{portfolio}`: takes a few tenths of a second of CPU, so it runs on a
+/// thread for blocking work, where it sets its label again.
 async fn assess(State(service): State<Service>, Path(number): Path<u64>) -> Response {
     let work = move || {
         let portfolio = Portfolio::numbered(number);

@@ -1,6 +1,6 @@
 //! The workload that every inner allocator has to survive: threads that churn blocks of all sizes
-//! and free each other's, `Vec`s that grow, zeroed blocks and aligned blocks. It checks the contents
-//! of the blocks, and the estimates against the true counts.
+//! and free each other's, `Vec`s that grow, zeroed blocks and aligned blocks. It checks the
+//! contents of the blocks, and the estimates against the true counts.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc;
@@ -196,8 +196,8 @@ fn check_aligned((pages, blocks): &(Vec<Box<Page>>, Vec<Box<HugelyAligned>>)) {
 }
 
 /// Runs the battery on four threads at an interval of 4 KiB. Each estimate has to lie within 4
-/// standard errors of the truth. With 4 sites, 4 estimates each and 3 allocators, a correct profiler
-/// fails that for one seed in 300; the seed here is fixed.
+/// standard errors of the truth. With 4 sites, 4 estimates each and 3 allocators, a correct
+/// profiler fails that for one seed in 300; the seed here is fixed.
 pub(crate) fn run() {
     const THREADS: usize = 4;
     let profiler = Profiler::builder().sample_interval_bytes(4096).seed(11).start().unwrap();

@@ -1,8 +1,8 @@
 //! `Alloc<A>` forwards every call as it is: `calloc` stays `calloc`, a large `realloc` stays
 //! `realloc`, and null stays null. Contents and records survive every sequence of calls on a block.
 //!
-//! The allocator under test is a separate static, not the global one. So the profiler records exactly
-//! the calls of these tests, and the inner allocator can keep a log.
+//! The allocator under test is a separate static, not the global one. So the profiler records
+//! exactly the calls of these tests, and the inner allocator can keep a log.
 #![cfg(all(feature = "profiling", unix))]
 #![allow(unsafe_code)]
 
@@ -91,8 +91,8 @@ fn unsampled_calls_during_a_session_call_the_same_inner_method() {
             }
         }
     }
-    // About 1,130 of the 1,200 groups of calls are without a sample: of those of 40,000 bytes one in
-    // five has one, and of the others hardly any.
+    // About 1,130 of the 1,200 groups of calls are without a sample: of those of 40,000 bytes one
+    // in five has one, and of the others hardly any.
     assert!((900..1200).contains(&unsampled), "{unsampled} of 1200");
 }
 

@@ -76,8 +76,8 @@ impl Bars<'_> {
         }
     }
 
-    /// At 512 KiB, heapdrift is at most 0.02 slower on every workload, and faster on W1 to W4 and W7.
-    /// At 64 KiB it is faster on all.
+    /// At 512 KiB, heapdrift is at most 0.02 slower on every workload, and faster on W1 to W4 and
+    /// W7. At 64 KiB it is faster on all.
     fn against_jemalloc(&mut self) {
         use Workload::{Churn, Deep, Larson, Pair, Xmalloc};
         for interval in ["512 KiB", "64 KiB"] {

@@ -102,7 +102,8 @@ impl Builder {
         self.packages().find(|found| found["name"] == package)?["version"].as_str()
     }
 
-    /// The folders of some packages from the registry, whose Rust sources are fixed by the lock file.
+    /// The folders of some packages from the registry, whose Rust sources are fixed by the lock
+    /// file.
     pub fn sources(&self) -> Result<Vec<PathBuf>> {
         const PACKAGES: [&str; 10] = [
             "clap_builder",

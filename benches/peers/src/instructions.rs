@@ -1,5 +1,5 @@
-//! Instructions of an allocate-free pair, counted by valgrind's callgrind, which is repeatable where
-//! times are not.
+//! Instructions of an allocate-free pair, counted by valgrind's callgrind, which is repeatable
+//! where times are not.
 //!
 //! Each program runs twice, once with twice as many pairs, so that the difference is pairs only.
 

@@ -1,5 +1,5 @@
-//! Runs every allocator and profiler under every workload, interleaved, and prints ratios to the bare
-//! allocator.
+//! Runs every allocator and profiler under every workload, interleaved, and prints ratios to the
+//! bare allocator.
 //!
 //! ```text
 //!   subject ─► builder ─► runner (rounds) ─► results (ratios of pairs) ─► report: Markdown, JSON

@@ -1,4 +1,5 @@
-//! The measurements, and the ratios of rows to their baselines: one for each round, and their median.
+//! The measurements, and the ratios of rows to their baselines: one for each round, and their
+//! median.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -28,8 +28,8 @@ pub enum Effort {
 }
 
 impl Effort {
-    /// The work in the workload's units: about 0.3 s over glibc, a quarter of that if quick, and for exact
-    /// recorders what they do in a few seconds.
+    /// The work in the workload's units: about 0.3 s over glibc, a quarter of that if quick, and
+    /// for exact recorders what they do in a few seconds.
     pub fn units(self, workload: Workload, is_exact: bool) -> u64 {
         let (full, quick, exact) = match workload {
             Workload::Pair => (24_000_000, 6_000_000, 400_000),
@@ -73,8 +73,9 @@ impl<'a> Runner<'a> {
         Ok(Self { programs, effort, cpu: pin.then_some(cpu), sources, scratch })
     }
 
-    /// Runs all cells in rounds. Rows with the same baseline run one after another, and every other round
-    /// runs backwards, so that the two runs of a ratio are seconds apart and neither is always first.
+    /// Runs all cells in rounds. Rows with the same baseline run one after another, and every other
+    /// round runs backwards, so that the two runs of a ratio are seconds apart and neither is
+    /// always first.
     pub fn run_rounds(&self, rounds: u32, results: &mut Results) {
         let exact_rounds = rounds.div_ceil(3);
         let cells = results.cells();
@@ -150,15 +151,15 @@ impl<'a> Runner<'a> {
 
 /// The environment of every process of the subject.
 pub fn environment(subject: &Subject) -> Vec<(&'static str, String)> {
-    // Otherwise the last block decides by chance whether glibc returns the top of its heap to the system,
-    // and page faults then decide the ratio.
+    // Otherwise the last block decides by chance whether glibc returns the top of its heap to the
+    // system, and page faults then decide the ratio.
     let mut environment = vec![("MALLOC_TRIM_THRESHOLD_", "4294967296".to_owned())];
     environment.extend(subject.environment.iter().cloned());
     environment
 }
 
-/// The standard output of a command. If the command fails, the error has the last line of its standard
-/// error; if it hangs, the error says so.
+/// The standard output of a command. If the command fails, the error has the last line of its
+/// standard error; if it hangs, the error says so.
 fn output(mut command: Command) -> Result<String> {
     let mut child = command
         .stdin(Stdio::null())

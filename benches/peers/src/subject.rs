@@ -90,7 +90,8 @@ impl Subject {
     }
 }
 
-/// The rows whose name contains one of the texts, and the bare allocators that they are compared with.
+/// The rows whose name contains one of the texts, and the bare allocators that they are compared
+/// with.
 pub fn selected(texts: &[String]) -> Vec<Subject> {
     let wanted = |subject: &Subject| {
         texts.is_empty() || texts.iter().any(|text| subject.name.contains(text.as_str()))
@@ -145,9 +146,9 @@ fn all() -> Vec<Subject> {
     [over_glibc, over_mimalloc, over_jemalloc, with_frame_pointers(), exact()].concat()
 }
 
-/// The rows of one allocator: bare; bare once more, which shows the noise; with as many instructions as
-/// the hook has, which do nothing, to show the cost that no hook of this length can avoid; with heapdrift
-/// over it; and others.
+/// The rows of one allocator: bare; bare once more, which shows the noise; with as many
+/// instructions as the hook has, which do nothing, to show the cost that no hook of this length can
+/// avoid; with heapdrift over it; and others.
 fn group<const N: usize>(
     allocator: &'static str,
     bare: &'static str,

@@ -1,5 +1,5 @@
-//! `GET /api/catalogue`: the healthy route. It makes many small allocations, frees nearly all of them,
-//! and has a bounded cache that must not be mistaken for a leak.
+//! `GET /api/catalogue`: the healthy route. It makes many small allocations, frees nearly all of
+//! them, and has a bounded cache that must not be mistaken for a leak.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::PoisonError;

@@ -14,8 +14,8 @@ use tokio::task::JoinError;
 use super::{RecentUpload, Service, UPLOAD_ROUTE};
 use crate::images;
 
-/// Decoding takes tens of milliseconds of CPU, so it runs on a thread for blocking work. Labels do not
-/// move to another thread by themselves, so they are set again there.
+/// Decoding takes tens of milliseconds of CPU, so it runs on a thread for blocking work. Labels do
+/// not move to another thread by themselves, so they are set again there.
 const LABELS: [(&str, &str); 1] = [("route", UPLOAD_ROUTE)];
 /// Largest file that the fixed service spools.
 const MAX_FILE_BYTES: usize = 16 << 20;

@@ -1,9 +1,9 @@
 //! The number of instructions of the hook, compared with the numbers that are written here.
 //!
-//! callgrind counts two runs of each program, one twice as long as the other, so that the difference
-//! is the operations alone. The instructions of the bare allocator are subtracted, which leaves those
-//! of the hook, on any machine. They are not whole numbers: a thread checks every 64 KiB of
-//! allocations whether a session is running, and takes a sample every 512 KiB on average.
+//! callgrind counts two runs of each program, one twice as long as the other, so that the
+//! difference is the operations alone. The instructions of the bare allocator are subtracted, which
+//! leaves those of the hook, on any machine. They are not whole numbers: a thread checks every 64
+//! KiB of allocations whether a session is running, and takes a sample every 512 KiB on average.
 
 use std::process::Command;
 use std::sync::Mutex;
@@ -15,12 +15,12 @@ const OPERATIONS: usize = 100_000;
 /// A change of the hook adds or removes whole instructions, so half of one tells it from noise.
 const TOLERANCE: f64 = 0.5;
 
-/// Instructions that the hook adds to an operation: the recording, the operation, the count over the
-/// system allocator, and the count over mimalloc.
+/// Instructions that the hook adds to an operation: the recording, the operation, the count over
+/// the system allocator, and the count over mimalloc.
 ///
-/// A lower count is an improvement, and is to be written here; a higher one needs a reason. Over glibc
-/// only pairs are compared. What glibc needs for other operations depends on the neighbours of a
-/// block, which a session changes: the same hook counted −167 to +10 for zeroed blocks.
+/// A lower count is an improvement, and is to be written here; a higher one needs a reason. Over
+/// glibc only pairs are compared. What glibc needs for other operations depends on the neighbours
+/// of a block, which a session changes: the same hook counted −167 to +10 for zeroed blocks.
 const EXPECTED: [(&str, &str, Option<f64>, f64); 7] = [
     ("stopped", "pair", Some(6.1), 8.1),
     ("stopped", "zeroed", None, 8.1),

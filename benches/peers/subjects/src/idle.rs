@@ -1,6 +1,6 @@
 //! An allocator with as many extra instructions as the fast path of heapdrift's hook has, which do
-//! nothing. They touch no memory and do not branch, so they show what any hook of that length costs at
-//! least.
+//! nothing. They touch no memory and do not branch, so they show what any hook of that length costs
+//! at least.
 
 #![allow(unsafe_code, reason = "a global allocator is unsafe to write")]
 

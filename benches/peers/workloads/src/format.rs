@@ -1,5 +1,5 @@
-//! A real program: syn, the front end of a compiler, parses Rust sources, and prettyplease prints them
-//! again.
+//! A real program: syn, the front end of a compiler, parses Rust sources, and prettyplease prints
+//! them again.
 
 use std::fs;
 use std::hint::black_box;
@@ -12,7 +12,8 @@ pub(crate) fn run(megabytes: u64, folders: &[PathBuf], stopwatch: &mut Stopwatch
     let mut texts = Vec::new();
     let mut bytes = 0;
     for file in rust_files(folders) {
-        // The few files that syn cannot parse are left out: templates, other editions, newer syntax.
+        // The few files that syn cannot parse are left out: templates, other editions, newer
+        // syntax.
         if let Ok(text) = fs::read_to_string(&file)
             && syn::parse_file(&text).is_ok()
         {

@@ -1,5 +1,5 @@
-//! W3: two threads churn a table of 10,000 blocks each and swap their tables, like connections that are
-//! handed from one worker to another (after Larson and Krishnan, 1998).
+//! W3: two threads churn a table of 10,000 blocks each and swap their tables, like connections that
+//! are handed from one worker to another (after Larson and Krishnan, 1998).
 
 use std::mem;
 use std::sync::{Barrier, Mutex};

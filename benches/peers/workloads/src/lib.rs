@@ -1,8 +1,9 @@
-//! The workloads, and the main function of every subject: it takes a request as its argument, and prints
-//! a measurement to standard output.
+//! The workloads, and the main function of every subject: it takes a request as its argument, and
+//! prints a measurement to standard output.
 //!
-//! Generic code is instantiated here, and nothing is inlined across crates without LTO. So a workload is
-//! the same machine code under every allocator; only the code behind `__rust_alloc` and the like differs.
+//! Generic code is instantiated here, and nothing is inlined across crates without LTO. So a
+//! workload is the same machine code under every allocator; only the code behind `__rust_alloc` and
+//! the like differs.
 
 mod churn;
 mod deep;
@@ -29,8 +30,8 @@ use stopwatch::Stopwatch;
 /// The whole program of a subject: starts to record as requested, runs one workload, and prints the
 /// measurement.
 ///
-/// It exits without running destructors, because what a profiler writes at the end is not part of the
-/// workload.
+/// It exits without running destructors, because what a profiler writes at the end is not part of
+/// the workload.
 pub fn main(start: impl FnOnce(Recording) -> Session) {
     let argument = std::env::args().nth(1).expect("a request as the only argument");
     let request: Request = serde_json::from_str(&argument).expect("a request in JSON");

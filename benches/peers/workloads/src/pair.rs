@@ -9,8 +9,8 @@ const SMALLEST: usize = 16;
 const SIZES: usize = 128;
 
 pub(crate) fn run(pairs: u64, stopwatch: &mut Stopwatch) {
-    // One block of each size stays live. Otherwise an allocator that frees a page with its last block
-    // would spend most of its time on that.
+    // One block of each size stays live. Otherwise an allocator that frees a page with its last
+    // block would spend most of its time on that.
     let kept: Vec<_> = (SMALLEST..SMALLEST + SIZES).map(block).collect();
     stopwatch.time(|| work(pairs));
     drop(black_box(kept));

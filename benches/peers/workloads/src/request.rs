@@ -24,8 +24,8 @@ pub struct Request {
 pub enum Recording {
     /// The profiler is compiled in but stopped, or there is none.
     Off,
-    /// There is no profiler, but a second thread that sleeps: glibc skips its locks in a process with
-    /// one thread.
+    /// There is no profiler, but a second thread that sleeps: glibc skips its locks in a process
+    /// with one thread.
     IdleThread,
     /// A mean of `bytes` between samples; 1 records every allocation.
     Interval { bytes: u64 },

@@ -1,4 +1,5 @@
-//! The Rust sources that the two real programs read: those of packages that this comparison depends on.
+//! The Rust sources that the two real programs read: those of packages that this comparison depends
+//! on.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! The system allocator, declared explicitly. Otherwise Rust's default shim adds 15 instructions per
-//! pair, and every wrapper over `System` looks faster than the bare allocator.
+//! The system allocator, declared explicitly. Otherwise Rust's default shim adds 15 instructions
+//! per pair, and every wrapper over `System` looks faster than the bare allocator.
 
 use std::alloc::System;
 

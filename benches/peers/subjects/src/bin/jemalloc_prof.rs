@@ -1,4 +1,5 @@
-//! jemalloc with its own profiler. jemalloc reads the interval from `_RJEM_MALLOC_CONF` before `main`.
+//! jemalloc with its own profiler. jemalloc reads the interval from `_RJEM_MALLOC_CONF` before
+//! `main`.
 
 #[global_allocator]
 static ALLOC: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
