@@ -7,8 +7,15 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
-use crate::top::By;
-use crate::{Error, Metric, Rate, Symbolizer, cache, commands, output, symbolizer};
+use crate::commands;
+use crate::error::Error;
+use crate::numbers::metric::Metric;
+use crate::numbers::rate::Rate;
+use crate::output;
+use crate::symbolize::cache;
+use crate::symbolize::symbolizer;
+use crate::symbolize::symbolizer::Symbolizer;
+use crate::views::top::By;
 
 #[derive(Parser, Debug)]
 #[command(
@@ -261,7 +268,7 @@ pub(crate) struct Report {
 }
 
 fn memory_limit(text: &str) -> Result<f64, &'static str> {
-    let bytes = crate::units::parse_bytes(text).filter(|bytes| *bytes > 0.0);
+    let bytes = crate::numbers::units::parse_bytes(text).filter(|bytes| *bytes > 0.0);
     bytes.ok_or("expected a size like 2GiB: a number, and B, KiB, MiB, GiB or nothing for bytes")
 }
 
@@ -410,7 +417,7 @@ fn fail(error: &Error) -> ExitCode {
 /// One line on standard error.
 pub(crate) fn say(what: &str, color: anstyle::AnsiColor, text: &str) {
     let style = anstyle::Style::new().bold().fg_color(Some(color.into()));
-    let line = crate::top::printable(text);
+    let line = crate::views::top::printable(text);
     // Standard error may be closed: there is nobody left to tell.
     let _ = writeln!(anstream::stderr(), "{style}{what}:{style:#} {line}");
 }

@@ -6,8 +6,9 @@ use anstyle::AnsiColor;
 use heapdrift::Snapshot;
 
 use super::{print, print_json, stdin_once, warn};
-use crate::diff::{Side, diff};
-use crate::{Error, cli};
+use crate::cli;
+use crate::error::Error;
+use crate::views::diff::{Side, diff};
 
 /// Compares two dumps.
 pub(crate) fn run(args: cli::Diff) -> Result<(), Error> {

@@ -1,7 +1,14 @@
 //! `heapdrift export`
 
 use super::{warn, write};
-use crate::{Error, cli, dhat, fold, jeprof, output, pprof, speedscope};
+use crate::cli;
+use crate::error::Error;
+use crate::exports::dhat;
+use crate::exports::jeprof;
+use crate::exports::pprof;
+use crate::exports::speedscope;
+use crate::heap::fold;
+use crate::output;
 
 /// Writes a heap for another program.
 pub(crate) fn run(args: cli::Export) -> Result<(), Error> {

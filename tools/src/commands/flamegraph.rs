@@ -3,14 +3,19 @@
 use std::path::PathBuf;
 
 use super::{stdin_once, warn, write};
-use crate::{Error, Symbolized, Symbolizer, cli, flamegraph, series};
+use crate::cli;
+use crate::dumps::sessions;
+use crate::error::Error;
+use crate::heap::symbolized::Symbolized;
+use crate::symbolize::symbolizer::Symbolizer;
+use crate::views::flamegraph;
 
 /// Draws the sum of several dumps.
 pub(crate) fn run(args: cli::Flamegraph) -> Result<(), Error> {
     stdin_once(args.dumps.iter().chain(&args.diff))?;
     let base = args.diff.as_deref().map(Error::read_dump).transpose()?;
     let mut symbolizer = args.names.symbolizer();
-    let heap = sum(&mut symbolizer, &series::last_paths(args.dumps))?;
+    let heap = sum(&mut symbolizer, &sessions::last_paths(args.dumps))?;
     let base = base.map(|base| symbolizer.symbolize(&base));
     warn(&mut symbolizer);
     write(&args.output, |path| match &base {

@@ -7,9 +7,15 @@ use heapdrift::leak::{LeakReport, Replay, Verdict};
 use heapdrift::{Snapshot, names};
 
 use super::{print, stdin_once, warn};
-use crate::leaks::{self, DumpNames};
-use crate::ticks::{Dump, Ticks, different_builds};
-use crate::{Error, Rate, Symbolizer, cli, progress, top, units};
+use crate::cli;
+use crate::dumps::ticks::{Dump, Ticks, different_builds};
+use crate::error::Error;
+use crate::numbers::rate::Rate;
+use crate::numbers::units;
+use crate::output::progress;
+use crate::symbolize::leaks::{self, DumpNames};
+use crate::symbolize::symbolizer::Symbolizer;
+use crate::views::top;
 
 /// Shows the candidates of a dump or a series.
 pub(crate) fn run(args: cli::Leaks) -> Result<(), Error> {

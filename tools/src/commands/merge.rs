@@ -9,13 +9,17 @@ use heapdrift::Snapshot;
 use heapdrift::dump::{EXTENSION, MAX_UNPACKED_BYTES};
 
 use super::{stdin_once, write};
-use crate::merge::Merge;
-use crate::{Error, cli, output, progress, series};
+use crate::cli;
+use crate::dumps::merge::Merge;
+use crate::dumps::sessions;
+use crate::error::Error;
+use crate::output;
+use crate::output::progress;
 
 /// Adds dumps up, holding no more than a few of them at a time.
 pub(crate) fn run(args: cli::Merge) -> Result<(), Error> {
     stdin_once(&args.dumps)?;
-    let dumps = series::last_paths(args.dumps);
+    let dumps = sessions::last_paths(args.dumps);
     let mut merge = Merge::default();
     let bar = progress::bar(dumps.len(), "dumps");
     let read = each_dump(&dumps, |path, dump| {

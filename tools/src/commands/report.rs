@@ -1,8 +1,13 @@
 //! `heapdrift report`
 
 use super::{stdin_once, warn, write};
+use crate::cli;
+use crate::dumps::ticks;
+use crate::error::Error;
+use crate::output::progress;
 use crate::report::{self, History, Report};
-use crate::{Error, cli, leaks, packages, progress, ticks};
+use crate::symbolize::leaks;
+use crate::symbolize::packages;
 
 /// Draws the page of a dump or a series.
 pub(crate) fn run(args: cli::Report) -> Result<(), Error> {

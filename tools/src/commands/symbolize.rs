@@ -1,7 +1,9 @@
 //! `heapdrift symbolize`
 
 use super::{warn, write};
-use crate::{Error, cli, output};
+use crate::cli;
+use crate::error::Error;
+use crate::output;
 
 /// Puts names into a dump.
 pub(crate) fn run(args: cli::Symbolize) -> Result<(), Error> {

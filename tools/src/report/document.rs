@@ -13,11 +13,11 @@ use heapdrift::snapshot::{Metrics, Stack};
 use serde::{Serialize, Serializer};
 
 use super::Report;
-use super::commands::{self, Command};
 use super::history::{Moment, Run, Sums};
-use crate::info::{self, Info};
-use crate::packages;
-use crate::symbolized::{Symbolized, intern};
+use super::next_commands::{self, Command};
+use crate::heap::symbolized::{Symbolized, intern};
+use crate::symbolize::packages;
+use crate::views::info::{self, Info};
 
 /// The document of a report.
 pub(super) fn json(report: &Report<'_>) -> String {
@@ -194,7 +194,7 @@ impl<'a> Document<'a> {
             runs: if profiles.len() > 1 { columns(report, runs) } else { RunColumns::default() },
             leaks: report.leaks,
             candidate_stacks: candidate_stacks(report),
-            commands: commands::commands(report),
+            commands: next_commands::commands(report),
             name_options: report.name_options,
         }
     }
@@ -203,7 +203,7 @@ impl<'a> Document<'a> {
 impl MomentRow {
     fn new(moment: &Moment, has_profile: bool) -> Self {
         Self {
-            path: commands::word(&moment.path),
+            path: next_commands::word(&moment.path),
             unix_ms: moment.unix_ms,
             uptime_ms: moment.uptime_ms,
             tick: moment.tick,

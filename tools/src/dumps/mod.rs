@@ -1,0 +1,6 @@
+//! Dumps as files: reading their heads, putting series in order, merging.
+
+pub(crate) mod head;
+pub mod merge;
+pub mod sessions;
+pub(crate) mod ticks;

@@ -1,0 +1,5 @@
+//! Numbers: which quantity is looked at, and how numbers are printed and parsed.
+
+pub mod metric;
+pub mod rate;
+pub mod units;

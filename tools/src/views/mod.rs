@@ -1,0 +1,6 @@
+//! What heapdrift itself shows of a heap: tables and pictures.
+
+pub mod diff;
+pub mod flamegraph;
+pub mod info;
+pub mod top;
