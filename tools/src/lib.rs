@@ -1,23 +1,24 @@
 //! Reads heapdrift dumps: tables, flamegraphs, exports.
 //!
-//! The `heapdrift` command is a thin shell over this library. The way of the data is short:
+//! The `heapdrift` command is a thin layer over this library. Data flows like this:
 //!
 //! ```text
 //! dump ── heapdrift::dump::read ──> Snapshot        addresses and estimates
 //! Snapshot ── Symbolizer::symbolize ──> Symbolized  names and estimates
-//! Snapshot ── Symbolizer::locate ──> Located        addresses with names beside them
+//! Snapshot ── Symbolizer::locate ──> Located        addresses and names
 //! Located ── pprof::write, dhat::write, jeprof::write ──> files for other programs
 //! Symbolized ── top::table ──> rows ── top::render ──> text
 //!            ── fold::lines ──> folded stacks
 //!            ── speedscope::write ──> speedscope
 //!            ── flamegraph::write ──> SVG
-//! Snapshot, Symbolized, twice ── diff::diff ──> rows
-//!            ── report::write ──> HTML, with report::History of a series
-//! Snapshot, or a series ── leaks::embedded, heapdrift::leak::Replay with leaks::DumpNames ──> LeakReport
+//! two Snapshots with their Symbolized ── diff::diff ──> rows
+//! Snapshot, Symbolized, and report::History of the series ── report::write ──> HTML
+//! Snapshot ── leaks::embedded ──> LeakReport        as the service wrote it
+//! series ── heapdrift::leak::Replay with leaks::DumpNames ──> LeakReport
 //! ```
 //!
 //! Everything after [`Symbolizer`] is a pure function of a [`Symbolized`], so a program can also
-//! draw its own heap without a file in between:
+//! draw its own heap without writing a file first:
 //!
 //! ```no_run
 //! use heapdrift_tools::{By, Metric, Symbolizer, flamegraph, symbolizer, top};
@@ -36,6 +37,22 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Layers
+//!
+//! Each layer imports only from the layers below it:
+//!
+//! ```text
+//! cli                 the commands, and how their errors end the process
+//! commands            the arguments and the work of each command
+//! report              the HTML page
+//! views               what heapdrift shows itself: tables, differences, flamegraphs
+//! symbolize, exports  names for addresses; the formats of other programs
+//! dumps               reading dumps, putting a series in order, merging
+//! heap                stacks with names: plain data
+//! output              files, standard output and standard error
+//! numbers, intern, error
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod cli;
@@ -44,6 +61,7 @@ mod dumps;
 mod error;
 mod exports;
 mod heap;
+mod intern;
 mod numbers;
 mod output;
 pub mod report;
@@ -61,5 +79,5 @@ pub use numbers::rate::{self, Rate};
 pub use numbers::units;
 pub use symbolize::symbolizer::{self, Symbolizer};
 pub use symbolize::{cache, leaks, packages};
-pub use views::top::{self, By};
-pub use views::{diff, flamegraph, info};
+pub use views::by::By;
+pub use views::{diff, flamegraph, info, top};

@@ -21,7 +21,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use heapdrift::snapshot::{Function, LiveSample, Module, Stack, Symbols};
 use heapdrift::{Snapshot, Stats};
 
-use crate::heap::symbolized::{self, intern};
+use crate::intern::intern;
+use crate::numbers::sum;
 
 /// The most live samples that a merged dump has: about 30 MB of the 100 that a dump may unpack to.
 pub const MAX_LIVE_SAMPLES: usize = 500_000;
@@ -151,7 +152,7 @@ impl Merge {
             }
         }
         merged.stats = sum(&merged.stats, &dump.stats);
-        merged.totals = symbolized::add(&merged.totals, &dump.totals);
+        merged.totals = sum::metrics(&merged.totals, &dump.totals);
     }
 
     fn module(&mut self, module: &Module) -> u32 {
@@ -215,7 +216,7 @@ impl Merge {
                 },
             );
             let sum = &mut merged[at as usize].metrics;
-            *sum = symbolized::add(sum, &stack.metrics);
+            *sum = sum::metrics(sum, &stack.metrics);
             stacks.push(at);
         }
         stacks

@@ -2,5 +2,6 @@
 
 pub(crate) mod head;
 pub mod merge;
+pub(crate) mod read;
 pub mod sessions;
 pub(crate) mod ticks;

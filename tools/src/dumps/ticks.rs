@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use heapdrift::Snapshot;
 
 use crate::dumps::head::Head;
+use crate::dumps::read;
 use crate::dumps::sessions::session_of;
 use crate::error::Error;
 
@@ -21,7 +22,7 @@ impl Dump {
         if let Some(head) = Head::read(&path) {
             return Ok(Self { path, head, snapshot: None });
         }
-        let snapshot = Error::read_dump(&path)?;
+        let snapshot = read::dump(&path)?;
         let head = Head { process: snapshot.process.clone(), taken: snapshot.taken.clone() };
         Ok(Self { path, head, snapshot: Some(snapshot) })
     }
@@ -29,7 +30,7 @@ impl Dump {
     pub(crate) fn read(self) -> Result<Snapshot, Error> {
         match self.snapshot {
             Some(snapshot) => Ok(snapshot),
-            None => Error::read_dump(&self.path),
+            None => read::dump(&self.path),
         }
     }
 }

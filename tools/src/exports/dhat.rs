@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use crate::heap::fold;
 use crate::heap::located::{Located, Location};
-use crate::heap::symbolized;
+use crate::numbers::sum;
 
 /// The document. The names are DHAT's.
 #[derive(Serialize)]
@@ -111,7 +111,7 @@ fn filled(mut document: Document, snapshot: &Snapshot, heap: &Located) -> Docume
         fs.extend(Some(truncated).filter(|_| stack.truncated));
         fs.extend(labels[stack.labels as usize].iter().rev());
         let sum = sums.entry(fs).or_default();
-        *sum = (symbolized::add(&sum.0, &stack.metrics), sum.1 + lifetimes);
+        *sum = (sum::metrics(&sum.0, &stack.metrics), sum.1 + lifetimes);
     }
     let points = sums.into_iter().map(|(fs, (metrics, lifetimes))| point(&metrics, lifetimes, fs));
     // Readers divide by the number of blocks.

@@ -17,6 +17,7 @@ use heapdrift::snapshot::Metrics;
 
 use crate::heap::located::{Located, Location};
 use crate::numbers::metric::Metric;
+use crate::numbers::sum;
 
 /// Live objects and bytes, allocated objects and bytes.
 type Counts = [u64; 4];
@@ -79,7 +80,7 @@ fn sums(heap: &Located, addresses: &Addresses) -> Vec<(Counts, String)> {
             text.push_str(&format!(" {address:#x}"));
         }
         let sum = sums.entry(text).or_default();
-        *sum = crate::heap::symbolized::add(sum, &stack.metrics);
+        *sum = sum::metrics(sum, &stack.metrics);
     }
     let mut stacks: Vec<(Counts, String)> =
         sums.into_iter().map(|(stack, metrics)| (counts(&metrics), stack)).collect();

@@ -10,7 +10,8 @@ use clap::ValueEnum as _;
 use serde::Serialize;
 
 use crate::heap::fold;
-use crate::heap::symbolized::Symbolized;
+use crate::heap::symbolized::{Stack, Symbolized};
+use crate::intern::intern;
 use crate::numbers::metric::Metric;
 
 const SCHEMA: &str = "https://www.speedscope.app/file-format-schema.json";
@@ -104,7 +105,7 @@ struct Frames<'a> {
 
 impl<'a> Frames<'a> {
     /// A stack as indices, root first.
-    fn stack(&mut self, heap: &'a Symbolized, stack: &crate::heap::symbolized::Stack) -> Vec<u32> {
+    fn stack(&mut self, heap: &'a Symbolized, stack: &Stack) -> Vec<u32> {
         let labels = &heap.label_sets[stack.labels as usize];
         let mut indices: Vec<u32> =
             labels.iter().map(|(key, value)| self.named(format!("{key}={value}"))).collect();
@@ -124,6 +125,6 @@ impl<'a> Frames<'a> {
     }
 
     fn id(&mut self, frame: Frame<'a>) -> u32 {
-        crate::heap::symbolized::intern(&mut self.index, &mut self.frames, frame)
+        intern(&mut self.index, &mut self.frames, frame)
     }
 }

@@ -6,8 +6,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use heapdrift::Snapshot;
-pub(crate) use heapdrift::names::file_name;
+use heapdrift::names::file_name;
 use heapdrift::snapshot::Metrics;
+
+use crate::intern::intern;
+use crate::numbers::sum;
 
 /// A snapshot whose addresses have become names, inlined functions included.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -88,17 +91,20 @@ impl Origin {
 impl Symbolized {
     /// The sum over several processes. Their samples are independent, so variances add.
     pub fn sum(parts: impl IntoIterator<Item = Self>) -> Self {
-        let mut sum = Self::default();
+        let mut whole = Self::default();
         let mut frames = HashMap::new();
         let mut label_sets = HashMap::new();
         let mut stacks = HashMap::new();
         for part in parts {
-            let frame_of: Vec<u32> =
-                part.frames.into_iter().map(|f| intern(&mut frames, &mut sum.frames, f)).collect();
+            let frame_of: Vec<u32> = part
+                .frames
+                .into_iter()
+                .map(|f| intern(&mut frames, &mut whole.frames, f))
+                .collect();
             let labels_of: Vec<u32> = part
                 .label_sets
                 .into_iter()
-                .map(|set| intern(&mut label_sets, &mut sum.label_sets, set))
+                .map(|set| intern(&mut label_sets, &mut whole.label_sets, set))
                 .collect();
             for mut stack in part.stacks {
                 stack.frames.iter_mut().for_each(|frame| *frame = frame_of[*frame as usize]);
@@ -106,19 +112,19 @@ impl Symbolized {
                 let key = (stack.frames.clone(), stack.labels, stack.truncated);
                 match stacks.get(&key) {
                     Some(&at) => {
-                        let there: &mut Stack = &mut sum.stacks[at];
-                        there.metrics = add(&there.metrics, &stack.metrics);
+                        let there: &mut Stack = &mut whole.stacks[at];
+                        there.metrics = sum::metrics(&there.metrics, &stack.metrics);
                     }
                     None => {
-                        stacks.insert(key, sum.stacks.len());
-                        sum.stacks.push(stack);
+                        stacks.insert(key, whole.stacks.len());
+                        whole.stacks.push(stack);
                     }
                 }
             }
-            sum.totals = add(&sum.totals, &part.totals);
-            sum.origin.add(part.origin);
+            whole.totals = sum::metrics(&whole.totals, &part.totals);
+            whole.origin.add(part.origin);
         }
-        sum
+        whole
     }
 }
 
@@ -135,30 +141,4 @@ impl Origin {
         self.samples += other.samples;
         self.processes += other.processes;
     }
-}
-
-pub(crate) fn add(a: &Metrics, b: &Metrics) -> Metrics {
-    let mut sum = Metrics::default();
-    sum.live_bytes = a.live_bytes + b.live_bytes;
-    sum.live_count = a.live_count + b.live_count;
-    sum.alloc_bytes = a.alloc_bytes + b.alloc_bytes;
-    sum.alloc_count = a.alloc_count + b.alloc_count;
-    sum.peak_bytes = a.peak_bytes + b.peak_bytes;
-    sum.peak_count = a.peak_count + b.peak_count;
-    sum
-}
-
-/// The index of `value` in `values`, which it joins if it is new.
-pub(crate) fn intern<T: Clone + Eq + std::hash::Hash>(
-    index: &mut HashMap<T, u32>,
-    values: &mut Vec<T>,
-    value: T,
-) -> u32 {
-    if let Some(&at) = index.get(&value) {
-        return at;
-    }
-    let at = u32::try_from(values.len()).expect("fewer than 2^32 distinct values fit in a dump");
-    values.push(value.clone());
-    index.insert(value, at);
-    at
 }

@@ -2,4 +2,5 @@
 
 pub mod metric;
 pub mod rate;
+pub(crate) mod sum;
 pub mod units;

@@ -11,6 +11,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256};
 
+use crate::output::terminal;
+
 const PAGE: &str = include_str!("page/page.html");
 const STYLES: [&str; 2] =
     [include_str!("vendor/uplot/uPlot.min.css"), include_str!("page/page.css")];
@@ -111,7 +113,7 @@ fn packed(json: &str) -> String {
 
 /// Text of an element.
 fn text(text: &str) -> String {
-    let text = crate::views::top::printable(text);
+    let text = terminal::printable(text);
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

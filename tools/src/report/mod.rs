@@ -9,6 +9,7 @@
 //! draw from them: nothing is worked out twice and nothing is loaded. What may run in it is said by a policy with the
 //! digests of those scripts, so that a name which looks like HTML stays text even if its escape failed.
 
+mod contents;
 mod document;
 mod history;
 mod html;
@@ -17,36 +18,9 @@ mod next_commands;
 use std::io;
 use std::path::Path;
 
-use heapdrift::Snapshot;
-use heapdrift::blame::Packages;
-use heapdrift::leak::LeakReport;
-
-use crate::heap::symbolized::Symbolized;
-use crate::output;
+use crate::output::file;
+pub use contents::Report;
 pub use history::History;
-
-/// What is on a page.
-#[derive(Clone, Copy, Debug)]
-pub struct Report<'a> {
-    /// The last dump.
-    pub dump: &'a Snapshot,
-    /// Its stacks with names, from [`Symbolizer::symbolize`](crate::Symbolizer::symbolize).
-    pub heap: &'a Symbolized,
-    /// Whose code its frames are, from [`packages::of_dump`](crate::packages::of_dump).
-    pub packages: &'a Packages,
-    /// All dumps, the last one included.
-    pub history: &'a History,
-    /// The candidates, from [`leaks::embedded`](crate::leaks::embedded).
-    pub leaks: Option<&'a LeakReport>,
-    /// Bytes that the service may use, where the reader is to be told when they are reached: a dump does
-    /// not know.
-    pub memory_limit: Option<f64>,
-    /// The options by which the commands on the page find the names again, as in a shell:
-    /// `--binary target/release/web`.
-    pub name_options: &'a str,
-    /// What was not as it should be, in lines for the reader.
-    pub warnings: &'a [String],
-}
 
 impl Report<'_> {
     /// The page.
@@ -68,5 +42,5 @@ impl Report<'_> {
 /// Those of the file system.
 pub fn write(report: &Report<'_>, path: &Path) -> io::Result<()> {
     let html = report.html();
-    output::write(path, |out| out.write_all(html.as_bytes()))
+    file::write(path, |out| out.write_all(html.as_bytes()))
 }

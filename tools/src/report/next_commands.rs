@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::Report;
-use crate::output;
+use super::contents::Report;
+use crate::output::{file, shell};
 
 /// A line for a shell, and what it shows.
 #[derive(Debug, Serialize)]
@@ -16,7 +16,7 @@ pub(super) struct Command {
 
 /// A dump as one word of a shell. What came from a pipe has no name any more.
 pub(super) fn word(path: &Path) -> String {
-    if output::is_stdout(path) { "DUMP".to_owned() } else { output::shell_word(path) }
+    if file::is_dash(path) { "DUMP".to_owned() } else { shell::word(path) }
 }
 
 /// What to try next with the dumps of a report.

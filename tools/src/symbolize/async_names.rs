@@ -14,7 +14,7 @@ use heapdrift::names::{Closures, Kind};
 use object::ReadCache;
 
 use crate::symbolize::dwarf::{self, Reader, covers};
-use crate::symbolize::lookup::{self, threads};
+use crate::symbolize::threads::{joined, threads};
 
 /// What each of `symbols` is, by the debug information in `file`, and in its `package` where that was
 /// split off. What cannot be read tells nothing, and counts as a plain closure.
@@ -67,7 +67,7 @@ impl Search {
         let found: Vec<_> = thread::scope(|scope| {
             let part_of = |_| scope.spawn(|| this.found_in(dwarf, package, iter::from_fn(next)));
             let parts: Vec<_> = (0..threads()).map(part_of).collect();
-            parts.into_iter().map(lookup::joined).collect()
+            parts.into_iter().map(joined).collect()
         });
         for (symbol, kind) in found.into_iter().flatten() {
             self.take(&symbol, || kind);

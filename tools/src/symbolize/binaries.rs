@@ -17,34 +17,18 @@
 //! and a warning says how to do better.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
 
+use heapdrift::names::file_name;
 use heapdrift::snapshot::Module;
-use object::{Object as _, ObjectSegment as _, ReadCache, SegmentFlags};
 
-use crate::heap::symbolized::file_name;
 use crate::symbolize::dwo;
+use crate::symbolize::elf::Elf;
+use crate::symbolize::modules::{has_file, recorded_path};
 
 /// Where debug files are looked for besides the directories that were given.
 const SYSTEM_DEBUG_DIR: &str = "/usr/lib/debug";
-
-/// What a file says about itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Elf {
-    build_id: String,
-    debug_info: bool,
-    /// Whether some of its debug information may be elsewhere: units there refer to addresses here.
-    split: bool,
-    symbols: bool,
-    /// File name of its separate debug information, if it has that.
-    debug_link: Option<String>,
-    /// The addresses of its first executable segment.
-    code: Option<Range<u64>>,
-    modified_unix_ms: u64,
-}
 
 /// Finds the files of modules, and remembers what it has looked at.
 #[derive(Debug, Default)]
@@ -289,55 +273,4 @@ impl Binaries {
     fn elf(&mut self, path: &Path) -> &Result<Elf, String> {
         self.read.entry(path.to_owned()).or_insert_with(|| Elf::read(path))
     }
-}
-
-impl Elf {
-    fn read(path: &Path) -> Result<Self, String> {
-        let found = std::fs::metadata(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => "no such file".to_owned(),
-            _ => error.to_string(),
-        })?;
-        // The path comes from the dump: opening a pipe or a terminal could block for ever.
-        if !found.is_file() {
-            return Err("no regular file".to_owned());
-        }
-        let file = File::open(path).map_err(|error| error.to_string())?;
-        let cache = ReadCache::new(file);
-        let elf = object::File::parse(&cache).map_err(|_| "no ELF file".to_owned())?;
-        let id = elf.build_id().ok().flatten().unwrap_or_default();
-        let modified = found.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-        let has_data = |section: &str| elf.section_by_name_bytes(section.as_bytes()).is_some();
-        Ok(Self {
-            build_id: id.iter().map(|byte| format!("{byte:02x}")).collect(),
-            debug_info: has_data(".debug_info") || has_data(".zdebug_info"),
-            split: has_data(".debug_addr"),
-            symbols: has_data(".symtab"),
-            debug_link: elf
-                .gnu_debuglink()
-                .ok()
-                .flatten()
-                .map(|(name, _)| String::from_utf8_lossy(name).into_owned()),
-            code: elf.segments().find_map(|segment| match segment.flags() {
-                SegmentFlags::Elf { p_flags, .. } if p_flags.contains(object::elf::PF_X) => {
-                    Some(segment.address()..segment.address().checked_add(segment.size())?)
-                }
-                _ => None,
-            }),
-            modified_unix_ms: modified
-                .unwrap_or(Duration::MAX)
-                .as_millis()
-                .try_into()
-                .unwrap_or(u64::MAX),
-        })
-    }
-}
-
-/// The path without what Linux appends when the file was replaced while the program ran.
-pub(crate) fn recorded_path(module: &Module) -> &str {
-    module.path.strip_suffix(" (deleted)").unwrap_or(&module.path)
-}
-
-/// Whether a module is a file at all: `[vdso]` and `[unknown]` are not.
-pub(crate) fn has_file(module: &Module) -> bool {
-    !module.path.is_empty() && !module.path.starts_with('[')
 }

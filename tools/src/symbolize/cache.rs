@@ -16,11 +16,12 @@ use std::time::SystemTime;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-use heapdrift::snapshot::{Function, Symbols};
+use heapdrift::snapshot::Symbols;
 use serde::{Deserialize, Serialize};
 
-use crate::heap::symbolized::{Frame, intern};
-use crate::output;
+use crate::heap::symbolized::Frame;
+use crate::output::file;
+use crate::symbolize::embedded::symbol_table;
 
 /// What all files of the cache together may take.
 pub const MAX_BYTES: u64 = 256 << 20;
@@ -113,7 +114,7 @@ impl Cache {
         let Some(path) = self.file(build_id) else { return };
         let written = create_private(&self.folder).and_then(|()| {
             let entry = Entry::new(source, known);
-            output::write_private(&path, |out| {
+            file::write_private(&path, |out| {
                 let gzip = GzEncoder::new(out, Compression::fast());
                 let mut buffered = BufWriter::with_capacity(64 << 10, gzip);
                 serde_json::to_writer(&mut buffered, &entry)?;
@@ -159,7 +160,7 @@ impl Entry {
     fn new(source: Source, known: &Known) -> Self {
         let mut address: Vec<u64> = known.keys().copied().collect();
         address.sort_unstable();
-        let symbols = symbols(address.iter().map(|address| known[address].as_slice()));
+        let symbols = symbol_table(address.iter().map(|address| known[address].as_slice()));
         Self { source, address, symbols }
     }
 
@@ -178,42 +179,6 @@ impl Entry {
         });
         self.address.iter().copied().zip(frames).collect()
     }
-}
-
-impl From<&Function> for Frame {
-    fn from(function: &Function) -> Self {
-        Self {
-            function: function.name.clone(),
-            krate: function.crate_name.clone(),
-            file: function.file.clone(),
-            line: function.line,
-        }
-    }
-}
-
-impl From<&Frame> for Function {
-    fn from(frame: &Frame) -> Self {
-        let mut function = Self::default();
-        function.name = frame.function.clone();
-        function.crate_name = frame.krate.clone();
-        function.file = frame.file.clone();
-        function.line = frame.line;
-        function
-    }
-}
-
-/// The table of the functions at each of several addresses.
-pub(crate) fn symbols<'a>(frames: impl Iterator<Item = &'a [Frame]>) -> Symbols {
-    let mut symbols = Symbols::default();
-    let mut index = HashMap::new();
-    for there in frames {
-        symbols.count.push(there.len() as u32);
-        for frame in there {
-            let function = intern(&mut index, &mut symbols.functions, Function::from(frame));
-            symbols.function.push(function);
-        }
-    }
-    symbols
 }
 
 /// Names tell what a program does: they are for their owner alone.

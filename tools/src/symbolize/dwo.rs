@@ -9,9 +9,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use elsa::FrozenVec;
+use heapdrift::names::file_name;
 use object::ReadCache;
 
-use crate::heap::symbolized::file_name;
 use crate::symbolize::dwarf;
 
 /// The `.dwo` files of a binary: where the compiler put them, else beside the binary, or in one of

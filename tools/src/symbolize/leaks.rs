@@ -11,9 +11,10 @@ use heapdrift::snapshot::Module;
 use heapdrift::{Snapshot, leak};
 
 use crate::heap::symbolized::Frame;
-use crate::symbolize::binaries::recorded_path;
+use crate::symbolize::embedded::embedded_frames;
+use crate::symbolize::modules::recorded_path;
 use crate::symbolize::packages;
-use crate::symbolize::symbolizer::{self, Symbolizer};
+use crate::symbolize::symbolizer::Symbolizer;
 
 /// Names for the addresses of a dump's session.
 pub struct DumpNames<'a> {
@@ -43,7 +44,7 @@ impl<'a> DumpNames<'a> {
     fn learn(&mut self, dump: &Snapshot) {
         let frames = &dump.frames;
         let places = frames.module.iter().zip(&frames.address).zip(&frames.function);
-        for (((&module, &address), &function), named) in places.zip(symbolizer::embedded(dump)) {
+        for (((&module, &address), &function), named) in places.zip(embedded_frames(dump)) {
             let Some(named) = named else { continue };
             let named = self.frames((module, address), &named);
             // The detector asks where functions begin, too. What is inlined there is not known.

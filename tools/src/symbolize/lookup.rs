@@ -6,8 +6,7 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::thread::{self, ScopedJoinHandle};
-use std::{fmt, io, panic};
+use std::{fmt, io, thread};
 
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym};
@@ -17,9 +16,11 @@ use indicatif::ProgressBar;
 
 use crate::heap::symbolized::Frame;
 use crate::symbolize::async_names;
-use crate::symbolize::binaries::{Files, recorded_path};
+use crate::symbolize::binaries::Files;
 use crate::symbolize::cpp;
 use crate::symbolize::dwo;
+use crate::symbolize::modules::recorded_path;
+use crate::symbolize::threads::{joined, threads};
 
 /// Addresses that are looked up at a time; between batches the progress bar moves.
 const BATCH: usize = 256;
@@ -109,16 +110,6 @@ fn places_of(
         }
         Ok(places)
     })
-}
-
-/// How many threads look names up. Each has its own tables of the file.
-pub(crate) fn threads() -> usize {
-    thread::available_parallelism().map_or(1, usize::from).min(4)
-}
-
-/// What a thread has found; if it panicked, so does this one.
-pub(crate) fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
-    thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
 }
 
 fn places_of_part(

@@ -7,21 +7,20 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use heapdrift::Snapshot;
-use heapdrift::names::machinery::{self, Role};
+use heapdrift::names::file_name;
 use heapdrift::snapshot::{Module, Stack, Symbols};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use crate::heap::located::{Located, LocatedStack, Location, Mapping};
-use crate::heap::symbolized::{Frame, Origin, Symbolized, file_name, intern};
+use crate::heap::located::{Located, Mapping};
+use crate::heap::symbolized::{Frame, Symbolized};
 use crate::output::progress;
-use crate::symbolize::binaries::{Binaries, Files, recorded_path};
+use crate::symbolize::binaries::{Binaries, Files};
 use crate::symbolize::cache::{self, Cache};
+use crate::symbolize::embedded::{embedded_frames, symbol_table};
+use crate::symbolize::locate::locate;
 use crate::symbolize::lookup;
-
-/// Frames of a stack, outer ones beyond which count as missing. Twice what any recording has; a
-/// damaged dump could have millions.
-const MAX_FRAMES: usize = 4096;
+use crate::symbolize::modules::has_file;
 
 /// Where to look for binaries, and what to show.
 #[derive(Clone, Debug, Default)]
@@ -61,37 +60,6 @@ pub struct ModuleFile {
     pub problem: Option<String>,
 }
 
-/// Of each frame of a snapshot, the names that the dump itself has.
-pub(crate) fn embedded(snapshot: &Snapshot) -> impl Iterator<Item = Option<Vec<Frame>>> {
-    let symbols = snapshot.frames.symbols.as_ref();
-    let mut of_frames = symbols.map(|symbols| (symbols, symbols.of_frames()));
-    (0..snapshot.frames.address.len()).map(move |_| {
-        let (symbols, of_frames) = of_frames.as_mut()?;
-        let functions = of_frames.next().filter(|functions| !functions.is_empty())?;
-        Some(functions.iter().map(|&f| Frame::from(&symbols.functions[f as usize])).collect())
-    })
-}
-
-/// The functions at one address of a snapshot.
-struct Expanded {
-    /// Innermost first.
-    frames: Vec<u32>,
-    named: bool,
-}
-
-/// Of each stack, the size that all sampled live objects have, if they have one size.
-fn object_sizes(snapshot: &Snapshot) -> Vec<Option<u64>> {
-    let mut sizes: Vec<Option<Option<u64>>> = vec![None; snapshot.stacks.len()];
-    for sample in snapshot.live.iter() {
-        let size = &mut sizes[sample.stack as usize];
-        *size = match *size {
-            None => Some(Some(sample.size)),
-            Some(known) => Some(known.filter(|&known| known == sample.size)),
-        };
-    }
-    sizes.into_iter().map(Option::flatten).collect()
-}
-
 /// What makes two modules of different dumps the same.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct ModuleKey {
@@ -127,111 +95,23 @@ impl Symbolizer {
             self.warn(warning);
         }
         self.look_up(snapshot);
-        let mut heap = Located {
-            mappings: snapshot.modules.iter().map(|m| self.mapping(m, snapshot)).collect(),
-            totals: snapshot.totals,
-            origin: Origin::of(snapshot),
-            ..Located::default()
-        };
-        let mut frame_index = HashMap::new();
-        let expanded = self.expanded(snapshot, &mut heap.frames, &mut frame_index);
-        let roles_of: Vec<Role> =
-            heap.frames.iter().map(|f| machinery::role(&f.function)).collect();
-        // Only sets that a stack has: a damaged dump could have millions of others.
-        let mut label_index = HashMap::new();
-        let mut location_index = HashMap::new();
-        let mut whole: Vec<Option<u32>> = vec![None; expanded.len()];
-        for (stack, object_bytes) in snapshot.stacks.iter().zip(object_sizes(snapshot)) {
-            // Frames with the position in the stack of the address that each belongs to.
-            let mut frames: Vec<(usize, u32)> = stack
-                .frames
-                .iter()
-                .enumerate()
-                .flat_map(|(at, &f)| expanded[f as usize].frames.iter().map(move |&f| (at, f)))
-                .take(MAX_FRAMES + 1)
-                .collect();
-            let too_deep = frames.len() > MAX_FRAMES;
-            frames.truncate(MAX_FRAMES);
-            if !self.options.full_stacks {
-                let roles = frames.iter().map(|&(_, frame)| roles_of[frame as usize]);
-                let depth = machinery::depth(roles);
-                frames.drain(..depth);
-                frames.retain(|&(_, frame)| roles_of[frame as usize] != Role::Profiler);
-            }
-            let mut locations: Vec<u32> = frames
-                .chunk_by(|(a, _), (b, _)| a == b)
-                .map(|there| {
-                    let frame = stack.frames[there[0].0] as usize;
-                    // Most are not cut, and have been seen before.
-                    let uncut = there.len() == expanded[frame].frames.len();
-                    if let Some(at) = whole[frame].filter(|_| uncut) {
-                        return at;
-                    }
-                    let module = snapshot.frames.module[frame];
-                    let bias = snapshot.modules[module as usize].load_bias;
-                    let location = Location {
-                        mapping: Some(module),
-                        address: snapshot.frames.address[frame].wrapping_add(bias),
-                        frames: there.iter().map(|&(_, frame)| frame).collect(),
-                        named: expanded[frame].named,
-                    };
-                    let at = intern(&mut location_index, &mut heap.locations, location);
-                    if uncut {
-                        whole[frame] = Some(at);
-                    }
-                    at
-                })
-                .collect();
-            if locations.is_empty() {
-                let none = Frame {
-                    function: "[no stack]".into(),
-                    krate: "[no stack]".into(),
-                    ..Frame::default()
-                };
-                let frames = vec![intern(&mut frame_index, &mut heap.frames, none)];
-                let none = Location { mapping: None, address: 0, frames, named: true };
-                locations.push(intern(&mut location_index, &mut heap.locations, none));
-            }
-            let labels = snapshot.label_sets[stack.labels as usize].clone();
-            heap.stacks.push(LocatedStack {
-                locations,
-                labels: intern(&mut label_index, &mut heap.label_sets, labels),
-                truncated: stack.truncated || too_deep,
-                metrics: stack.metrics,
-                object_bytes,
-            });
-        }
-        heap
+        let mappings = snapshot.modules.iter().map(|m| self.mapping(m, snapshot)).collect();
+        locate(snapshot, self.functions_of(snapshot), mappings, self.options.full_stacks)
     }
 
-    /// The frames at each address of the snapshot, which join `frames`.
-    fn expanded(
-        &self,
-        snapshot: &Snapshot,
-        frames: &mut Vec<Frame>,
-        index: &mut HashMap<Frame, u32>,
-    ) -> Vec<Expanded> {
+    /// The functions at each address of the snapshot as far as they are known, innermost first.
+    fn functions_of(&self, snapshot: &Snapshot) -> impl Iterator<Item = Vec<Frame>> {
         let addresses = snapshot.frames.module.iter().zip(&snapshot.frames.address);
-        addresses
-            .zip(embedded(snapshot))
-            .map(|((&module, address), embedded)| {
-                let module = &snapshot.modules[module as usize];
-                let known = || self.known.get(&ModuleKey::of(module))?.get(address).cloned();
-                match embedded.or_else(known).filter(|frames| !frames.is_empty()) {
-                    Some(there) => Expanded {
-                        frames: there
-                            .into_iter()
-                            .map(|frame| intern(index, frames, frame))
-                            .collect(),
-                        named: true,
-                    },
-                    None => Expanded {
-                        frames: vec![intern(index, frames, nameless(module, *address))],
-                        named: false,
-                    },
-                }
-            })
-            .collect()
+        addresses.zip(embedded_frames(snapshot)).map(|((&module, &address), embedded)| {
+            let module = &snapshot.modules[module as usize];
+            embedded.unwrap_or_else(|| self.known(module, address))
+        })
+    }
+
+    /// The functions at an address that was looked up.
+    fn known(&self, module: &Module, address: u64) -> Vec<Frame> {
+        let known = self.known.get(&ModuleKey::of(module)).and_then(|known| known.get(&address));
+        known.cloned().unwrap_or_default()
     }
 
     /// Where the code of a module was mapped.
@@ -268,16 +148,8 @@ impl Symbolizer {
             self.warn(warning);
         }
         self.look_up(snapshot);
-        let addresses = snapshot.frames.module.iter().zip(&snapshot.frames.address);
-        let frames: Vec<Vec<Frame>> = addresses
-            .zip(embedded(snapshot))
-            .map(|((&module, address), embedded)| {
-                let module = &snapshot.modules[module as usize];
-                let known = || self.known.get(&ModuleKey::of(module))?.get(address).cloned();
-                embedded.or_else(known).unwrap_or_default()
-            })
-            .collect();
-        cache::symbols(frames.iter().map(Vec::as_slice))
+        let functions: Vec<Vec<Frame>> = self.functions_of(snapshot).collect();
+        symbol_table(functions.iter().map(Vec::as_slice))
     }
 
     /// The functions at some addresses, innermost first; none where there is no name. An address is
@@ -291,11 +163,9 @@ impl Symbolizer {
         all.frames = (0..addresses.len() as u32).collect();
         asked.stacks.push(all);
         self.look_up(&asked);
-        let known = |(module, address): &(u32, u64)| {
-            let module = &snapshot.modules[*module as usize];
-            self.known.get(&ModuleKey::of(module))?.get(address).cloned()
-        };
-        addresses.iter().map(|place| known(place).unwrap_or_default()).collect()
+        let modules = &snapshot.modules;
+        let known = |&(module, address)| self.known(&modules[module as usize], address);
+        addresses.iter().map(known).collect()
     }
 
     /// The files of the modules of a snapshot, without reading names from them. What has no file,
@@ -306,12 +176,12 @@ impl Symbolizer {
         }
         // What has names in the dump needs no file.
         let mut needed = vec![false; snapshot.modules.len()];
-        for (&module, names) in snapshot.frames.module.iter().zip(embedded(snapshot)) {
+        for (&module, names) in snapshot.frames.module.iter().zip(embedded_frames(snapshot)) {
             needed[module as usize] |= names.is_none();
         }
         let modules = snapshot.modules.iter().zip(needed);
         modules
-            .filter(|(module, _)| crate::symbolize::binaries::has_file(module))
+            .filter(|(module, _)| has_file(module))
             .map(|(module, needed)| {
                 let found = self.binaries.find(module, snapshot.process.started_unix_ms);
                 ModuleFile {
@@ -342,7 +212,7 @@ impl Symbolizer {
         let mut wanted: Vec<Vec<u64>> = vec![Vec::new(); snapshot.modules.len()];
         let used: HashSet<u32> =
             snapshot.stacks.iter().flat_map(|stack| stack.frames.iter().copied()).collect();
-        let named: Vec<bool> = embedded(snapshot).map(|frames| frames.is_some()).collect();
+        let named: Vec<bool> = embedded_frames(snapshot).map(|frames| frames.is_some()).collect();
         for frame in used {
             if named[frame as usize] {
                 continue;
@@ -416,10 +286,4 @@ impl ModuleKey {
     fn of(module: &Module) -> Self {
         Self { path: module.path.clone(), build_id: module.build_id.clone() }
     }
-}
-
-/// The frame of an address without a name.
-fn nameless(module: &Module, address: u64) -> Frame {
-    let name = file_name(recorded_path(module));
-    Frame { function: format!("{name}+{address:#x}"), krate: name.to_owned(), ..Frame::default() }
 }

@@ -35,8 +35,10 @@ use crate::dumps::sessions;
 use crate::heap::symbolized::Symbolized;
 use crate::numbers::metric::Metric;
 use crate::numbers::rate::Rate;
+use crate::numbers::sum::Sum;
 use crate::numbers::units;
-use crate::views::top::{self, By};
+use crate::output::terminal;
+use crate::views::by::{self, By};
 
 /// The share of false ones among the changes that are called significant.
 pub const FALSE_DISCOVERY_RATE: f64 = 0.05;
@@ -103,17 +105,15 @@ pub struct Diff {
 
 /// Compares two dumps.
 pub fn diff(base: Side<'_>, new: Side<'_>, by: &By, metric: Metric) -> Diff {
-    let mut sites: BTreeMap<String, Sums> = BTreeMap::new();
-    let names = [base, new].map(|side| top::sites(side.heap, by));
+    let mut sites: BTreeMap<String, SiteSums> = BTreeMap::new();
+    let names = [base, new].map(|side| by::sites(side.heap, by));
     for (stack, name) in base.heap.stacks.iter().zip(&names[0]) {
-        let estimate = metric.of(&stack.metrics);
         let sums = sites.entry(name.clone().into_owned()).or_default();
-        accumulate(&mut sums.base, estimate);
+        sums.base += metric.of(&stack.metrics).into();
     }
     for (stack, name) in new.heap.stacks.iter().zip(&names[1]) {
-        let estimate = metric.of(&stack.metrics);
         let sums = sites.entry(name.clone().into_owned()).or_default();
-        accumulate(&mut sums.new, estimate);
+        sums.new += metric.of(&stack.metrics).into();
     }
     let of_one_recording = sessions::session(base.snapshot) == sessions::session(new.snapshot);
     match metric {
@@ -122,23 +122,23 @@ pub fn diff(base: Side<'_>, new: Side<'_>, by: &By, metric: Metric) -> Diff {
             for (samples, names) in [came_and_went.base, came_and_went.new].iter().zip(&names) {
                 for sample in samples {
                     if let Some(sums) = sites.get_mut(&*names[sample.stack as usize]) {
-                        sums.variance += variance(sample, metric);
+                        sums.change_variance += variance(sample, metric);
                     }
                 }
             }
         }
         Metric::AllocBytes | Metric::AllocCount if of_one_recording => {
             for sums in sites.values_mut() {
-                sums.variance = (sums.new.std_error - sums.base.std_error).abs();
+                sums.change_variance = (sums.new.variance - sums.base.variance).abs();
             }
         }
         _ => {
             for sums in sites.values_mut() {
-                sums.variance = sums.new.std_error + sums.base.std_error;
+                sums.change_variance = sums.new.variance + sums.base.variance;
             }
         }
     }
-    let total = sites.values().fold(Sums::default(), |sum, site| sum.and(site));
+    let total = sites.values().fold(SiteSums::default(), |sum, site| sum.and(site));
     let mut rows: Vec<Row> = sites
         .into_iter()
         .map(|(name, sums)| sums.row(name))
@@ -156,30 +156,28 @@ pub fn diff(base: Side<'_>, new: Side<'_>, by: &By, metric: Metric) -> Diff {
     Diff { metric: metric.to_string(), elapsed_hours, total, rows }
 }
 
-/// Sums of one site. Standard errors are kept squared: stacks are independent, variances add.
+/// The sums of one site in both dumps.
 #[derive(Clone, Copy, Debug, Default)]
-struct Sums {
-    base: Estimate,
-    new: Estimate,
-    /// Of the change.
-    variance: f64,
+struct SiteSums {
+    base: Sum,
+    new: Sum,
+    /// The variance of the change.
+    change_variance: f64,
 }
 
-impl Sums {
+impl SiteSums {
     fn and(self, other: &Self) -> Self {
-        let add =
-            |a: Estimate, b: Estimate| Estimate::new(a.value + b.value, a.std_error + b.std_error);
         Self {
-            base: add(self.base, other.base),
-            new: add(self.new, other.new),
-            variance: self.variance + other.variance,
+            base: self.base + other.base,
+            new: self.new + other.new,
+            change_variance: self.change_variance + other.change_variance,
         }
     }
 
     /// As a row whose `q_value` is the `p` of this site alone.
     fn row(self, name: String) -> Row {
-        let root = |e: Estimate| Estimate::new(e.value, e.std_error.max(0.0).sqrt());
-        let change = Estimate::new(self.new.value - self.base.value, self.variance.sqrt());
+        let value = self.new.value - self.base.value;
+        let change = Sum { value, variance: self.change_variance }.estimate();
         let state = match (self.base.value >= ROUNDING, self.new.value >= ROUNDING) {
             (false, true) => State::New,
             (true, false) => State::Gone,
@@ -187,14 +185,9 @@ impl Sums {
             _ if change.value <= -ROUNDING => State::Shrank,
             _ => State::Same,
         };
-        let (base, new) = (root(self.base), root(self.new));
+        let (base, new) = (self.base.estimate(), self.new.estimate());
         Row { name, state, base, new, change, q_value: p_value(change), significant: false }
     }
-}
-
-fn accumulate(sum: &mut Estimate, estimate: Estimate) {
-    sum.value += estimate.value;
-    sum.std_error += estimate.std_error * estimate.std_error;
 }
 
 /// The probability of a change as large as this, or larger, if there was none.
@@ -346,7 +339,7 @@ impl Diff {
                 cells[1],
                 cells[2],
                 format!("{:?}", row.state).to_lowercase(),
-                top::printable(&row.name)
+                terminal::printable(&row.name)
             );
         }
         if shown.len() < self.rows.len() {

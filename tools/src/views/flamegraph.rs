@@ -13,7 +13,7 @@ use crate::heap::fold::{self, Folded, Line};
 use crate::heap::symbolized::Symbolized;
 use crate::numbers::metric::Metric;
 use crate::numbers::units;
-use crate::output;
+use crate::output::file;
 
 /// The most frames in a picture: 10 MB or so. 20,000 stacks that branch at every depth made 34 MB,
 /// which took longer to draw than everything before it, and more than browsers like.
@@ -25,7 +25,7 @@ const MAX_FRAMES: usize = 20_000;
 /// Those of the file system.
 pub fn write(heap: &Symbolized, metric: Metric, path: &Path) -> io::Result<()> {
     let svg = svg(heap, metric)?;
-    output::write(path, |out| out.write_all(svg.as_bytes()))
+    file::write(path, |out| out.write_all(svg.as_bytes()))
 }
 
 /// The flamegraph of one quantity.
@@ -72,7 +72,7 @@ pub fn write_diff(
     path: &Path,
 ) -> io::Result<()> {
     let svg = svg_diff(base, heap, metric)?;
-    output::write(path, |out| out.write_all(svg.as_bytes()))
+    file::write(path, |out| out.write_all(svg.as_bytes()))
 }
 
 /// The flamegraph of one quantity, coloured by what it was in `base`.

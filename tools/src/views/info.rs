@@ -9,6 +9,7 @@ use heapdrift::{Estimate, Snapshot, Stats};
 use serde::Serialize;
 
 use crate::numbers::units;
+use crate::output::terminal;
 use crate::symbolize::symbolizer::ModuleFile;
 
 /// The document of `info --json`.
@@ -281,7 +282,7 @@ struct Page {
 impl Page {
     fn line(&mut self, key: &str, value: impl AsRef<str>) {
         let bold = Style::new().bold();
-        let value = crate::views::top::printable(value.as_ref());
+        let value = terminal::printable(value.as_ref());
         let _ = writeln!(self.text, "{bold}{key:<12}{bold:#} {value}");
     }
 

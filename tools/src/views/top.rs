@@ -7,62 +7,17 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::str::FromStr;
 
 use anstyle::{AnsiColor, Style};
 use heapdrift::Estimate;
 use serde::Serialize;
 
-use crate::heap::fold;
-use crate::heap::symbolized::{Frame, Stack, Symbolized};
+use crate::heap::symbolized::Symbolized;
 use crate::numbers::metric::Metric;
+use crate::numbers::sum::Sum;
 use crate::numbers::units;
-
-/// What a row of the table is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum By {
-    /// A function, whatever line of it.
-    #[default]
-    Function,
-    /// A crate, or a module of another language.
-    Crate,
-    /// A line of source.
-    Line,
-    /// A whole stack, with its labels, in folded form: root first, `;` between.
-    Stack,
-    /// A value of the label with this key. Self and total are the same then.
-    Label(String),
-}
-
-impl FromStr for By {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "function" => Ok(Self::Function),
-            "crate" => Ok(Self::Crate),
-            "line" => Ok(Self::Line),
-            "stack" => Ok(Self::Stack),
-            _ => match text.strip_prefix("label:") {
-                Some(key) if !key.is_empty() => Ok(Self::Label(key.to_owned())),
-                _ => Err("expected function, crate, line, stack or label:KEY".into()),
-            },
-        }
-    }
-}
-
-impl By {
-    /// The heading of the names.
-    pub(crate) fn title(&self) -> &str {
-        match self {
-            Self::Function => "function",
-            Self::Crate => "crate",
-            Self::Line => "line",
-            Self::Stack => "stack",
-            Self::Label(key) => key,
-        }
-    }
-}
+use crate::output::terminal;
+use crate::views::by::{By, of_frame, sites};
 
 /// A row of the table.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -87,54 +42,20 @@ pub fn table(heap: &Symbolized, by: &By, metric: Metric) -> Vec<Row> {
     groups.rows()
 }
 
-/// Of each stack, the name of the row that it is the self of.
-pub(crate) fn sites<'a>(heap: &'a Symbolized, by: &By) -> Vec<Cow<'a, str>> {
-    match by {
-        By::Function | By::Crate | By::Line => {
-            let names: Vec<Cow<'a, str>> = heap.frames.iter().map(|f| of_frame(f, by)).collect();
-            let leaf = |stack: &Stack| stack.frames.first().copied();
-            let stacks = heap.stacks.iter();
-            stacks.map(|s| leaf(s).map_or("".into(), |f| names[f as usize].clone())).collect()
-        }
-        By::Stack => {
-            let names: Vec<Cow<'_, str>> =
-                heap.frames.iter().map(|f| fold::escape(&f.function)).collect();
-            let labels: Vec<String> = heap.label_sets.iter().map(fold::label_frames).collect();
-            heap.stacks.iter().map(|stack| fold::fold(stack, &names, &labels).into()).collect()
-        }
-        By::Label(key) => {
-            let value = |stack: &Stack| heap.label_sets[stack.labels as usize].get(key);
-            let stacks = heap.stacks.iter();
-            stacks
-                .map(|s| value(s).map_or_else(|| format!("(no {key})").into(), |v| v.into()))
-                .collect()
-        }
-    }
-}
-
-/// The name of the row that a frame counts for.
-fn of_frame<'a>(frame: &'a Frame, by: &By) -> Cow<'a, str> {
-    match by {
-        By::Crate => frame.krate.as_str().into(),
-        By::Line => frame.place().into(),
-        _ => frame.function.as_str().into(),
-    }
-}
-
-/// Sums of one name. Standard errors are kept squared: stacks are independent, variances add.
+/// The sums of one row.
 #[derive(Clone, Debug, Default)]
-struct Sums {
-    own: Estimate,
-    total: Estimate,
+struct RowSums {
+    own: Sum,
+    total: Sum,
     /// The last stack that was added to `total`, counted from 1.
-    seen_in: usize,
+    last_stack: usize,
 }
 
 #[derive(Default)]
 struct Groups {
     index: HashMap<String, usize>,
     names: Vec<String>,
-    sums: Vec<Sums>,
+    sums: Vec<RowSums>,
 }
 
 impl Groups {
@@ -144,18 +65,20 @@ impl Groups {
         }
         let (id, name) = (self.names.len(), name.into_owned());
         self.names.push(name.clone());
-        self.sums.push(Sums::default());
+        self.sums.push(RowSums::default());
         self.index.insert(name, id);
         id
     }
 
     fn rows(self) -> Vec<Row> {
-        let root = |e: Estimate| Estimate::new(e.value, e.std_error.sqrt());
         let mut rows: Vec<Row> = self
             .names
             .into_iter()
             .zip(self.sums)
-            .map(|(name, sums)| Row { name, own: root(sums.own), total: root(sums.total) })
+            .map(|(name, sums)| {
+                let (own, total) = (sums.own.estimate(), sums.total.estimate());
+                Row { name, own, total }
+            })
             .filter(|row| row.total.value != 0.0 || row.total.std_error != 0.0)
             .collect();
         rows.sort_by(|a, b| {
@@ -167,24 +90,19 @@ impl Groups {
     }
 }
 
-fn accumulate(sum: &mut Estimate, estimate: Estimate) {
-    sum.value += estimate.value;
-    sum.std_error += estimate.std_error * estimate.std_error;
-}
-
 fn by_frame(groups: &mut Groups, heap: &Symbolized, by: &By, metric: Metric) {
     let group_of: Vec<usize> =
         heap.frames.iter().map(|frame| groups.id(of_frame(frame, by))).collect();
     for (number, stack) in (1..).zip(&heap.stacks) {
-        let estimate = metric.of(&stack.metrics);
+        let sum = Sum::from(metric.of(&stack.metrics));
         if let Some(&leaf) = stack.frames.first() {
-            accumulate(&mut groups.sums[group_of[leaf as usize]].own, estimate);
+            groups.sums[group_of[leaf as usize]].own += sum;
         }
         for &frame in &stack.frames {
             let sums = &mut groups.sums[group_of[frame as usize]];
-            if sums.seen_in != number {
-                sums.seen_in = number;
-                accumulate(&mut sums.total, estimate);
+            if sums.last_stack != number {
+                sums.last_stack = number;
+                sums.total += sum;
             }
         }
     }
@@ -193,9 +111,9 @@ fn by_frame(groups: &mut Groups, heap: &Symbolized, by: &By, metric: Metric) {
 fn whole_stacks(groups: &mut Groups, heap: &Symbolized, by: &By, metric: Metric) {
     for (stack, name) in heap.stacks.iter().zip(sites(heap, by)) {
         let id = groups.id(name);
-        let estimate = metric.of(&stack.metrics);
-        accumulate(&mut groups.sums[id].own, estimate);
-        accumulate(&mut groups.sums[id].total, estimate);
+        let sum = Sum::from(metric.of(&stack.metrics));
+        groups.sums[id].own += sum;
+        groups.sums[id].total += sum;
     }
 }
 
@@ -260,7 +178,7 @@ pub fn render_styled(
                 let _ = writeln!(text, "{:indent$}{dim}← {frame}{dim:#}", "");
             }
         } else {
-            let _ = writeln!(text, "{}", printable(&row.name));
+            let _ = writeln!(text, "{}", terminal::printable(&row.name));
         }
     }
     if shown.len() < rows.len() {
@@ -272,15 +190,6 @@ pub fn render_styled(
 /// The first `limit` rows as plain text, below a line with the sum of all of them.
 pub fn render(heap: &Symbolized, by: &By, metric: Metric, rows: &[Row], limit: usize) -> String {
     anstream::adapter::strip_str(&render_styled(heap, by, metric, rows, limit)).to_string()
-}
-
-/// Labels and paths come from the recorded program: they must not steer a terminal.
-pub(crate) fn printable(name: &str) -> Cow<'_, str> {
-    if name.contains(char::is_control) {
-        name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect::<String>().into()
-    } else {
-        name.into()
-    }
 }
 
 /// The document of `top --json`.
