@@ -1,10 +1,9 @@
 //! Why a command did not end with status 0: one line that names the file, what was expected and what was found.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::{error, fmt, io};
 
-use heapdrift::dump::{self, ReadError};
+use heapdrift::dump::ReadError;
 
 /// What ends a command with status 1 or 2.
 #[derive(Debug)]
@@ -21,25 +20,6 @@ pub enum Error {
 }
 
 impl Error {
-    /// Reads a dump, from standard input where `path` is `-`; the error names it.
-    pub(crate) fn read_dump(path: &Path) -> Result<heapdrift::Snapshot, Self> {
-        Self::read_dump_by(path, &mut Vec::new())
-    }
-
-    /// Reads one of many dumps, by way of a buffer for all of them.
-    pub(crate) fn read_dump_by(
-        path: &Path,
-        document: &mut Vec<u8>,
-    ) -> Result<heapdrift::Snapshot, Self> {
-        let unpacked = if path == Path::new("-") {
-            dump::unpack(io::stdin().lock(), document)
-        } else {
-            File::open(path).map_err(ReadError::Io).and_then(|file| dump::unpack(file, document))
-        };
-        let read = unpacked.and_then(|()| dump::from_json(document));
-        read.map_err(|error| Self::Dump(path.to_owned(), error))
-    }
-
     /// The exit status: 1 when a bound was crossed, 2 when something is wrong.
     pub(crate) fn exit_status(&self) -> u8 {
         if matches!(self, Self::FailOver(_)) { 1 } else { 2 }

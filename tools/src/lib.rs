@@ -1,23 +1,24 @@
 //! Reads heapdrift dumps: tables, flamegraphs, exports.
 //!
-//! The `heapdrift` command is a thin shell over this library. The way of the data is short:
+//! The `heapdrift` command is a thin layer over this library. Data flows like this:
 //!
 //! ```text
 //! dump ── heapdrift::dump::read ──> Snapshot        addresses and estimates
 //! Snapshot ── Symbolizer::symbolize ──> Symbolized  names and estimates
-//! Snapshot ── Symbolizer::locate ──> Located        addresses with names beside them
+//! Snapshot ── Symbolizer::locate ──> Located        addresses and names
 //! Located ── pprof::write, dhat::write, jeprof::write ──> files for other programs
 //! Symbolized ── top::table ──> rows ── top::render ──> text
 //!            ── fold::lines ──> folded stacks
 //!            ── speedscope::write ──> speedscope
 //!            ── flamegraph::write ──> SVG
-//! Snapshot, Symbolized, twice ── diff::diff ──> rows
-//!            ── report::write ──> HTML, with report::History of a series
-//! Snapshot, or a series ── leaks::embedded, heapdrift::leak::Replay with leaks::DumpNames ──> LeakReport
+//! two Snapshots with their Symbolized ── diff::diff ──> rows
+//! Snapshot, Symbolized, and report::History of the series ── report::write ──> HTML
+//! Snapshot ── leaks::embedded ──> LeakReport        as the service wrote it
+//! series ── heapdrift::leak::Replay with leaks::DumpNames ──> LeakReport
 //! ```
 //!
 //! Everything after [`Symbolizer`] is a pure function of a [`Symbolized`], so a program can also
-//! draw its own heap without a file in between:
+//! draw its own heap without writing a file first:
 //!
 //! ```no_run
 //! use heapdrift_tools::{By, Metric, Symbolizer, flamegraph, symbolizer, top};
@@ -36,47 +37,47 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Layers
+//!
+//! Each layer imports only from the layers below it:
+//!
+//! ```text
+//! cli                 the commands, and how their errors end the process
+//! commands            the arguments and the work of each command
+//! report              the HTML page
+//! views               what heapdrift shows itself: tables, differences, flamegraphs
+//! symbolize, exports  names for addresses; the formats of other programs
+//! dumps               reading dumps, putting a series in order, merging
+//! heap                stacks with names: plain data
+//! output              files, standard output and standard error
+//! numbers, intern, error
+//! ```
 #![forbid(unsafe_code)]
 
-mod async_names;
-mod binary;
-pub mod cache;
 pub mod cli;
 mod commands;
-mod cpp;
-pub mod dhat;
-pub mod diff;
-mod dwarf;
-mod dwo;
+mod dumps;
 mod error;
-pub mod flamegraph;
-pub mod fold;
-mod head;
-pub mod info;
-pub mod jeprof;
-pub mod leaks;
-pub mod located;
-mod lookup;
-pub mod merge;
-pub mod metric;
-pub mod output;
-pub mod packages;
-pub mod pprof;
-mod progress;
-pub mod rate;
+mod exports;
+mod heap;
+mod intern;
+mod numbers;
+mod output;
 pub mod report;
-pub mod series;
-pub mod speedscope;
-pub mod symbolized;
-pub mod symbolizer;
-mod ticks;
-pub mod top;
-pub mod units;
+mod symbolize;
+mod views;
 
+pub use dumps::{merge, sessions};
 pub use error::Error;
-pub use located::Located;
-pub use metric::Metric;
-pub use rate::Rate;
-pub use symbolized::Symbolized;
-pub use symbolizer::Symbolizer;
-pub use top::By;
+pub use exports::{dhat, jeprof, pprof, speedscope};
+pub use heap::fold;
+pub use heap::located::{self, Located};
+pub use heap::symbolized::{self, Symbolized};
+pub use numbers::metric::{self, Metric};
+pub use numbers::rate::{self, Rate};
+pub use numbers::units;
+pub use symbolize::symbolizer::{self, Symbolizer};
+pub use symbolize::{cache, leaks, packages};
+pub use views::by::By;
+pub use views::{diff, flamegraph, info, top};

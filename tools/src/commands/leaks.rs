@@ -1,25 +1,63 @@
 //! `heapdrift leaks`
 
-use std::path::Path;
+use std::path::PathBuf;
 
-use anstyle::AnsiColor;
+use heapdrift::Snapshot;
 use heapdrift::leak::{LeakReport, Replay, Verdict};
-use heapdrift::{Snapshot, names};
 
-use super::{print, stdin_once, warn};
-use crate::leaks::{self, DumpNames};
-use crate::ticks::{Dump, Ticks, different_builds};
-use crate::{Error, Rate, Symbolizer, cli, progress, top, units};
+use super::candidates::CandidateOptions;
+use super::options::{NameOptions, stdin_once};
+use crate::dumps::read;
+use crate::dumps::ticks::{Dump, Ticks, different_builds};
+use crate::error::Error;
+use crate::numbers::rate::Rate;
+use crate::numbers::units;
+use crate::output::{progress, terminal};
+use crate::symbolize::leaks::DumpNames;
+use crate::symbolize::symbolizer::Symbolizer;
 
-/// Shows the candidates of a dump or a series.
-pub(crate) fn run(args: cli::Leaks) -> Result<(), Error> {
+/// Show leak candidates, as the service saw them or as computed from a series of dumps
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    heapdrift leaks app.heap.json.gz\n  \
+    heapdrift leaks app-*.heap.json.gz\n  \
+    heapdrift leaks app.heap.json.gz --baseline last-release.heap.json.gz\n  \
+    heapdrift leaks app.heap.json.gz --fail-over 10MiB/h\n  \
+    heapdrift leaks app.heap.json.gz --json | jq '.candidates[] | select(.verdict == \"confirmed\")'\n\n\
+    One dump: the report that the service put into it, with the names that the service lacked.\n\
+    Several dumps, which must be of one session: the detector runs over them in the order of their\n\
+    ticks. With a dump of every tick the verdicts are the service's own; where ticks are missing,\n\
+    they come later.\n\n\
+    --fail-over: exit with status 1 if a confirmed candidate leaks more than RATE at the lower end of\n\
+    its 95% interval.")]
+pub(crate) struct Args {
+    /// A dump with a report, or a series of dumps of one session; - for standard input
+    #[arg(required = true, value_name = "DUMP")]
+    dumps: Vec<PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+    /// Exit with status 1 if a confirmed candidate leaks faster, for example 10MiB/h
+    #[arg(long, value_name = "RATE")]
+    fail_over: Option<Rate>,
+    #[command(flatten)]
+    candidates: CandidateOptions,
+    /// How many candidates to show, 0 for all [default: 3, with --json all]
+    #[arg(short = 'n', value_name = "N")]
+    limit: Option<usize>,
+    #[command(flatten)]
+    names: NameOptions,
+}
+
+/// Prints the candidates of a dump or a series.
+pub(crate) fn run(args: Args) -> Result<(), Error> {
     stdin_once(args.dumps.iter().chain(&args.candidates.baseline))?;
     let mut symbolizer = args.names.symbolizer();
     let mut remarks = Vec::new();
     let (path, dump, mut report) = match <[_; 1]>::try_from(args.dumps) {
         Ok([path]) => {
-            let dump = Error::read_dump(&path)?;
-            let report = embedded(&mut symbolizer, &path, &dump, &args.candidates.own_crates)?;
+            let dump = read::dump(&path)?;
+            let report = args.candidates.embedded(&mut symbolizer, &path, &dump)?;
             (path, dump, report)
         }
         Err(paths) => {
@@ -29,8 +67,7 @@ pub(crate) fn run(args: cli::Leaks) -> Result<(), Error> {
             let (dump, report) = match <[_; 1]>::try_from(ticks.dumps) {
                 Ok([dump]) => {
                     let dump = dump.read()?;
-                    let report =
-                        embedded(&mut symbolizer, &path, &dump, &args.candidates.own_crates)?;
+                    let report = args.candidates.embedded(&mut symbolizer, &path, &dump)?;
                     (dump, report)
                 }
                 Err(dumps) => replay(&mut symbolizer, dumps, &args.candidates.own_crates)?,
@@ -42,73 +79,30 @@ pub(crate) fn run(args: cli::Leaks) -> Result<(), Error> {
             (path, dump, report)
         }
     };
-    if let Some(baseline) = &args.candidates.baseline {
-        compare(&mut report, &path, &dump, baseline, &mut symbolizer, &args.candidates.own_crates)?;
-    }
-    for line in &remarks {
-        cli::say("note", AnsiColor::Cyan, line);
-    }
-    warn(&mut symbolizer);
-    // Found in all candidates, whatever is shown.
+    args.candidates.compare_with_baseline(&mut report, &mut symbolizer, &path, &dump)?;
+    remarks.iter().for_each(|line| terminal::note(line));
+    terminal::warn_all(&symbolizer.take_warnings());
+    // All candidates are checked, however many are shown.
     let crossed = args.fail_over.and_then(|rate| crossing(&report, rate));
     let limit = args.limit.map(|limit| if limit == 0 { usize::MAX } else { limit });
     if args.json {
         let rest = report.candidates.len().saturating_sub(limit.unwrap_or(usize::MAX)) as u64;
         report.candidates.truncate(limit.unwrap_or(usize::MAX));
         report.omitted = report.omitted.saturating_add(rest);
-        print(&format!("{}\n", report.to_json()))?;
+        terminal::print(&format!("{}\n", report.to_json()))?;
     } else {
-        // A precision has sixteen bits.
+        // The precision of a format string has sixteen bits.
         let text = match limit {
             Some(limit) => format!("{report:.0$}", limit.min(u16::MAX.into())),
             None => report.to_string(),
         };
-        let lines: Vec<_> = text.lines().map(top::printable).collect();
-        print(&format!("{}\n", lines.join("\n")))?;
+        let lines: Vec<_> = text.lines().map(terminal::printable).collect();
+        terminal::print(&format!("{}\n", lines.join("\n")))?;
     }
     crossed.map_or(Ok(()), |what| Err(Error::FailOver(what)))
 }
 
-/// Says of each candidate of a dump what the dump of the release before, `baseline`, had to say of it.
-pub(super) fn compare(
-    report: &mut LeakReport,
-    path: &Path,
-    dump: &Snapshot,
-    baseline: &Path,
-    symbolizer: &mut Symbolizer,
-    own_crates: &[String],
-) -> Result<(), Error> {
-    let before = Error::read_dump(baseline)?;
-    let program = |dump: &Snapshot| names::file_name(&dump.process.executable).to_owned();
-    let (own, other) = (program(dump), program(&before));
-    if own != other {
-        let what = "expected a dump of";
-        let (baseline, path) = (baseline.display(), path.display());
-        return Err(Error::Usage(format!(
-            "{baseline}: {what} {own}, as {path} is, found one of {other}"
-        )));
-    }
-    report.compare_with_baseline(&embedded(symbolizer, baseline, &before, own_crates)?);
-    Ok(())
-}
-
-/// The report in a dump.
-fn embedded(
-    symbolizer: &mut Symbolizer,
-    path: &Path,
-    dump: &Snapshot,
-    own_crates: &[String],
-) -> Result<LeakReport, Error> {
-    leaks::embedded(symbolizer, dump, own_crates).ok_or_else(|| {
-        Error::Usage(format!(
-            "{}: expected a dump with a leak report, found none: no tick was over (all dumps of the \
-             session make one)",
-            path.display()
-        ))
-    })
-}
-
-/// What the detector says after the last of some dumps, and that dump.
+/// Runs the detector over the dumps and returns the last dump with the report after it.
 fn replay(
     symbolizer: &mut Symbolizer,
     mut dumps: Vec<Dump>,
@@ -134,7 +128,7 @@ fn replay(
     Ok((last, report))
 }
 
-/// The confirmed candidate that leaks faster than `rate`, in words.
+/// A line about the first confirmed candidate that leaks faster than `rate`, if there is one.
 fn crossing(report: &LeakReport, rate: Rate) -> Option<String> {
     report
         .with_verdict(Verdict::Confirmed)

@@ -1,24 +1,46 @@
 //! `heapdrift merge`
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::sync_channel;
-use std::thread;
+use std::path::PathBuf;
 
 use heapdrift::Snapshot;
 use heapdrift::dump::{EXTENSION, MAX_UNPACKED_BYTES};
 
-use super::{stdin_once, write};
-use crate::merge::Merge;
-use crate::{Error, cli, output, progress, series};
+use super::options::stdin_once;
+use crate::dumps::merge::Merge;
+use crate::dumps::{read, sessions};
+use crate::error::Error;
+use crate::output::{file, progress, terminal};
 
-/// Adds dumps up, holding no more than a few of them at a time.
-pub(crate) fn run(args: cli::Merge) -> Result<(), Error> {
+/// Add up the dumps of many processes, hosts or builds into one dump
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    heapdrift merge host*/app.heap.json.gz -o fleet.heap.json.gz\n  \
+    heapdrift merge a.heap.json.gz b.heap.json.gz --origin-label host -o both.heap.json.gz\n  \
+    heapdrift top both.heap.json.gz --by label:host\n\n\
+    Of several dumps of one process (one session) only the last counts. Stacks add up where the code\n\
+    is of the same build and the labels are the same; samples keep their weights, so intervals may\n\
+    differ. The peak is the sum of the peaks of all processes, which they reached at different times.")]
+pub(crate) struct Args {
+    /// The dumps
+    #[arg(required = true, value_name = "DUMP")]
+    dumps: Vec<PathBuf>,
+    /// The dump to write, or - for standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Label each stack with its origin: the name of its dump without .heap.json.gz, or for the
+    /// key `host` the name of the host, if the dump has one
+    #[arg(long, value_name = "KEY")]
+    origin_label: Option<String>,
+}
+
+/// Adds dumps up. Only a few of them are in memory at a time.
+pub(crate) fn run(args: Args) -> Result<(), Error> {
     stdin_once(&args.dumps)?;
-    let dumps = series::last_paths(args.dumps);
+    let dumps = sessions::last_paths(args.dumps);
     let mut merge = Merge::default();
     let bar = progress::bar(dumps.len(), "dumps");
-    let read = each_dump(&dumps, |path, dump| {
+    let read = read::each(&dumps, |path, dump| {
         let name = path.to_string_lossy();
         let name = name.strip_suffix(EXTENSION).unwrap_or(&name);
         let origin = |key| match dump.process.host.as_str() {
@@ -32,38 +54,12 @@ pub(crate) fn run(args: cli::Merge) -> Result<(), Error> {
     read?;
     let merged = merge.finish();
     check_size(&merged, MAX_UNPACKED_BYTES).map_err(|e| Error::Output(args.output.clone(), e))?;
-    write(&args.output, |path| {
-        output::write_private(path, |out| heapdrift::dump::to_writer(&merged, out))
+    terminal::write_result(&args.output, |path| {
+        file::write_private(path, |out| heapdrift::dump::to_writer(&merged, out))
     })
 }
 
-/// Calls `each` with every dump, in order. Others read ahead of it, each by one dump.
-fn each_dump(paths: &[PathBuf], mut each: impl FnMut(&Path, Snapshot)) -> Result<(), Error> {
-    let readers = thread::available_parallelism().map_or(1, usize::from).clamp(1, 8);
-    thread::scope(|scope| {
-        let shelves: Vec<_> = (0..readers)
-            .map(|reader| {
-                let (shelf, taken) = sync_channel(1);
-                scope.spawn(move || {
-                    let mut document = Vec::new();
-                    for path in paths.iter().skip(reader).step_by(readers) {
-                        // Nobody takes it any more: another dump could not be read.
-                        if shelf.send(Error::read_dump_by(path, &mut document)).is_err() {
-                            break;
-                        }
-                    }
-                });
-                taken
-            })
-            .collect();
-        for (path, shelf) in paths.iter().zip(shelves.iter().cycle()) {
-            each(path, shelf.recv().expect("a reader goes through all of its dumps")?);
-        }
-        Ok(())
-    })
-}
-
-/// What cannot be read again is not written.
+/// Refuses to write a dump that is too large to be read again.
 fn check_size(dump: &Snapshot, limit: u64) -> io::Result<()> {
     let size = unpacked_bytes(dump)?;
     if size <= limit {
@@ -78,7 +74,7 @@ fn check_size(dump: &Snapshot, limit: u64) -> io::Result<()> {
     )))
 }
 
-/// The length of the document.
+/// The length of the JSON document of a dump, rounded up.
 fn unpacked_bytes(dump: &Snapshot) -> io::Result<u64> {
     struct Count(u64);
 
@@ -93,7 +89,7 @@ fn unpacked_bytes(dump: &Snapshot) -> io::Result<u64> {
         }
     }
 
-    // What stands around the snapshot in the document.
+    // The format and version fields around the snapshot are below 64 bytes.
     let mut count = Count(64);
     serde_json::to_writer(&mut count, dump)?;
     Ok(count.0)

@@ -12,12 +12,13 @@ use heapdrift::leak::{LeakCandidate, LeakReport};
 use heapdrift::snapshot::{Metrics, Stack};
 use serde::{Serialize, Serializer};
 
-use super::Report;
-use super::commands::{self, Command};
-use super::history::{Moment, Run, Sums};
-use crate::info::{self, Info};
-use crate::packages;
-use crate::symbolized::{Symbolized, intern};
+use super::contents::Report;
+use super::history::{Moment, Run, RunSums};
+use super::next_commands::{self, Command};
+use crate::heap::symbolized::Symbolized;
+use crate::intern::intern;
+use crate::symbolize::packages;
+use crate::views::info::{self, Info};
 
 /// The document of a report.
 pub(super) fn json(report: &Report<'_>) -> String {
@@ -194,7 +195,7 @@ impl<'a> Document<'a> {
             runs: if profiles.len() > 1 { columns(report, runs) } else { RunColumns::default() },
             leaks: report.leaks,
             candidate_stacks: candidate_stacks(report),
-            commands: commands::commands(report),
+            commands: next_commands::commands(report),
             name_options: report.name_options,
         }
     }
@@ -203,7 +204,7 @@ impl<'a> Document<'a> {
 impl MomentRow {
     fn new(moment: &Moment, has_profile: bool) -> Self {
         Self {
-            path: commands::word(&moment.path),
+            path: next_commands::word(&moment.path),
             unix_ms: moment.unix_ms,
             uptime_ms: moment.uptime_ms,
             tick: moment.tick,
@@ -277,13 +278,12 @@ fn stacks(heap: &Symbolized, leaves: Vec<u32>) -> StackColumns {
 }
 
 /// The runs by stack instead of by site. The last dump has every stack of its session.
-fn columns(report: &Report<'_>, runs: Vec<(Run, Sums)>) -> RunColumns {
+fn columns(report: &Report<'_>, runs: Vec<(Run, RunSums)>) -> RunColumns {
     let sites = (0..).zip(&report.dump.stacks).map(|(at, stack)| (stack.site, at));
     let stack_of: HashMap<u32, u32> = sites.collect();
-    let root = |e: Estimate| Estimate::new(e.value, e.std_error.sqrt());
     let known =
         runs.into_iter().filter_map(|(run, sums)| Some((*stack_of.get(&run.site)?, run, sums)));
-    let mut runs: Vec<(u32, Run, Sums)> = known.collect();
+    let mut runs: Vec<(u32, Run, RunSums)> = known.collect();
     runs.sort_by_key(|(stack, run, _)| (*stack, *run));
     let mut columns = RunColumns::default();
     let mut before = 0;
@@ -292,8 +292,8 @@ fn columns(report: &Report<'_>, runs: Vec<(Run, Sums)>) -> RunColumns {
         before = stack;
         columns.from.push(run.from);
         columns.to.push(run.to);
-        columns.bytes.push_bytes(root(sums.bytes));
-        columns.count.push_count(root(sums.count));
+        columns.bytes.push_bytes(sums.bytes.estimate());
+        columns.count.push_count(sums.count.estimate());
     }
     columns
 }

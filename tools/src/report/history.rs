@@ -9,8 +9,10 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use heapdrift::Snapshot;
 use heapdrift::snapshot::{LiveSample, Metrics};
-use heapdrift::{Estimate, Snapshot};
+
+use crate::numbers::sum::Sum;
 
 /// The most dumps between which differences can be shown.
 const MAX_PROFILES: usize = 120;
@@ -38,19 +40,17 @@ pub(super) struct Run {
     pub(super) to: u32,
 }
 
-/// Sums over samples. Standard errors are kept squared: samples are independent, variances add.
+/// Sums over the samples of a run.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sums {
-    pub(super) bytes: Estimate,
-    pub(super) count: Estimate,
+pub(super) struct RunSums {
+    pub(super) bytes: Sum,
+    pub(super) count: Sum,
 }
 
-impl Sums {
+impl RunSums {
     fn add(&mut self, other: Self) {
-        let add =
-            |a: Estimate, b: Estimate| Estimate::new(a.value + b.value, a.std_error + b.std_error);
-        self.bytes = add(self.bytes, other.bytes);
-        self.count = add(self.count, other.count);
+        self.bytes += other.bytes;
+        self.count += other.count;
     }
 }
 
@@ -70,7 +70,7 @@ pub struct History {
     pub(super) profiles: Vec<u32>,
     /// Every how manieth moment has one.
     stride: usize,
-    ended: HashMap<Run, Sums>,
+    ended: HashMap<Run, RunSums>,
     alive: HashMap<u64, Alive>,
     /// What is live at the last moment, and at which call site.
     live: Vec<(LiveSample, u32)>,
@@ -110,7 +110,7 @@ impl History {
     }
 
     /// The moments with a profile, the first and the last among them, and the runs.
-    pub(super) fn runs(&self) -> (Vec<u32>, Vec<(Run, Sums)>) {
+    pub(super) fn runs(&self) -> (Vec<u32>, Vec<(Run, RunSums)>) {
         let mut whole = self.clone();
         loop {
             if whole.profiles.last() != self.last().as_ref() {
@@ -123,7 +123,7 @@ impl History {
                 whole.halve();
                 continue;
             }
-            let mut runs: Vec<(Run, Sums)> = ended.into_iter().collect();
+            let mut runs: Vec<(Run, RunSums)> = ended.into_iter().collect();
             runs.sort_by_key(|(run, _)| *run);
             return (whole.profiles, runs);
         }
@@ -176,16 +176,16 @@ fn is_same(a: &LiveSample, b: &LiveSample) -> bool {
 }
 
 /// Ends the run of a sample that is not in the profile `end` any more.
-fn end_run(ended: &mut HashMap<Run, Sums>, alive: &Alive, end: u32) {
+fn end_run(ended: &mut HashMap<Run, RunSums>, alive: &Alive, end: u32) {
     // It was seen in profiles that were given up, and in no other.
     if alive.from >= end {
         return;
     }
     let run = Run { site: alive.site, from: alive.from, to: end - 1 };
     let weight = alive.sample.weight();
-    ended.entry(run).or_default().add(Sums {
-        bytes: Estimate::new(weight.bytes, weight.bytes_variance),
-        count: Estimate::new(weight.count, weight.count_variance),
+    ended.entry(run).or_default().add(RunSums {
+        bytes: Sum { value: weight.bytes, variance: weight.bytes_variance },
+        count: Sum { value: weight.count, variance: weight.count_variance },
     });
 }
 

@@ -1,0 +1,6 @@
+//! Formats of other programs.
+
+pub mod dhat;
+pub mod jeprof;
+pub mod pprof;
+pub mod speedscope;

@@ -1,0 +1,119 @@
+//! Split debug information that was not packed: a `.dwo` file for each unit.
+//!
+//! Of each unit the binary says what its file is called, relative to the folder of the compiler, and
+//! which id it has. rustc leaves such files with `-C split-debuginfo=unpacked`. Readers of names want
+//! a package, so one is made of those that are found.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use elsa::FrozenVec;
+use heapdrift::names::file_name;
+use object::ReadCache;
+
+use crate::symbolize::dwarf;
+
+/// The `.dwo` files of a binary: where the compiler put them, else beside the binary, or in one of
+/// the directories, by name or by path. A file that has another id is of another build and is left out.
+pub(crate) fn files(binary: &Path, debug_dirs: &[PathBuf]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for reference in references(binary).unwrap_or_default() {
+        let mut candidates = reference.candidates(binary, debug_dirs).into_iter();
+        found.extend(candidates.find(|path| has_unit(path, reference.id) == Some(true)));
+    }
+    found
+}
+
+/// What a binary says of one of its units.
+struct Reference {
+    /// The path that the compiler was given, and the folder that it ran in.
+    name: PathBuf,
+    folder: PathBuf,
+    id: gimli::DwoId,
+}
+
+impl Reference {
+    fn candidates(&self, binary: &Path, debug_dirs: &[PathBuf]) -> Vec<PathBuf> {
+        let whole = self.folder.join(&self.name);
+        let name = file_name(self.name.to_str().unwrap_or_default());
+        let mut paths = vec![whole.clone(), binary.with_file_name(name)];
+        for folder in debug_dirs {
+            paths.push(folder.join(name));
+            // The folder of the compiler, or the file system that it was in.
+            paths.push(folder.join(self.name.strip_prefix("/").unwrap_or(&self.name)));
+            paths.push(folder.join(whole.strip_prefix("/").unwrap_or(&whole)));
+        }
+        paths
+    }
+}
+
+/// The units that are elsewhere. `None` where the file cannot be read.
+fn references(binary: &Path) -> Option<Vec<Reference>> {
+    let cache = ReadCache::new(File::open(binary).ok()?);
+    let object = object::File::parse(&cache).ok()?;
+    let sections = dwarf::sections(&object)?;
+    let dwarf = dwarf::borrowed(&sections, &object);
+    let mut references = Vec::new();
+    dwarf::each_unit(&dwarf, |_, unit| {
+        let (Some(id), Ok(Some(name))) = (unit.dwo_id, unit.dwo_name()) else { return };
+        let Ok(name) = dwarf.attr_string(unit, name) else { return };
+        let path = |text: dwarf::Reader<'_>| PathBuf::from(&*text.to_string_lossy());
+        let folder = unit.comp_dir.map(path).unwrap_or_default();
+        references.push(Reference { name: path(name), folder, id });
+    });
+    Some(references)
+}
+
+/// Whether a file has the unit with this id.
+fn has_unit(path: &Path, id: gimli::DwoId) -> Option<bool> {
+    // The path comes from a file: opening a pipe could block for ever.
+    if !path.metadata().ok()?.is_file() {
+        return None;
+    }
+    let cache = ReadCache::new(File::open(path).ok()?);
+    let object = object::File::parse(&cache).ok()?;
+    let sections = dwarf::split_sections(&object)?;
+    let dwarf = dwarf::borrowed(&sections, &object);
+    let mut found = false;
+    dwarf::each_unit(&dwarf, |_, unit| found |= unit.dwo_id == Some(id));
+    Some(found)
+}
+
+/// Writes the package of some `.dwo` files.
+pub(crate) fn pack(files: &[PathBuf], package: &Path) -> io::Result<()> {
+    let memory = Memory::default();
+    let mut packer = thorin::DwarfPackage::new(&memory);
+    for file in files {
+        let named = |error| io::Error::other(format!("{}: {error}", file.display()));
+        packer.add_input_object(file).map_err(named)?;
+    }
+    let packed = packer.finish().map_err(io::Error::other)?;
+    fs::write(package, packed.write().map_err(io::Error::other)?)
+}
+
+/// What the packer reads, until it is done.
+struct Memory<Relocations> {
+    data: FrozenVec<Vec<u8>>,
+    relocations: FrozenVec<Box<Relocations>>,
+}
+
+impl<Relocations> Default for Memory<Relocations> {
+    fn default() -> Self {
+        Self { data: FrozenVec::new(), relocations: FrozenVec::new() }
+    }
+}
+
+impl<Relocations> thorin::Session<Relocations> for Memory<Relocations> {
+    fn alloc_data(&self, data: Vec<u8>) -> &[u8] {
+        self.data.push_get(data)
+    }
+
+    fn alloc_relocation(&self, data: Relocations) -> &Relocations {
+        self.relocations.push_get(Box::new(data))
+    }
+
+    fn read_input<'session>(&'session self, path: &Path) -> io::Result<&'session [u8]> {
+        Ok(self.data.push_get(fs::read(path)?))
+    }
+}

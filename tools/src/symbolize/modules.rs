@@ -1,0 +1,13 @@
+//! The paths of recorded modules.
+
+use heapdrift::snapshot::Module;
+
+/// The path without what Linux appends when the file was replaced while the program ran.
+pub(crate) fn recorded_path(module: &Module) -> &str {
+    module.path.strip_suffix(" (deleted)").unwrap_or(&module.path)
+}
+
+/// Whether a module is a file at all: `[vdso]` and `[unknown]` are not.
+pub(crate) fn has_file(module: &Module) -> bool {
+    !module.path.is_empty() && !module.path.starts_with('[')
+}
