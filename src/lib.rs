@@ -61,9 +61,11 @@
 #[allow(unsafe_code)]
 mod alloc;
 pub mod blame;
+mod config;
 mod diff;
 pub mod dump;
 mod engine;
+mod error;
 mod estimate;
 mod hash;
 mod labels;
@@ -74,10 +76,11 @@ pub mod snapshot;
 mod stats;
 
 pub use alloc::Alloc;
+pub use error::{SettingError, StartError};
 pub use estimate::{Estimate, Weight};
 pub use labels::{LabelFuture, Labeled, with_labels};
 pub use leak::{LeakCandidate, LeakReport, Verdict};
-pub use profiler::{Builder, Profiler, SettingError, StartError};
+pub use profiler::{Builder, Profiler};
 pub use snapshot::Snapshot;
 pub use stats::Stats;
 

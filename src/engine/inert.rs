@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use super::wake::Wake;
 use crate::blame::{Frame, Packages};
+use crate::config::Config;
+use crate::error::StartError;
 use crate::leak::{Names, Observation};
-use crate::profiler::{Config, StartError};
 use crate::snapshot::Module;
 use crate::{Snapshot, Stats};
 

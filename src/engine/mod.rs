@@ -24,8 +24,9 @@ use recording as backend;
 pub(crate) use wake::Wake;
 
 use crate::blame::{Frame, Packages};
+use crate::config::Config;
+use crate::error::StartError;
 use crate::leak::{Names, Observation};
-use crate::profiler::{Config, StartError};
 use crate::snapshot::Module;
 use crate::{Snapshot, Stats};
 

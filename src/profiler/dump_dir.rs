@@ -5,9 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::StartError;
 use crate::Snapshot;
 use crate::dump::{self, WriteError};
+use crate::error::StartError;
 
 /// A writable folder that keeps the newest dumps of one executable.
 ///

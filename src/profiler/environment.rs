@@ -6,7 +6,8 @@
 use std::ffi::OsStr;
 use std::time::Duration;
 
-use super::{Builder, StartError};
+use super::Builder;
+use crate::error::StartError;
 
 /// The name of the variable.
 pub(super) const VARIABLE: &str = "HEAPDRIFT";

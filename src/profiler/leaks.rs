@@ -11,9 +11,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use super::StartError;
-use super::config::{Config, ReportHook};
+use crate::config::{Config, ReportHook};
 use crate::engine::{self, OwnNames, Session};
+use crate::error::StartError;
 use crate::leak::{Detector, LeakCandidate, LeakReport, Observation, SnapshotObservation, Verdict};
 use crate::{Snapshot, dump};
 

@@ -1,9 +1,8 @@
 //! `Profiler`: one session of recording, from `start` to the end of its scope.
 
-mod config;
+mod builder;
 mod dump_dir;
 mod environment;
-mod error;
 mod leaks;
 mod reporter;
 
@@ -11,12 +10,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use config::Builder;
-pub(crate) use config::Config;
-pub use error::{SettingError, StartError};
+pub use builder::Builder;
 
+use crate::config::{self, Config};
 use crate::dump::{self, WriteError};
 use crate::engine::{self, Session};
+use crate::error::{SettingError, StartError};
 use crate::leak::LeakReport;
 use crate::{Snapshot, Stats};
 use dump_dir::DumpDir;

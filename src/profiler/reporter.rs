@@ -9,8 +9,10 @@ use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::{Config, Shared, StartError};
+use super::Shared;
+use crate::config::Config;
 use crate::engine::{self, Wake, Waker};
+use crate::error::StartError;
 
 /// A running reporting thread; dropping it stops and joins it.
 #[derive(Debug)]

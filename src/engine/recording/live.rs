@@ -9,6 +9,7 @@ use super::counters::{Counter, Counters};
 use super::local;
 use super::thinner::{Sweep, Thinner};
 use crate::Stats;
+use crate::config::Config;
 use crate::engine::recording::arena::Budget;
 use crate::engine::recording::label_table::LabelTable;
 use crate::engine::recording::live_set::{
@@ -19,7 +20,6 @@ use crate::engine::recording::stack_table::{Addend, SiteId, SiteKey, StackTable}
 use crate::engine::recording::sync::{LANES, Lane};
 use crate::engine::recording::sys;
 use crate::engine::recording::unwind::{By, Captured, Size, Unwinder};
-use crate::profiler::Config;
 
 /// What a session works on and outlives it.
 #[derive(Clone, Copy, Debug)]

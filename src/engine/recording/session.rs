@@ -10,11 +10,12 @@ use super::local::{self, muted};
 use super::observation::LiveObservation;
 use super::recorder::{Entered, RECORDER};
 use super::snapshot::Facts;
+use crate::config::Config;
 use crate::engine::recording::live_set::Slots;
 use crate::engine::recording::sampler::{Interval, Random};
 use crate::engine::recording::sync::Lane;
+use crate::error::StartError;
 use crate::leak::Observation;
-use crate::profiler::{Config, StartError};
 use crate::{Snapshot, Stats};
 
 /// A session, as its owner holds it.

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::live::Live;
+use crate::config::Config;
 use crate::engine::recording::live_set::SampledObject;
 use crate::engine::recording::sampler::{Interval, Weight};
 use crate::engine::recording::stack_table::{SiteId, SiteView};
 use crate::engine::recording::sys;
 use crate::engine::recording::unwind::{ModuleInfo, Modules};
 use crate::hash::{NumberMap, mix};
-use crate::profiler::Config;
 use crate::snapshot::{
     Frames, LiveSamples, Metrics, Module, Process, Sampling, Snapshot, Stack, Taken,
 };
