@@ -240,10 +240,10 @@ fn tick(criterion: &mut Criterion) {
         let stats = profiler.stats();
         let (median, longest) = costs.median_and_longest();
         println!(
-            "{name}: {} samples over {} stacks; {median:.1?} of processor time in the median, {longest:.1?} at most; \
-             {:.1} ms in the one that named the first candidate; \
-             {:.1} MiB at most, and {:.1} MiB more kept since tick 1; \
-             at tick {} {} confirmed, {} suspect",
+            "{name}: {} samples over {} stacks; processor time of a tick: {median:.1?} median, \
+             {longest:.1?} longest, {:.1} ms with the first candidate; \
+             memory: {:.1} MiB at most in a tick, {:.1} MiB more kept since tick 1; \
+             at tick {}: {} confirmed, {} suspect",
             stats.samples_live,
             stats.stacks,
             costs.first_named_ns.unwrap_or(0) as f64 / 1e6,

@@ -193,7 +193,7 @@ fn a_second_session_works_and_starts_from_zero() {
     let (sender, orders) = mpsc::channel::<mpsc::Sender<Vec<Vec<u8>>>>();
     let worker = thread::spawn(move || {
         for done in orders {
-            // Each 64 KiB of allocations, a thread checks whether a session is running.
+            // A thread checks every 64 KiB of allocations whether a session is running.
             drop(black_box(Vec::<u8>::with_capacity(128 << 10)));
             drop(black_box(Vec::<u8>::with_capacity(1)));
             let blocks = with_labels(&[("site", "worker")], || {

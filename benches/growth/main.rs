@@ -38,13 +38,13 @@ struct Table {
 const TABLES: [Table; 5] = [
     Table {
         name: "live",
-        head: "live samples | sampled pair, ns | pair at 512 KiB, ns | snapshot, ms | tick, ms | profiler, B a sample",
+        head: "live samples | sampled pair, ns | pair at 512 KiB, ns | snapshot, ms | tick, ms | profiler, B per sample",
         rows: &[1_000, 10_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_000],
         measure: live::by_samples,
     },
     Table {
         name: "stacks",
-        head: "stacks | sampled pair, ns | pair at 512 KiB, ns | snapshot, ms | tick, ms | profiler, B a stack",
+        head: "stacks | sampled pair, ns | pair at 512 KiB, ns | snapshot, ms | tick, ms | profiler, B per stack",
         rows: &[100, 1_000, 10_000, 100_000, 1_000_000],
         measure: live::by_stacks,
     },
@@ -56,13 +56,13 @@ const TABLES: [Table; 5] = [
     },
     Table {
         name: "depth",
-        head: "depth | sampled pair, ns | under stacks that change below 10 frames, ns",
+        head: "depth | sampled pair, ns | while the 10 innermost frames change, ns",
         rows: &[10, 20, 40, 60, 80, 100, 120],
         measure: depth::row,
     },
     Table {
         name: "modules",
-        head: "modules | start, ms | sampled pair, a stack of 80 frames, 40 of them theirs, ns | snapshot, ms",
+        head: "modules | start, ms | sampled pair under 80 frames, 40 of them in the modules, ns | snapshot, ms",
         rows: &[1, 2, 5, 10, 20, 50, 100, 200],
         measure: modules::row,
     },

@@ -70,7 +70,7 @@ pub(crate) fn of(runs: &[Run]) -> Vec<Bar> {
         Bar::share("precision", 0.98, score.right, score.right + score.false_sites),
         Bar::share("recall", 0.95, score.held, score.due),
         Bar::rate(
-            "one false confirmation in 10,000 site-hours",
+            "one false confirmation per 10,000 site-hours",
             score.false_alarms,
             score.site_hours / 1e4,
         ),

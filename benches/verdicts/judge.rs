@@ -20,7 +20,7 @@ const OWN: &str = "verdicts::";
 /// Follows the claims of one detector through one run.
 pub(crate) struct Judge {
     scenario: &'static Scenario,
-    /// By the function and the labels that were named.
+    /// The claimed sites, by the function and the labels that were named.
     claimed: BTreeMap<(String, BTreeMap<String, String>), ClaimedSite>,
 }
 

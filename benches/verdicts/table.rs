@@ -52,7 +52,7 @@ pub(crate) fn render(runs: &[Run]) -> String {
 fn summary(title: &str, runs: &[&Run]) -> String {
     let mut text = format!(
         "\n## {title}: {} runs, {:.0} site-hours at one tick a minute\n\n\
-         | rule | precision | recall | false confirmations in 10,000 site-hours | early, withdrawn in time | \
+         | rule | precision | recall | false confirmations per 10,000 site-hours | early, withdrawn in time | \
          fill times to withdrawal, median | leaked samples at detection, median: no churn | at 10% share |\n\
          | --- | --- | --- | --- | --- | --- | --- | --- |\n",
         runs.len(),

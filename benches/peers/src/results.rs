@@ -68,7 +68,7 @@ fn median_or_zero(values: &mut [f64]) -> f64 {
 pub struct Results {
     subjects: Vec<Subject>,
     workloads: Vec<Workload>,
-    /// By round.
+    /// The measurements of each cell, by round.
     measurements: BTreeMap<Cell, BTreeMap<u32, Measurement>>,
     failures: BTreeMap<Cell, String>,
     /// Instructions of an allocate-free pair, by row.
