@@ -143,9 +143,9 @@ impl Random {
     }
 }
 
-/// 20 pairs of dumps with 300 sites in which nothing changed and 30 that quadrupled. Of what is called
-/// significant at most 5% is false on average; over 20 pairs the mean has a standard error of about
-/// 1%, so 8% is 3 of them.
+/// 20 pairs of dumps with 300 sites in which nothing changed and 30 that quadrupled. Of what is
+/// called significant at most 5% is false on average; over 20 pairs the mean has a standard error
+/// of about 1%, so 8% is 3 of them.
 #[test]
 fn at_most_five_percent_of_what_is_significant_is_chance() {
     let mut random = Random(7);

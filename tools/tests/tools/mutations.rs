@@ -1,6 +1,6 @@
 //! Damaged dumps and baselines by the thousand, through everything that reads them: an error of one
-//! line or a result, never a panic, never much time or memory. Dumps are all that our commands read:
-//! pprof and the other formats are written only.
+//! line or a result, never a panic, never much time or memory. Dumps are all that our commands
+//! read: pprof and the other formats are written only.
 
 use std::fmt::Display;
 use std::io::{Read as _, Write as _};
@@ -418,8 +418,8 @@ fn mutated_baselines_are_read_or_refused() {
 }
 
 /// `cargo test -p heapdrift-tools --test tools -- --ignored mutated`; other seeds by
-/// `HEAPDRIFT_SEED`, another number by `HEAPDRIFT_MUTATIONS`. With `--release` it is quicker and finds
-/// less: sums that overflow are not noticed.
+/// `HEAPDRIFT_SEED`, another number by `HEAPDRIFT_MUTATIONS`. With `--release` it is quicker and
+/// finds less: sums that overflow are not noticed.
 #[test]
 #[ignore = "takes minutes"]
 fn a_hundred_thousand_mutated_dumps_are_read_or_refused() {

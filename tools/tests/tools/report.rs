@@ -1,5 +1,5 @@
-//! The page: its numbers are those of the other commands, and names stay text. What it looks like and
-//! does in a browser is checked by `.ci/page`.
+//! The page: its numbers are those of the other commands, and names stay text. What it looks like
+//! and does in a browser is checked by `.ci/page`.
 
 use std::collections::BTreeMap;
 use std::fs;
