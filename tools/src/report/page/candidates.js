@@ -156,12 +156,13 @@ function evidence(candidate) {
         return `A container that only grows: a few large blocks that grew by two fifths or more ${steps.length === 1 ? "once" : `${steps.length} times`}: ${steps.join(", ")}.`;
     }
     const { mature_alive: alive, mature_deaths: freed, mature_age: age } = found;
-    const objects = `sampled objects older than ${counted(age, "tick")}`;
+    const objects = `${counted(alive + freed, "sampled object")} older than ${counted(age, "tick")}`;
     const outcome =
-        freed === 0
-            ? `None of the ${count(alive)} ${objects} has been freed.`
-            : `Of the ${count(alive + freed)} ${objects}, ${count(freed)} ${freed === 1 ? "has" : "have"} been freed.`;
-    const oneIn = (exponent) => ["1 in 10", element("sup", {}, exponent.toFixed(exponent < 10 ? 1 : 0))];
+        freed === 0 && alive !== 1
+            ? `None of the ${objects} has been freed.`
+            : `Of the ${objects}, ${count(freed)} ${freed === 1 ? "has" : "have"} been freed.`;
+    const power = (exponent) => (exponent < 10 ? exponent.toFixed(1) : Math.floor(exponent));
+    const oneIn = (exponent) => ["1 in 10", element("sup", {}, power(exponent))];
     if (found.log10_e <= 0) return [`${outcome} They are freed like those of healthy call sites.`];
     return [
         `${outcome} Healthy call sites free theirs; the odds that this one does are below `,
