@@ -1,11 +1,13 @@
-//! Why a command did not end with status 0: one line that names the file, what was expected and what was found.
+//! Why a command did not end with status 0.
+//!
+//! An error is one line that names the file, what was expected and what was found.
 
 use std::path::PathBuf;
 use std::{error, fmt, io};
 
 use heapdrift::dump::ReadError;
 
-/// What ends a command with status 1 or 2.
+/// The reason why a command ends with status 1 or 2.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
@@ -13,19 +15,20 @@ pub enum Error {
     Dump(PathBuf, ReadError),
     /// An output could not be written.
     Output(PathBuf, io::Error),
-    /// The arguments make no sense together.
+    /// The arguments contradict each other, or do not fit the dumps.
     Usage(String),
-    /// Growth beyond the bound that was given by `--fail-over`: what grew, how fast.
+    /// Growth exceeded the bound given by `--fail-over`; the text says what grew and how fast.
     FailOver(String),
 }
 
 impl Error {
-    /// The exit status: 1 when a bound was crossed, 2 when something is wrong.
+    /// The exit status: 1 if a bound was crossed, 2 for every other error.
     pub(crate) fn exit_status(&self) -> u8 {
         if matches!(self, Self::FailOver(_)) { 1 } else { 2 }
     }
 
-    /// Whether the reader of our output went away, as in `heapdrift top … | head`. No fault.
+    /// Whether the reader of our output has closed it, as in `heapdrift top … | head`, which is no
+    /// failure.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Output(_, error) if error.kind() == io::ErrorKind::BrokenPipe)
     }

@@ -8,7 +8,7 @@ use heapdrift::leak::{LeakReport, Replay, Verdict};
 use super::candidates::CandidateOptions;
 use super::options::{NameOptions, stdin_once};
 use crate::dumps::read;
-use crate::dumps::ticks::{Dump, Ticks, different_builds};
+use crate::dumps::ticks::{DumpFile, Ticks, different_builds};
 use crate::error::Error;
 use crate::numbers::rate::Rate;
 use crate::numbers::units;
@@ -105,7 +105,7 @@ pub(crate) fn run(args: Args) -> Result<(), Error> {
 /// Runs the detector over the dumps and returns the last dump with the report after it.
 fn replay(
     symbolizer: &mut Symbolizer,
-    mut dumps: Vec<Dump>,
+    mut dumps: Vec<DumpFile>,
     own_crates: &[String],
 ) -> Result<(Snapshot, LeakReport), Error> {
     let last = dumps.pop().expect("there is at least one tick");

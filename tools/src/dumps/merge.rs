@@ -1,20 +1,20 @@
-//! Many dumps as one: processes, hosts, builds.
+//! Merges the dumps of many processes, hosts or builds into one.
 //!
-//! What is summed and what is kept:
-//! - estimates of equal stacks add up, and so do their variances: processes are independent. Stacks are
-//!   equal if they have the same addresses in modules of the same build-id, wherever those were loaded,
-//!   and the same labels;
-//! - each live sample keeps its own interval, and with it its weight, so dumps of different intervals
-//!   mix. Its identity becomes a hash of session and identity: two merges of the same processes,
-//!   taken at two times, can be compared object by object like two dumps of one process;
-//! - beyond [`MAX_LIVE_SAMPLES`] live samples are thinned, by raising the interval: a sample is kept
-//!   if a number that is drawn from its identity is below its new probability. The sums of the stacks
-//!   were taken before, and lose nothing;
-//! - the peak is the sum of peaks: processes reach theirs at different times, so it is a bound on what
-//!   all had at once;
-//! - times are those of a recording that began with the first and was taken with the last. Ticks of
-//!   births stay those of each process, and so are no series: leak reports are left out;
-//! - sites are numbered anew.
+//! What is added up and what is kept:
+//! - The estimates of equal stacks add up, and so do their variances, because processes are
+//!   independent. Stacks are equal if they have the same labels and the same addresses in modules
+//!   of the same build-id, wherever those were loaded.
+//! - Each live sample keeps its own interval and so its weight: dumps of different intervals mix.
+//!   Its id becomes a hash of the session and the id, so two merges of the same processes at two
+//!   times can be compared object by object, like two dumps of one process.
+//! - Beyond [`MAX_LIVE_SAMPLES`] live samples are thinned by raising the interval: a sample is kept
+//!   if a uniform number derived from its id is below its new probability. The sums of the stacks
+//!   were taken before and lose nothing.
+//! - The peak is the sum of the peaks. Processes peak at different times, so it is an upper bound
+//!   on what they held at once.
+//! - The merged recording begins with the first process and is taken with the last dump. Birth
+//!   ticks stay those of each process and do not form a series, so leak reports are left out.
+//! - Sites are numbered anew.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -24,7 +24,7 @@ use heapdrift::{Snapshot, Stats};
 use crate::intern::intern;
 use crate::numbers::sum;
 
-/// The most live samples that a merged dump has: about 30 MB of the 100 that a dump may unpack to.
+/// The most live samples in a merged dump: about 30 MB of the 100 MB that a dump may unpack to.
 pub const MAX_LIVE_SAMPLES: usize = 500_000;
 
 /// Adds dumps up, one at a time.
@@ -35,52 +35,51 @@ pub struct Merge {
     sessions: BTreeSet<u64>,
     modules: HashMap<(String, String), u32>,
     frames: HashMap<(u32, u64), u32>,
-    names: Names,
+    names: FrameNames,
     label_sets: HashMap<BTreeMap<String, String>, u32>,
     stacks: HashMap<(Vec<u32>, u32, bool), u32>,
-    live: Vec<Drawn>,
-    /// Samples are kept at this interval at least.
+    live: Vec<MergedSample>,
+    /// The smallest interval of the live samples.
     interval: f64,
     thinned: u64,
 }
 
-/// A live sample, with what decides whether it is kept.
+/// A live sample and the number that decides whether it is kept.
 #[derive(Clone, Copy, Debug)]
-struct Drawn {
+struct MergedSample {
     sample: LiveSample,
-    /// Birth in milliseconds since the Unix epoch.
+    /// Time of birth in milliseconds since the Unix epoch.
     born_unix_ms: u64,
-    /// Uniform below the probability with which the sample was taken.
+    /// Uniform between 0 and the probability with which the sample was taken.
     draw: f64,
 }
 
-/// The names of the frames, where dumps have them.
+/// The names of the frames, as far as dumps have them.
 #[derive(Debug, Default)]
-struct Names {
+struct FrameNames {
     of_frame: Vec<Vec<u32>>,
     functions: Vec<Function>,
     index: HashMap<Function, u32>,
 }
 
 impl Merge {
-    /// Adds a dump. `origin` is a label for its stacks; where a stack has that label already, this
-    /// one takes its place.
+    /// Adds a dump. `origin` is a label for its stacks, and replaces a label of the same key.
     pub fn add(&mut self, dump: &Snapshot, origin: Option<(&str, &str)>) {
-        self.add_facts(dump);
+        self.add_process(dump);
         let modules: Vec<u32> = dump.modules.iter().map(|module| self.module(module)).collect();
         let frames = self.frames(dump, &modules);
-        let label_sets = LabelSets { dump, origin, known: vec![None; dump.label_sets.len()] };
+        let label_sets = MergedLabels { dump, origin, known: vec![None; dump.label_sets.len()] };
         let stacks = self.stacks(dump, &frames, label_sets);
         let first = self.live.len();
         for mut sample in dump.live.iter() {
-            sample.id = mixed(dump.process.session, sample.id);
+            sample.id = hash_pair(dump.process.session, sample.id);
             sample.stack = stacks[sample.stack as usize];
-            let draw = uniform(sample.id) * sample.probability();
+            let draw = uniform_of(sample.id) * sample.probability();
             let born_unix_ms = dump.process.started_unix_ms.saturating_add(sample.birth_ms);
-            self.live.push(Drawn { sample, born_unix_ms, draw });
+            self.live.push(MergedSample { sample, born_unix_ms, draw });
         }
         self.thin(first);
-        // Intervals beyond all measure, as a damaged dump may have, would have no end.
+        // A damaged dump may have absurd intervals, with which the loop would never end.
         while self.live.len() > MAX_LIVE_SAMPLES && self.interval < 1e30 {
             self.interval = self.interval.max(512.0) * 2.0;
             self.thin(0);
@@ -93,9 +92,9 @@ impl Merge {
         self.merged.taken.uptime_ms = self.merged.taken.unix_ms.saturating_sub(started);
         self.merged.taken.reason = "merge".to_owned();
         if self.sessions.len() > 1 {
-            self.merged.process.session = self.sessions.iter().fold(0, |a, &b| mixed(a, b));
+            self.merged.process.session = self.sessions.iter().fold(0, |a, &b| hash_pair(a, b));
         }
-        for Drawn { mut sample, born_unix_ms, .. } in self.live {
+        for MergedSample { mut sample, born_unix_ms, .. } in self.live {
             sample.birth_ms = born_unix_ms.saturating_sub(started);
             self.merged.live.push(sample);
         }
@@ -105,13 +104,13 @@ impl Merge {
         stats.stacks = self.merged.stacks.len() as u64;
         self.merged.frames.symbols = self.names.finish();
         if self.dumps > 1 {
-            set_apart(&mut self.merged.modules);
+            separate_ranges(&mut self.merged.modules);
         }
         self.merged
     }
 
-    /// What is known of the processes as a whole.
-    fn add_facts(&mut self, dump: &Snapshot) {
+    /// Adds what a dump says of its process as a whole.
+    fn add_process(&mut self, dump: &Snapshot) {
         let merged = &mut self.merged;
         self.dumps += 1;
         self.sessions.insert(dump.process.session);
@@ -151,12 +150,12 @@ impl Merge {
                 merged.unwinder = format!("{}+{part}", merged.unwinder);
             }
         }
-        merged.stats = sum(&merged.stats, &dump.stats);
+        merged.stats = sum_stats(&merged.stats, &dump.stats);
         merged.totals = sum::metrics(&merged.totals, &dump.totals);
     }
 
     fn module(&mut self, module: &Module) -> u32 {
-        // The same file may be elsewhere in another container.
+        // Another container may have the same file at another path.
         let key = match module.build_id.as_str() {
             "" => (module.path.clone(), String::new()),
             id => (String::new(), id.to_owned()),
@@ -168,7 +167,7 @@ impl Merge {
         })
     }
 
-    /// Of each frame of the dump, that of the merged one.
+    /// For each frame of `dump`, its index in the merged dump.
     fn frames(&mut self, dump: &Snapshot, modules: &[u32]) -> Vec<u32> {
         let columns = dump.frames.module.iter().zip(&dump.frames.address);
         let frames: Vec<u32> = columns
@@ -191,12 +190,12 @@ impl Merge {
         frames
     }
 
-    /// Of each stack of the dump, that of the merged one, which has the sum of both.
+    /// Adds the stacks of `dump`. Returns for each its index in the merged dump.
     fn stacks(
         &mut self,
         dump: &Snapshot,
         frames: &[u32],
-        mut label_sets: LabelSets<'_>,
+        mut label_sets: MergedLabels<'_>,
     ) -> Vec<u32> {
         let mut stacks = Vec::with_capacity(dump.stacks.len());
         for stack in &dump.stacks {
@@ -222,7 +221,7 @@ impl Merge {
         stacks
     }
 
-    /// Brings the samples from `first` on to the interval of all.
+    /// Thins the samples from index `first` on to the common interval.
     fn thin(&mut self, first: usize) {
         let (interval, before) = (self.interval, self.live.len());
         let mut kept = first;
@@ -242,15 +241,15 @@ impl Merge {
     }
 }
 
-/// The sets of labels of one dump, as they are in the merged one.
-struct LabelSets<'a> {
+/// The label sets of one dump and their indices in the merged dump.
+struct MergedLabels<'a> {
     dump: &'a Snapshot,
     origin: Option<(&'a str, &'a str)>,
-    /// Those that a stack has had so far.
+    /// The merged index of each set that a stack has used so far.
     known: Vec<Option<u32>>,
 }
 
-impl LabelSets<'_> {
+impl MergedLabels<'_> {
     fn of(&mut self, set: u32, intern: impl FnOnce(BTreeMap<String, String>) -> u32) -> u32 {
         let known = &mut self.known[set as usize];
         *known.get_or_insert_with(|| {
@@ -263,8 +262,8 @@ impl LabelSets<'_> {
     }
 }
 
-impl Names {
-    /// Takes over names for frames that have none yet.
+impl FrameNames {
+    /// Adds the names of those frames that have none yet.
     fn add(&mut self, symbols: &Symbols, frames: &[u32]) {
         for (&frame, functions) in frames.iter().zip(symbols.of_frames()) {
             if self.of_frame[frame as usize].is_empty() {
@@ -291,9 +290,9 @@ impl Names {
     }
 }
 
-/// A number for two, spread evenly (the finalizer of splitmix64): the same on every machine and in
-/// every release, so that merges of different days can be compared.
-fn mixed(a: u64, b: u64) -> u64 {
+/// A hash of two numbers by the finalizer of splitmix64. It must stay the same on every machine and
+/// in every release, so that merges made on different days can be compared.
+fn hash_pair(a: u64, b: u64) -> u64 {
     let spread = |mut z: u64| {
         z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -303,20 +302,20 @@ fn mixed(a: u64, b: u64) -> u64 {
     spread(spread(a) ^ b)
 }
 
-/// A number from 0 up to 1 that goes with an identity.
-fn uniform(id: u64) -> f64 {
-    (mixed(0, id) >> 11) as f64 / (1_u64 << 53) as f64
+/// A uniform number from 0 (inclusive) to 1 (exclusive), derived from an id.
+fn uniform_of(id: u64) -> f64 {
+    (hash_pair(0, id) >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-/// Modules of different builds were mapped at the same addresses, in different processes. Formats
-/// with absolute addresses need them apart: what overlaps moves up, as a whole.
-fn set_apart(modules: &mut [Module]) {
+/// Moves modules so that their address ranges do not overlap. Different processes had different
+/// modules at the same addresses, but formats with absolute addresses need them to be distinct.
+fn separate_ranges(modules: &mut [Module]) {
     const STEP: u64 = 1 << 21;
-    let mut taken: Vec<(u64, u64)> = Vec::new();
+    let mut occupied: Vec<(u64, u64)> = Vec::new();
     let mut highest = 0_u64;
     for module in modules.iter_mut().filter(|module| module.start < module.end) {
         let overlaps = |&(start, end): &(u64, u64)| module.start < end && start < module.end;
-        if taken.iter().any(overlaps)
+        if occupied.iter().any(overlaps)
             && let Some(start) = highest.checked_next_multiple_of(STEP)
             && let Some(end) = start.checked_add(module.end - module.start)
         {
@@ -324,12 +323,12 @@ fn set_apart(modules: &mut [Module]) {
             module.load_bias = module.load_bias.wrapping_add(up);
             (module.start, module.end) = (start, end);
         }
-        taken.push((module.start, module.end));
+        occupied.push((module.start, module.end));
         highest = highest.max(module.end);
     }
 }
 
-fn sum(a: &Stats, b: &Stats) -> Stats {
+fn sum_stats(a: &Stats, b: &Stats) -> Stats {
     let mut sum = *a;
     let add = |to: &mut u64, more: u64| *to = to.saturating_add(more);
     add(&mut sum.samples_taken, b.samples_taken);
@@ -364,16 +363,16 @@ mod tests {
     }
 
     #[test]
-    fn modules_of_different_builds_are_set_apart() {
+    fn modules_of_different_builds_get_distinct_ranges() {
         let mut modules =
             [module("a", 0x1000, 0x9000), module("b", 0x1000, 0x5000), module("c", 0xa000, 0xb000)];
-        set_apart(&mut modules);
+        separate_ranges(&mut modules);
         assert_eq!((modules[0].start, modules[2].start), (0x1000, 0xa000));
         assert_eq!((modules[1].start, modules[1].end), (0x20_0000, 0x20_4000));
         assert_eq!(modules[1].load_bias, 0x20_0000);
         let mut absurd = [module("a", 0, u64::MAX), module("b", 0, u64::MAX)];
-        set_apart(&mut absurd);
-        assert_eq!(absurd[1].end, u64::MAX, "what cannot be moved stays");
+        separate_ranges(&mut absurd);
+        assert_eq!(absurd[1].end, u64::MAX, "a module that cannot be moved stays");
     }
 
     #[test]
@@ -392,10 +391,11 @@ mod tests {
         assert_eq!(merge.finish().validate(), Ok(()));
     }
 
-    /// 200,000 objects of 100 bytes and as many of 10,000, all sampled with an interval of 64: 79%
-    /// and all of them. Thinning must leave their sum as it is, within four standard errors.
+    /// 200,000 objects of 100 bytes and 200,000 of 10,000 bytes are sampled at an interval of 64:
+    /// 79% of the former and all of the latter. Thinning must keep their sum within four standard
+    /// errors.
     #[test]
-    fn thinning_leaves_sums_without_bias() {
+    fn thinning_does_not_bias_sums() {
         let mut dump = Snapshot::default();
         dump.label_sets.push(BTreeMap::new());
         dump.stacks.push(Stack::default());
@@ -409,7 +409,7 @@ mod tests {
             for _ in 0..200_000 {
                 id += 1;
                 sample.id = id;
-                if uniform(mixed(7, id)) < sample.probability() {
+                if uniform_of(hash_pair(7, id)) < sample.probability() {
                     given += size as f64 / sample.probability();
                     dump.live.push(sample);
                 }
@@ -429,7 +429,7 @@ mod tests {
             variance += (sample.size as f64 / p).powi(2) * (1.0 - p);
         }
         let sigmas = (sum - 4.0 * given) / variance.sqrt();
-        println!("{} samples, {sigmas:.2} standard errors off", thinned.live.len());
+        println!("{} samples, off by {sigmas:.2} standard errors", thinned.live.len());
         assert!(sigmas.abs() < 4.0, "{sigmas}");
     }
 }

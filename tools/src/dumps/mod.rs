@@ -1,6 +1,6 @@
-//! Dumps as files: reading their heads, putting series in order, merging.
+//! Dumps as files: reading them, putting a series in order, merging.
 
-pub(crate) mod head;
+pub(crate) mod header;
 pub mod merge;
 pub(crate) mod read;
 pub mod sessions;

@@ -1,8 +1,8 @@
-//! Several dumps as one heap.
+//! Which dumps are of one process.
 //!
-//! Dumps with the same session number are of one process at different times. Each holds all that
-//! the ones before held, so adding them would count everything again: the last one stands for all.
-//! Different sessions are different processes, and those add up.
+//! Dumps with the same session number are of one process at different times. A later dump includes
+//! what the earlier ones counted, so adding them would count everything again, and the last dump
+//! stands for all. Different sessions are different processes, and those add up.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use heapdrift::Snapshot;
 use heapdrift::snapshot::{Process, Taken};
 
-use crate::dumps::head::Head;
+use crate::dumps::header::DumpHeader;
 
-/// The last snapshot of each session, in the order in which sessions first occur.
+/// The last snapshot of each session. Sessions keep the order in which they first occur.
 pub fn last_of_each(snapshots: impl IntoIterator<Item = Snapshot>) -> Vec<Snapshot> {
     let mut last: Vec<Snapshot> = Vec::new();
     for snapshot in snapshots {
@@ -26,31 +26,34 @@ pub fn last_of_each(snapshots: impl IntoIterator<Item = Snapshot>) -> Vec<Snapsh
     last
 }
 
-/// The files of the last dump of each session, in the order in which sessions first occur; reads no
-/// more of them than that takes. A file that cannot be told is a session of its own.
+/// The file of the last dump of each session. Sessions keep the order in which they first occur.
+/// Only headers are read; a file without a readable header counts as a session of its own.
 pub(crate) fn last_paths(paths: Vec<PathBuf>) -> Vec<PathBuf> {
-    let mut last: Vec<(PathBuf, Option<Head>)> = Vec::new();
+    let mut last: Vec<(PathBuf, Option<DumpHeader>)> = Vec::new();
     let mut index: HashMap<Session, usize> = HashMap::new();
     for path in paths {
-        let head = Head::read(&path);
-        let known = head.as_ref().map(|head| session_of(&head.process));
+        let header = DumpHeader::read(&path);
+        let known = header.as_ref().map(|header| session_of(&header.process));
         match known.and_then(|session| index.get(&session)).map(|&at| &mut last[at]) {
             Some(other) => {
-                let age = |head: &Option<Head>| head.as_ref().map(|head| age_of(&head.taken));
-                if age(&other.1) <= age(&head) {
-                    *other = (path, head);
+                let age = |header: &Option<DumpHeader>| {
+                    header.as_ref().map(|header| age_of(&header.taken))
+                };
+                if age(&other.1) <= age(&header) {
+                    *other = (path, header);
                 }
             }
             None => {
                 index.extend(known.map(|session| (session, last.len())));
-                last.push((path, head));
+                last.push((path, header));
             }
         }
     }
     last.into_iter().map(|(path, _)| path).collect()
 }
 
-/// The number is random; the process id and the start tell apart what was recorded without one.
+/// Session number, process id and start. The number is random; the other two distinguish recordings
+/// that have none.
 type Session = (u64, u32, u64);
 
 pub(crate) fn session(snapshot: &Snapshot) -> Session {
@@ -74,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_series_is_its_last_dump_whatever_the_order() {
+    fn a_series_counts_as_its_last_dump_in_any_order() {
         let dump = |session, sequence| {
             let mut snapshot = Snapshot::default();
             snapshot.process.session = session;

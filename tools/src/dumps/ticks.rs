@@ -5,26 +5,27 @@ use std::path::PathBuf;
 
 use heapdrift::Snapshot;
 
-use crate::dumps::head::Head;
+use crate::dumps::header::DumpHeader;
 use crate::dumps::read;
 use crate::dumps::sessions::session_of;
 use crate::error::Error;
 
-/// A dump of which the head was read, and the rest if it comes from a pipe.
-pub(crate) struct Dump {
+/// A dump whose header was read; if it comes from a pipe, all of it was.
+pub(crate) struct DumpFile {
     pub(crate) path: PathBuf,
-    head: Head,
+    header: DumpHeader,
     snapshot: Option<Snapshot>,
 }
 
-impl Dump {
+impl DumpFile {
     fn open(path: PathBuf) -> Result<Self, Error> {
-        if let Some(head) = Head::read(&path) {
-            return Ok(Self { path, head, snapshot: None });
+        if let Some(header) = DumpHeader::read(&path) {
+            return Ok(Self { path, header, snapshot: None });
         }
         let snapshot = read::dump(&path)?;
-        let head = Head { process: snapshot.process.clone(), taken: snapshot.taken.clone() };
-        Ok(Self { path, head, snapshot: Some(snapshot) })
+        let header =
+            DumpHeader { process: snapshot.process.clone(), taken: snapshot.taken.clone() };
+        Ok(Self { path, header, snapshot: Some(snapshot) })
     }
 
     pub(crate) fn read(self) -> Result<Snapshot, Error> {
@@ -35,43 +36,43 @@ impl Dump {
     }
 }
 
-/// Dumps in the order of their ticks, one of each.
+/// Dumps in the order of their ticks, one per tick.
 pub(crate) struct Ticks {
-    pub(crate) dumps: Vec<Dump>,
-    /// What was left out or is missing, in lines for the user.
+    pub(crate) dumps: Vec<DumpFile>,
+    /// Lines for the user about dumps that were left out and ticks that are missing.
     pub(crate) remarks: Vec<String>,
     /// Whether ticks are missing before the last one.
     pub(crate) has_gaps: bool,
 }
 
 impl Ticks {
-    /// Sorts dumps, and leaves out those that are of no tick of their own.
+    /// Sorts dumps and keeps one per tick.
     ///
     /// # Errors
-    /// A file that cannot be read, dumps of different sessions or builds, or none with a tick.
+    /// A file cannot be read, dumps are of different sessions or builds, or none has a tick.
     pub(crate) fn of(paths: Vec<PathBuf>) -> Result<Self, Error> {
         let mut dumps = of_one_session(paths)?;
-        if let Some(merged) = dumps.iter().find(|dump| dump.head.taken.reason == "merge") {
+        if let Some(merged) = dumps.iter().find(|dump| dump.header.taken.reason == "merge") {
             let path = merged.path.display();
-            let what = format!("{path}: expected a dump of one process, found one that was merged");
+            let what = format!("{path}: expected a dump of one process, found a merged dump");
             return Err(Error::Usage(what));
         }
-        // The first of a tick was taken at its end, the others (by call, at the end) later.
-        dumps.sort_by_key(|dump| (dump.head.taken.tick, dump.head.taken.sequence));
-        if dumps.iter().all(|dump| dump.head.taken.tick == 0) {
+        // The first dump of a tick was taken when the tick ended, others by a call after it.
+        dumps.sort_by_key(|dump| (dump.header.taken.tick, dump.header.taken.sequence));
+        if dumps.iter().all(|dump| dump.header.taken.tick == 0) {
             let last = dumps.swap_remove(dumps.len() - 1);
             let path = last.path.display().to_string();
-            // What is wrong with the file itself comes first.
+            // An error in the file itself is the better explanation.
             last.read()?;
             let what = "expected a dump with ticks of the leak detector, found none";
             return Err(Error::Usage(format!("{path}: {what}")));
         }
         let given = dumps.len();
-        dumps.retain(|dump| dump.head.taken.tick > 0);
+        dumps.retain(|dump| dump.header.taken.tick > 0);
         let early = given - dumps.len();
         let mut repeated = Vec::new();
         dumps.dedup_by(|later, first| {
-            let same = later.head.taken.tick == first.head.taken.tick;
+            let same = later.header.taken.tick == first.header.taken.tick;
             if same {
                 repeated.push(later.path.display().to_string());
             }
@@ -79,13 +80,13 @@ impl Ticks {
         });
         let mut remarks = Vec::new();
         if early > 0 {
-            remarks.push(format!("{} before the first tick left out", counted(early)));
+            remarks.push(format!("{} before the first tick left out", count_of(early)));
         }
         if let [first, ..] = &repeated[..] {
-            let count = counted(repeated.len());
+            let count = count_of(repeated.len());
             remarks.push(format!("{count} of a tick that another has left out: {first}"));
         }
-        let ticks = dumps.iter().map(|dump| dump.head.taken.tick);
+        let ticks = dumps.iter().map(|dump| dump.header.taken.tick);
         let gaps = missing(ticks).filter(|_| dumps.len() > 1);
         let has_gaps = gaps.is_some();
         remarks.extend(gaps);
@@ -93,43 +94,44 @@ impl Ticks {
     }
 }
 
-/// The dumps of one session in the order in which they were taken, each once. One alone may be of any
-/// kind.
+/// The dumps of one session in the order in which they were taken, each once. A single dump may be
+/// a merged one.
 ///
 /// # Errors
-/// A file that cannot be read, or dumps of different sessions.
-pub(crate) fn in_order(paths: Vec<PathBuf>) -> Result<Vec<Dump>, Error> {
+/// A file cannot be read, or dumps are of different sessions.
+pub(crate) fn in_order(paths: Vec<PathBuf>) -> Result<Vec<DumpFile>, Error> {
     let mut dumps = of_one_session(paths)?;
-    let taken = |dump: &Dump| (dump.head.taken.sequence, dump.head.taken.uptime_ms);
+    let taken = |dump: &DumpFile| (dump.header.taken.sequence, dump.header.taken.uptime_ms);
     dumps.sort_by_key(taken);
     dumps.dedup_by_key(|dump| taken(dump));
     Ok(dumps)
 }
 
-fn of_one_session(paths: Vec<PathBuf>) -> Result<Vec<Dump>, Error> {
+fn of_one_session(paths: Vec<PathBuf>) -> Result<Vec<DumpFile>, Error> {
     let mut dumps = Vec::with_capacity(paths.len());
     for path in paths {
-        dumps.push(Dump::open(path)?);
+        dumps.push(DumpFile::open(path)?);
     }
     if let Some(other) = dumps
         .iter()
-        .position(|dump| session_of(&dump.head.process) != session_of(&dumps[0].head.process))
+        .position(|dump| session_of(&dump.header.process) != session_of(&dumps[0].header.process))
     {
         let other = dumps.swap_remove(other);
-        return Err(of_different_sessions(dumps.swap_remove(0), other)?);
+        return Err(not_one_session(dumps.swap_remove(0), other)?);
     }
     Ok(dumps)
 }
 
-fn counted(dumps: usize) -> String {
+fn count_of(dumps: usize) -> String {
     if dumps == 1 { "1 dump".to_owned() } else { format!("{dumps} dumps") }
 }
 
-/// Why two dumps are no series, the builds being the better reason.
-fn of_different_sessions(first: Dump, other: Dump) -> Result<Error, Error> {
+/// Explains why two dumps are not of one session. If their builds differ, that is the better
+/// reason.
+fn not_one_session(first: DumpFile, other: DumpFile) -> Result<Error, Error> {
     let both = format!("{} and {}", first.path.display(), other.path.display());
-    let process = |dump: &Dump| {
-        let process = &dump.head.process;
+    let process = |dump: &DumpFile| {
+        let process = &dump.header.process;
         format!("{:x} (process {} of {})", process.session, process.id, process.executable)
     };
     let sessions = format!(
@@ -141,7 +143,7 @@ fn of_different_sessions(first: Dump, other: Dump) -> Result<Error, Error> {
     Ok(Error::Usage(different_builds(&both, &first, &other).unwrap_or(sessions)))
 }
 
-/// Why dumps are not of one build of the program.
+/// A line that says so if two dumps are not of one build of the program.
 pub(crate) fn different_builds(both: &str, first: &Snapshot, other: &Snapshot) -> Option<String> {
     let (first, other) = (build_id(first), build_id(other));
     (first != other).then(|| {
@@ -155,7 +157,7 @@ fn build_id(dump: &Snapshot) -> &str {
     if id.is_empty() { "none" } else { id }
 }
 
-/// The line about ticks that are not among these, which are sorted.
+/// A line about the ticks that are missing among `ticks`, which are sorted.
 fn missing(ticks: impl Iterator<Item = u32>) -> Option<String> {
     const SHOWN: usize = 3;
     let mut gaps: Vec<RangeInclusive<u32>> = Vec::new();
@@ -188,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn missing_ticks_are_said_in_one_line() {
+    fn missing_ticks_are_reported_in_one_line() {
         let line = |ticks: &[u32]| missing(ticks.iter().copied()).unwrap_or_default();
         let rest = "missing: verdicts may come later than in the service";
         assert_eq!(line(&[1, 2, 3]), "");

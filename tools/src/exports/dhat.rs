@@ -1,15 +1,16 @@
-//! DHAT: what valgrind's `dh_view.html` reads, version 2 of its JSON.
+//! DHAT: version 2 of the JSON that valgrind's `dh_view.html` reads.
 //!
-//! What DHAT counts exactly is estimated here, and some of it was never recorded:
-//! - `tb`, `tbk` (in total), `gb`, `gbk` (when the heap was largest) and `eb`, `ebk` (at the end) are
-//!   the estimates of allocated, peak and live;
-//! - `mb`, `mbk` (the most that the place itself ever had) is not recorded: the larger of peak and
-//!   live stands for it, so it is a lower bound;
-//! - `tl` (lifetimes of all blocks, in microseconds) has those of the live blocks up to now, each
-//!   sample by its weight. How long freed blocks lived is not recorded: a lower bound too.
+//! Figures that DHAT counts exactly are estimates here, and some were not recorded:
+//! - `tb`, `tbk` (in total), `gb`, `gbk` (when the heap was largest) and `eb`, `ebk` (at the end)
+//!   are the estimates of allocated, peak and live.
+//! - `mb`, `mbk` (the most that the stack itself ever held) are not recorded. The larger of peak
+//!   and live stands for them, which is a lower bound.
+//! - `tl` (the sum of the lifetimes of all blocks, in microseconds) is the sum of the ages of the
+//!   live blocks, each sample by its weight. The lifetimes of freed blocks are not recorded, so
+//!   this is a lower bound too.
 //!
-//! Labels are the frames next to the root. Reads, writes and accesses are not recorded, and the file
-//! says so (`bkacc`).
+//! Labels are the frames next to the root. Reads, writes and accesses are not recorded, and the
+//! file says so (`bkacc`).
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -22,7 +23,7 @@ use crate::heap::fold;
 use crate::heap::located::{Located, Location};
 use crate::numbers::sum;
 
-/// The document. The names are DHAT's.
+/// The document. The names of the fields are DHAT's.
 #[derive(Serialize)]
 #[allow(non_snake_case)]
 struct Document {
@@ -35,21 +36,22 @@ struct Document {
     bkacc: bool,
     /// The unit of time.
     tu: &'static str,
-    /// A million of them.
+    /// The unit of a million times `tu`.
     Mtu: &'static str,
     /// Below this many units a lifetime counts as short.
     tuth: u64,
     cmd: String,
     pid: u32,
-    /// When the heap was largest. That is not recorded; readers need a number up to `te`.
+    /// The time when the heap was largest. It is not recorded, but readers need a number up to
+    /// `te`.
     tg: u64,
-    /// The end.
+    /// The time of the end.
     te: u64,
     pps: Vec<ProgramPoint>,
     ftbl: Vec<String>,
 }
 
-/// A stack.
+/// A stack with its figures.
 #[derive(Serialize)]
 struct ProgramPoint {
     tb: u64,
@@ -64,11 +66,11 @@ struct ProgramPoint {
     fs: Vec<usize>,
 }
 
-/// Writes the heap of `snapshot`, of which `heap` is what
-/// [`Symbolizer::locate`](crate::Symbolizer::locate) gave.
+/// Writes the heap of `snapshot`. `heap` is the result of
+/// [`Symbolizer::locate`](crate::Symbolizer::locate) for it.
 ///
 /// # Errors
-/// Those of the writer.
+/// The errors of the writer.
 pub fn write(snapshot: &Snapshot, heap: &Located, out: &mut dyn Write) -> io::Result<()> {
     let uptime = snapshot.taken.uptime_ms.saturating_mul(1000);
     let document = Document {
@@ -94,7 +96,7 @@ pub fn write(snapshot: &Snapshot, heap: &Located, out: &mut dyn Write) -> io::Re
 
 fn filled(mut document: Document, snapshot: &Snapshot, heap: &Located) -> Document {
     let mut table = Table { texts: &mut document.ftbl, index: BTreeMap::new() };
-    let places: Vec<Vec<usize>> =
+    let frame_ids: Vec<Vec<usize>> =
         heap.locations.iter().map(|location| table.frames(heap, location)).collect();
     let labels: Vec<Vec<usize>> = heap
         .label_sets
@@ -102,19 +104,19 @@ fn filled(mut document: Document, snapshot: &Snapshot, heap: &Located) -> Docume
         .map(|set| set.iter().map(|(key, value)| table.id(format!("{key}={value}"))).collect())
         .collect();
     let truncated = table.id(fold::TRUNCATED.to_owned());
-    // Readers refuse a file that has the same stack twice: stacks of which only frames of the
-    // allocator differed are one.
+    // Readers refuse a file with the same stack twice, so stacks that differ only in removed
+    // allocator frames are added up.
     let mut sums: BTreeMap<Vec<usize>, (Metrics, f64)> = BTreeMap::new();
     for (stack, lifetimes) in heap.stacks.iter().zip(lifetimes(snapshot)) {
         let mut fs: Vec<usize> =
-            stack.locations.iter().flat_map(|&at| places[at as usize].iter().copied()).collect();
+            stack.locations.iter().flat_map(|&at| frame_ids[at as usize].iter().copied()).collect();
         fs.extend(Some(truncated).filter(|_| stack.truncated));
         fs.extend(labels[stack.labels as usize].iter().rev());
         let sum = sums.entry(fs).or_default();
         *sum = (sum::metrics(&sum.0, &stack.metrics), sum.1 + lifetimes);
     }
     let points = sums.into_iter().map(|(fs, (metrics, lifetimes))| point(&metrics, lifetimes, fs));
-    // Readers divide by the number of blocks.
+    // Readers divide by the number of blocks, so it must not be 0.
     document.pps = points.filter(|point| point.tbk > 0).collect();
     document
 }
@@ -137,7 +139,7 @@ fn point(metrics: &Metrics, lifetimes: f64, fs: Vec<usize>) -> ProgramPoint {
     }
 }
 
-/// Of each stack, the estimated sum of the ages of its live objects, in microseconds.
+/// For each stack, the estimated sum of the ages of its live objects in microseconds.
 fn lifetimes(snapshot: &Snapshot) -> Vec<f64> {
     let mut sums = vec![0.0; snapshot.stacks.len()];
     for sample in snapshot.live.iter() {
@@ -147,7 +149,7 @@ fn lifetimes(snapshot: &Snapshot) -> Vec<f64> {
     sums
 }
 
-/// The table of frames.
+/// The table of frames, each once.
 struct Table<'a> {
     texts: &'a mut Vec<String>,
     index: BTreeMap<String, usize>,
@@ -170,12 +172,12 @@ impl Table<'_> {
         let frames = location.frames.iter().map(|&frame| &heap.frames[frame as usize]);
         frames
             .map(|frame| {
-                let place = match (&frame.file, frame.line) {
+                let location_text = match (&frame.file, frame.line) {
                     (Some(file), Some(line)) => format!("{file}:{line}"),
                     (Some(file), None) => file.clone(),
                     _ => format!("in {}", module.unwrap_or("no module")),
                 };
-                self.id(format!("{:#x}: {} ({place})", location.address, frame.function))
+                self.id(format!("{:#x}: {} ({location_text})", location.address, frame.function))
             })
             .collect()
     }

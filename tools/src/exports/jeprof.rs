@@ -1,13 +1,13 @@
-//! jeprof: the text that `jeprof` and `google-pprof` read.
+//! jeprof: the text format that `jeprof` and `google-pprof` read.
 //!
-//! `heap_v2/1`: these readers scale what they read by the interval and the mean size of a stack's
-//! objects, which is biased where sizes are mixed. The estimates are scaled already, each sample by
-//! its own size, so the interval is 1, and what the readers do even then to objects of a few bytes
-//! is taken back beforehand (`unscaled`).
+//! In the format `heap_v2/INTERVAL`, readers scale counts up by the interval and the mean size of a
+//! stack's objects, which is biased if sizes are mixed. Our estimates are scaled already, each
+//! sample by its own size, so the interval is 1. Even then readers scale objects of a few bytes, so
+//! `unscaled` applies the inverse beforehand.
 //!
-//! Names are in a symbol section, so no binary is needed: `jeprof --text FILE`. Without any name there
-//! is no section, and the readers look names up: `jeprof --text BINARY FILE`. Both readers leave
-//! out generic arguments when they print. Labels have no place in the format. Addresses and
+//! Names are in a symbol section, so no binary is needed: `jeprof --text FILE`. If no name is
+//! known, there is no such section, and the readers look names up: `jeprof --text BINARY FILE`.
+//! Both readers omit generic arguments when they print. The format has no labels. Addresses and
 //! `MAPPED_LIBRARIES` are those of the recorded process.
 
 use std::collections::{BTreeMap, HashSet};
@@ -19,13 +19,13 @@ use crate::heap::located::{Located, Location};
 use crate::numbers::metric::Metric;
 use crate::numbers::sum;
 
-/// Live objects and bytes, allocated objects and bytes.
+/// Live objects, live bytes, allocated objects and allocated bytes.
 type Counts = [u64; 4];
 
 /// Writes a heap.
 ///
 /// # Errors
-/// Those of the writer.
+/// The errors of the writer.
 pub fn write(heap: &Located, out: &mut dyn Write) -> io::Result<()> {
     let addresses = Addresses::new(heap);
     if heap.locations.iter().any(|location| location.named) {
@@ -36,7 +36,7 @@ pub fn write(heap: &Located, out: &mut dyn Write) -> io::Result<()> {
     for (counts, _) in &stacks {
         totals.iter_mut().zip(counts).for_each(|(sum, count)| *sum = sum.saturating_add(*count));
     }
-    // jeprof writes a line `--- heap` before this one, which google-pprof does not take.
+    // jeprof itself writes a line `--- heap` first, which google-pprof does not accept.
     writeln!(out, "heap profile: {} @ heap_v2/1", text(&totals))?;
     for (counts, stack) in &stacks {
         writeln!(out, "{} @{stack}", text(counts))?;
@@ -50,7 +50,8 @@ pub fn write(heap: &Located, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// The section with the names: inlined functions of one address with `--` between, innermost last.
+/// Writes the section with the names. Inlined functions of one address are separated by `--`, the
+/// innermost last.
 fn symbols(heap: &Located, addresses: &Addresses, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "--- symbol")?;
     if let Some(executable) = heap.mappings.first() {
@@ -69,13 +70,13 @@ fn symbols(heap: &Located, addresses: &Addresses, out: &mut dyn Write) -> io::Re
     writeln!(out, "---")
 }
 
-/// The stacks, the largest first; those that differ only in their labels added up.
+/// The stacks, the largest first. Those that differ only in their labels are added up.
 fn sums(heap: &Located, addresses: &Addresses) -> Vec<(Counts, String)> {
     let mut sums: BTreeMap<String, Metrics> = BTreeMap::new();
     for stack in &heap.stacks {
         let mut text = String::new();
         for (depth, &location) in stack.locations.iter().enumerate() {
-            // Callers are expected as return addresses: readers subtract one from them.
+            // Readers expect callers as return addresses and subtract one from them.
             let address = addresses.0[location as usize].wrapping_add(u64::from(depth > 0));
             text.push_str(&format!(" {address:#x}"));
         }
@@ -98,7 +99,8 @@ fn counts(metrics: &Metrics) -> Counts {
     [live_count, live_bytes, alloc_count, alloc_bytes]
 }
 
-/// What becomes `count` and `bytes` when a reader divides both by `1 − exp(−bytes/count)`.
+/// The numbers that become `count` and `bytes` when a reader divides both by `1 −
+/// exp(−bytes/count)`.
 fn unscaled(count: f64, bytes: f64) -> [f64; 2] {
     if count <= 0.0 || bytes <= 0.0 {
         return [count, bytes];
@@ -111,19 +113,20 @@ fn text([live_count, live_bytes, alloc_count, alloc_bytes]: &Counts) -> String {
     format!("{live_count}: {live_bytes} [{alloc_count}: {alloc_bytes}]")
 }
 
-/// The address of each location, different from those of all others.
+/// The address of each location, made unique.
 ///
-/// The format has one name for an address. Where locations share one because inlined frames of the
-/// allocator were cut off, all but the first move down by a byte each: that is still inside the
-/// call instruction, which a recorded address is the last byte of.
+/// The format has one name for each address, but locations can share an address if inlined
+/// allocator frames were removed from some stacks only. All but the first of them are moved down by
+/// a byte each. That is still inside the call instruction, because recorded addresses are its last
+/// byte.
 struct Addresses(Vec<u64>);
 
 impl Addresses {
     fn new(heap: &Located) -> Self {
-        let mut taken = HashSet::with_capacity(heap.locations.len());
+        let mut used = HashSet::with_capacity(heap.locations.len());
         let addresses = heap.locations.iter().map(|location| {
             let mut address = location.address;
-            while !taken.insert(address) {
+            while !used.insert(address) {
                 address = address.wrapping_sub(1);
             }
             address
@@ -132,7 +135,7 @@ impl Addresses {
     }
 }
 
-/// Text of one line.
+/// Text without control characters, which would break the line.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
@@ -142,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_readers_scale_up_is_what_was_estimated() {
+    fn readers_scale_the_numbers_up_to_the_estimates() {
         for (count, bytes) in [(1e6, 1e6), (1e6, 3e6), (10.0, 1e9)] {
             let [n, s] = unscaled(count, bytes);
             let scale = 1.0 / (1.0 - (-s / n).exp());

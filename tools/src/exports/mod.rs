@@ -1,4 +1,4 @@
-//! Formats of other programs.
+//! Writers of the formats of other programs.
 
 pub mod dhat;
 pub mod jeprof;

@@ -1,7 +1,7 @@
-//! speedscope: its own JSON, one profile for each metric.
+//! speedscope: its own JSON format, with one profile for each metric.
 //!
-//! The stacks are those of the folded format, labels next to the root; weights are rounded to whole
-//! bytes or objects. (speedscope also reads pprof, but drops the frames that were inlined.)
+//! The stacks are those of the folded format, with labels next to the root. Weights are rounded to
+//! whole bytes or objects. (speedscope also reads pprof, but drops inlined frames.)
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -16,7 +16,7 @@ use crate::numbers::metric::Metric;
 
 const SCHEMA: &str = "https://www.speedscope.app/file-format-schema.json";
 
-/// The document. The names are speedscope's.
+/// The document. The names of the fields are speedscope's.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Document<'a> {
@@ -43,7 +43,7 @@ struct Frame<'a> {
     line: Option<u32>,
 }
 
-/// Of speedscope's two kinds of profiles the one that has stacks with weights.
+/// A profile of stacks with weights, which is one of speedscope's two kinds of profiles.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Profile {
@@ -59,7 +59,7 @@ struct Profile {
 /// Writes all metrics of a heap.
 ///
 /// # Errors
-/// Those of the writer.
+/// The errors of the writer.
 pub fn write(heap: &Symbolized, out: &mut dyn Write) -> io::Result<()> {
     let mut frames = Frames::default();
     let stacks: Vec<Vec<u32>> = heap.stacks.iter().map(|stack| frames.stack(heap, stack)).collect();

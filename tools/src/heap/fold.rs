@@ -1,7 +1,7 @@
-//! Folded stacks: one line a stack, the outermost function first.
+//! Folded stacks: one line per stack, the outermost function first.
 //!
 //! Read by inferno, flamegraph.pl, speedscope and the Firefox Profiler. The format has no escapes,
-//! so what would be read as something else is replaced: see [`escape`].
+//! so [`escape`] replaces what would be read as something else.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -13,30 +13,31 @@ use heapdrift::Estimate;
 use crate::heap::symbolized::{Stack, Symbolized};
 use crate::numbers::metric::Metric;
 
-/// The frame that stands for missing outermost frames.
+/// The name of the frame that stands for missing outermost frames.
 pub const TRUNCATED: &str = "[truncated]";
 
 /// A folded stack and its estimate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Line {
-    /// Labels, then functions, root first, `;` between.
+    /// Labels, then functions, root first, separated by `;`.
     pub stack: String,
-    /// The estimate of all stacks that fold to this one.
+    /// The sum over all stacks that fold to this text.
     pub estimate: Estimate,
 }
 
-/// The folded stacks, sorted frame by frame, each once.
+/// The folded stacks, each once, sorted frame by frame.
 ///
 /// Labels come first, as frames of their own: `route=/api/upload`.
 pub fn lines(heap: &Symbolized, metric: Metric) -> Vec<Line> {
     Folded::new(heap, metric).lines()
 }
 
-/// Folded stacks as numbers, which are compared in a tenth of the time. Sorted, each once.
+/// Folded stacks, each once, sorted. Names are numbers here: comparing stacks of numbers takes a
+/// tenth of the time of comparing text.
 pub(crate) struct Folded<'a> {
-    /// In their order, each once.
+    /// The distinct names, sorted.
     names: Vec<Cow<'a, str>>,
-    /// Indices into `names`, root first, and the estimate of all stacks that fold to these.
+    /// Indices into `names`, root first, and the sum over all stacks that fold to them.
     stacks: Vec<(Vec<u32>, Estimate)>,
 }
 
@@ -67,7 +68,7 @@ impl<'a> Folded<'a> {
         folded
     }
 
-    /// Makes equal stacks, which are neighbours, one.
+    /// Adds up equal stacks, which are neighbours because `stacks` is sorted.
     fn add_up(&mut self) {
         self.stacks.dedup_by(|(stack, estimate), (kept, sum)| {
             let same = stack == kept;
@@ -78,8 +79,9 @@ impl<'a> Folded<'a> {
         });
     }
 
-    /// Cuts stacks where their frames become too narrow, so that about `max_frames` at most are
-    /// left: how wide those were that went, if any did. What they hold stays with their callers.
+    /// Cuts stacks where their frames become too narrow, so that about `max_frames` frames remain.
+    /// A caller keeps what the removed frames below it held. Returns the width of the widest frame
+    /// that was removed, if any was.
     pub(crate) fn prune(&mut self, max_frames: usize) -> Option<u64> {
         let mut widths = Vec::new();
         self.each_frame(|_, _, width| widths.push(width));
@@ -87,7 +89,7 @@ impl<'a> Folded<'a> {
             return None;
         }
         let (_, &mut widest, _) = widths.select_nth_unstable_by(max_frames, |a, b| b.cmp(a));
-        // The outermost stay: a stack has one frame at least.
+        // The outermost frames stay, because a stack has at least one frame.
         let mut depths = vec![usize::MAX; self.stacks.len()];
         self.each_frame(|stacks, depth, width| {
             if width <= widest {
@@ -101,11 +103,11 @@ impl<'a> Folded<'a> {
         Some(widest)
     }
 
-    /// Calls `each` with every frame of the picture: the stacks that it is part of, how many frames
-    /// are outside of it, and its width.
+    /// Calls `each` with every frame of the flamegraph: the range of stacks that it is in, its
+    /// depth, and its width.
     fn each_frame(&self, mut each: impl FnMut(Range<usize>, usize, u64)) {
         let stacks = self.stacks.iter().map(|(stack, estimate)| (&**stack, rounded(*estimate)));
-        // Of the frames that go on: the first stack, and where it begins.
+        // For each open frame, the first stack that it is in and the position where it begins.
         let mut open: Vec<(usize, u64)> = Vec::new();
         let (mut before, mut end): (&[u32], u64) = (&[], 0);
         for (at, (stack, width)) in stacks.chain([(&[][..], 0)]).enumerate() {
@@ -127,7 +129,7 @@ impl<'a> Folded<'a> {
     }
 }
 
-/// Writes the lines with values rounded to integers, leaving out those that round to 0.
+/// Writes the lines with values rounded to integers, and leaves out values that round to 0.
 ///
 /// # Errors
 /// Those of the writer.
@@ -141,12 +143,12 @@ pub fn write(heap: &Symbolized, metric: Metric, out: &mut dyn Write) -> io::Resu
     Ok(())
 }
 
-/// The value of a line: folded stacks are whole numbers.
+/// The value of a line, which the format wants as a whole number.
 pub(crate) fn rounded(estimate: Estimate) -> u64 {
     estimate.value.round() as u64
 }
 
-/// The folded form of one stack: `names` and `labels` are escaped already.
+/// The folded form of one stack, from `names` and `labels` that are escaped already.
 pub(crate) fn fold(stack: &Stack, names: &[Cow<'_, str>], labels: &[String]) -> String {
     let mut folded = labels[stack.labels as usize].clone();
     if stack.truncated {
@@ -158,7 +160,7 @@ pub(crate) fn fold(stack: &Stack, names: &[Cow<'_, str>], labels: &[String]) -> 
     folded
 }
 
-/// A set of labels as frames.
+/// A set of labels as frames, separated by `;`.
 pub(crate) fn label_frames(labels: &BTreeMap<String, String>) -> String {
     label_names(labels).join(";")
 }
@@ -174,12 +176,12 @@ fn push(folded: &mut String, frame: &str) {
     folded.push_str(frame);
 }
 
-/// Makes a name safe as a frame.
+/// Makes a name safe to use as a frame.
 ///
-/// `;` would end the frame and becomes `:` (`[u8; 4]` is `[u8: 4]`, as flamegraph.pl's collapsers
-/// write it). Control characters, line ends among them, become blanks. Blanks at either end go.
-/// A name that ends in a blank and digits would be read as a value, so that blank becomes `_`; and
-/// a leading `#`, which would make the line a comment, `_#`.
+/// `;` would end the frame, so it becomes `:`; flamegraph.pl's collapsers also write `[u8; 4]` as
+/// `[u8: 4]`. Control characters, including line ends, become spaces. Spaces at either end are
+/// removed. A name that ends in a space and digits would be read as a value, so that space becomes
+/// `_`. A leading `#` would start a comment, so it becomes `_#`.
 pub fn escape(name: &str) -> Cow<'_, str> {
     let ambiguous = |name: &str| {
         name.rsplit_once(' ')
@@ -217,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_cannot_be_read_as_something_else() {
+    fn escaped_names_cannot_be_read_as_values_or_comments() {
         assert_eq!(escape("a::<[u8; 4]>::b"), "a::<[u8: 4]>::b");
         assert_eq!(escape("two\nlines"), "two lines");
         assert_eq!(escape(" trailing "), "trailing");
@@ -229,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn the_widest_frames_are_left_and_hold_what_the_others_held() {
+    fn pruning_keeps_the_widest_frames_and_adds_the_others_to_their_callers() {
         let folded = |stacks: &[(&[u32], f64)]| Folded {
             names: ["a", "b", "c", "d"].map(Cow::from).into(),
             stacks: stacks.iter().map(|(s, v)| (s.to_vec(), Estimate::new(*v, 3.0))).collect(),
@@ -247,7 +249,7 @@ mod tests {
         assert_eq!(lines(7).0, None);
         let all = lines(7).1;
         assert_eq!(all, lines(usize::MAX).1);
-        assert_eq!(lines(6), (Some(4), all), "an outermost frame stays");
+        assert_eq!(lines(6), (Some(4), all), "an outermost frame is kept");
         let two = 18.0_f64.sqrt();
         let rest = [line("a;c;d", 25.0, 3.0), line("b", 4.0, 3.0)];
         let pruned = [&[line("a", 5.0, 3.0), line("a;b", 30.0, two)], &rest[..]].concat();

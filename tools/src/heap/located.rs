@@ -1,11 +1,11 @@
-//! Stacks of code locations: addresses together with the functions that are there.
+//! Stacks of code locations: addresses together with the functions at them.
 //!
-//! Formats that keep addresses (pprof, DHAT, jeprof) are written from this; everything else from
-//! the plain names that [`Located::into_symbolized`] leaves.
+//! Formats with addresses (pprof, DHAT, jeprof) are written from these stacks. Everything else is
+//! made from the names alone, which [`Located::into_symbolized`] returns.
 //!
 //! Invariant: the indices of each stack point into [`Located::locations`] and
 //! [`Located::label_sets`], those of each location into [`Located::frames`] and
-//! [`Located::mappings`]; no stack is without a location and no location without a frame.
+//! [`Located::mappings`]; every stack has at least one location and every location one frame.
 
 use std::collections::BTreeMap;
 
@@ -13,37 +13,37 @@ use heapdrift::snapshot::Metrics;
 
 use crate::heap::symbolized::{Frame, Origin, Stack, Symbolized};
 
-/// A snapshot whose addresses have names beside them, inlined functions included.
+/// A snapshot with addresses and names, inlined functions included.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Located {
     /// The modules of the snapshot, in its order.
     pub mappings: Vec<Mapping>,
-    /// Distinct functions at places in their source.
+    /// Distinct frames.
     pub frames: Vec<Frame>,
-    /// Distinct code addresses. One address may be in several, where frames of the allocator that
-    /// were inlined there have been cut off.
+    /// Distinct code locations. One address can have several locations, if allocator frames that
+    /// were inlined there are removed from some stacks only.
     pub locations: Vec<Location>,
     /// Distinct sets of labels.
     pub label_sets: Vec<BTreeMap<String, String>>,
-    /// The stacks, with what the allocator and the profiler put on top of them cut off.
+    /// The stacks, without the frames of the allocator and the profiler at their innermost end.
     pub stacks: Vec<LocatedStack>,
     /// Sums over all stacks.
     pub totals: Metrics,
-    /// Where it comes from, for titles.
+    /// The origin of the numbers, for titles.
     pub origin: Origin,
 }
 
-/// What one code address is.
+/// A code address and the functions at it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Location {
-    /// Index into [`Located::mappings`]; none for the frame that stands for no stack at all.
+    /// Index into [`Located::mappings`]; `None` for the frame that stands for a missing stack.
     pub mapping: Option<u32>,
     /// The address in the recorded process.
     pub address: u64,
-    /// The functions there as indices into [`Located::frames`]: the innermost first, each inlined
-    /// into the next.
+    /// The functions as indices into [`Located::frames`], the innermost first, each inlined into
+    /// the next.
     pub frames: Vec<u32>,
-    /// Whether names are known. Otherwise the one frame is `module+0xaddress`.
+    /// Whether names are known. If not, there is one frame, `module+0xaddress`.
     pub named: bool,
 }
 
@@ -58,7 +58,7 @@ pub struct LocatedStack {
     pub truncated: bool,
     /// The estimates.
     pub metrics: Metrics,
-    /// The size of the live objects, where all samples of them have the same.
+    /// The size of the live objects, if all samples of them have the same size.
     pub object_bytes: Option<u64>,
 }
 
@@ -67,18 +67,18 @@ pub struct LocatedStack {
 pub struct Mapping {
     /// Path as the recorded process saw it.
     pub path: String,
-    /// The build-id, empty where the module has none.
+    /// The build-id, empty if the module has none.
     pub build_id: String,
     /// Start of the range, as an address in the recorded process.
     pub start: u64,
     /// End (exclusive) of the range.
     pub end: u64,
-    /// Offset in the file of what is mapped at `start`.
+    /// Offset in the file of the byte that is mapped at `start`.
     pub offset: u64,
 }
 
 impl Located {
-    /// The same stacks as names alone.
+    /// The same stacks with names alone.
     pub fn into_symbolized(self) -> Symbolized {
         let locations = self.locations;
         let stacks = self.stacks.into_iter().map(|stack| Stack {

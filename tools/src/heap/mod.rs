@@ -1,4 +1,4 @@
-//! A heap as stacks with names: the plain data that tables, pictures and exports are made from.
+//! A heap as stacks with names: the plain data from which tables, pictures and exports are made.
 
 pub mod fold;
 pub mod located;

@@ -1,7 +1,7 @@
-//! Stacks with names: what every table and picture is made from.
+//! Stacks with names, from which every table and picture is made.
 //!
 //! Invariant: the indices of each stack point into [`Symbolized::frames`] and
-//! [`Symbolized::label_sets`], and no stack has no frame.
+//! [`Symbolized::label_sets`], and every stack has at least one frame.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -19,24 +19,24 @@ pub struct Symbolized {
     pub frames: Vec<Frame>,
     /// Distinct sets of labels.
     pub label_sets: Vec<BTreeMap<String, String>>,
-    /// The stacks, with what the allocator and the profiler put on top of them cut off.
+    /// The stacks, without the frames of the allocator and the profiler at their innermost end.
     pub stacks: Vec<Stack>,
     /// Sums over all stacks.
     pub totals: Metrics,
-    /// Where it comes from, for titles.
+    /// The origin of the numbers, for titles.
     pub origin: Origin,
 }
 
-/// A function at a place in its source.
+/// A function and a line of its source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Frame {
-    /// Readable name, without hashes; `module+0xaddress` where there is none.
+    /// Readable name, without hashes; `module+0xaddress` if no name is known.
     pub function: String,
-    /// The crate of the function, or the file name of its module for other languages.
+    /// The crate of the function; for other languages the file name of its module.
     pub krate: String,
-    /// Source file, without the parts that only say where it was built.
+    /// Source file, without the folders that only say where it was built.
     pub file: Option<String>,
-    /// Line in `file`: of the call, or of the allocation.
+    /// Line in `file` of the call or, in the innermost frame, of the allocation.
     pub line: Option<u32>,
 }
 
@@ -64,16 +64,16 @@ pub struct Stack {
     pub metrics: Metrics,
 }
 
-/// Where the numbers come from.
+/// The recording or recordings that the numbers are from.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Origin {
     /// File name of the executable.
     pub binary: String,
-    /// Mean bytes between samples. Where several dumps are summed, the largest.
+    /// Mean bytes between samples; the largest, if several dumps were added up.
     pub interval_bytes: f64,
     /// Samples in the dump or dumps.
     pub samples: u64,
-    /// How many processes are summed.
+    /// How many processes were added up.
     pub processes: u32,
 }
 
@@ -89,7 +89,7 @@ impl Origin {
 }
 
 impl Symbolized {
-    /// The sum over several processes. Their samples are independent, so variances add.
+    /// Adds up several processes. Their samples are independent, so variances add up too.
     pub fn sum(parts: impl IntoIterator<Item = Self>) -> Self {
         let mut whole = Self::default();
         let mut frames = HashMap::new();

@@ -1,4 +1,4 @@
-//! Which of a stack's estimates is looked at.
+//! The quantities that a dump estimates for each stack.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use heapdrift::Estimate;
 use heapdrift::snapshot::Metrics;
 
-/// One of the quantities that a dump has for each stack.
+/// One of the quantities that a dump estimates for each stack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, ValueEnum)]
 pub enum Metric {
     /// Bytes allocated and not freed.
@@ -34,7 +34,7 @@ impl Metric {
         }
     }
 
-    /// Whether it counts bytes; otherwise it counts objects.
+    /// Whether it is a number of bytes; otherwise it is a number of objects.
     pub fn is_bytes(self) -> bool {
         !matches!(self, Self::LiveCount | Self::AllocCount)
     }
@@ -44,7 +44,7 @@ impl Metric {
         if self.is_bytes() { "bytes" } else { "objects" }
     }
 
-    /// What it is, for a title.
+    /// Its name in a title.
     pub fn title(self) -> &'static str {
         match self {
             Self::LiveBytes => "Live bytes",
@@ -57,7 +57,7 @@ impl Metric {
 }
 
 impl fmt::Display for Metric {
-    /// As on the command line: `live-bytes`.
+    /// The name on the command line: `live-bytes`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::LiveBytes => "live-bytes",

@@ -1,4 +1,4 @@
-//! Numbers: which quantity is looked at, and how numbers are printed and parsed.
+//! The quantities of a heap, sums of them, and how numbers are printed and parsed.
 
 pub mod metric;
 pub mod rate;

@@ -1,4 +1,4 @@
-//! Growth by the hour, as it is given on the command line: `10MiB/h`.
+//! Growth per hour, as it is given on the command line: `10MiB/h`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,17 +6,17 @@ use std::str::FromStr;
 use crate::numbers::metric::Metric;
 use crate::numbers::units;
 
-/// So much more in an hour.
+/// A rate of growth.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
-    /// Bytes, or objects, an hour.
+    /// Bytes, or objects, per hour.
     pub per_hour: f64,
-    /// Whether a unit of bytes was named: then it is no rate of objects.
+    /// Whether a unit of bytes was named; such a rate cannot be one of objects.
     in_bytes: bool,
 }
 
 impl Rate {
-    /// Whether growth of this quantity can be compared with it.
+    /// Whether growth of this quantity can be compared with the rate.
     pub fn fits(self, metric: Metric) -> bool {
         metric.is_bytes() || !self.in_bytes
     }
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_no_rate_of_objects() {
+    fn a_rate_of_bytes_does_not_fit_a_count_of_objects() {
         let rate = |text: &str| text.parse::<Rate>().unwrap();
         assert!(!rate("1B/h").fits(Metric::LiveCount));
         assert!(rate("1/h").fits(Metric::LiveCount) && rate("1/h").fits(Metric::LiveBytes));

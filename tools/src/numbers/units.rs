@@ -1,8 +1,8 @@
-//! Numbers for people: bytes in binary units, counts with separators, estimates with their ±.
+//! Numbers as text: bytes in binary units, counts with separators, estimates with their ±.
 
 use heapdrift::Estimate;
 
-/// `12.3 MiB`. Below 1 KiB, and for counts, whole numbers: `1,024`.
+/// A number of bytes like `12.3 MiB`, or of objects like `1,024`.
 pub fn amount(value: f64, bytes: bool) -> String {
     if bytes { self::bytes(value) } else { count(value) }
 }
@@ -12,7 +12,7 @@ pub fn estimate(estimate: Estimate, bytes: bool) -> String {
     format!("{} ± {}", amount(estimate.value, bytes), amount(estimate.std_error, bytes))
 }
 
-/// Bytes in the largest binary unit of which there is at least one.
+/// Bytes in the largest binary unit that gives at least 1: `12.3 MiB`. Whole numbers below 1 KiB.
 pub fn bytes(value: f64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if value.abs() < 1024.0 {
@@ -28,7 +28,7 @@ pub fn bytes(value: f64) -> String {
     format!("{scaled:.1} {}", UNITS[unit])
 }
 
-/// Bytes as they are given on the command line: `2GiB`, `1.5 MiB`, `4096`.
+/// Parses bytes as they are given on the command line: `2GiB`, `1.5 MiB`, `4096`.
 pub fn parse_bytes(text: &str) -> Option<f64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).len();
     let (number, unit) = text.split_at(digits);
@@ -60,7 +60,7 @@ pub fn count(value: f64) -> String {
     text
 }
 
-/// A share of a whole: `12.3%`, or nothing where the whole is 0.
+/// A share of a whole like `12.3%`; empty if the whole is 0.
 pub fn percent(part: f64, whole: f64) -> String {
     if whole > 0.0 { format!("{:.1}%", 100.0 * part / whole) } else { String::new() }
 }
@@ -77,7 +77,7 @@ pub fn duration_ms(ms: u64) -> String {
     }
 }
 
-/// A moment in UTC: `2026-01-31 12:00:00 UTC`; a dump may come from another time zone.
+/// A time in UTC, because a dump may come from another time zone: `2026-01-31 12:00:00 UTC`.
 pub fn unix_ms(ms: u64) -> String {
     i64::try_from(ms)
         .ok()
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn absurd_times_are_no_panic() {
+    fn absurd_times_do_not_panic() {
         assert_eq!(unix_ms(0), "1970-01-01 00:00:00 UTC");
         assert!(unix_ms(u64::MAX).contains("ms since 1970"));
     }

@@ -1,13 +1,13 @@
-//! Where results go: standard output, or a file that appears whole or not at all.
+//! Results are written to standard output, or to a file that appears whole or not at all.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-/// Writes `fill`'s output to `path`, or to standard output where `path` is `-`.
+/// Writes what `fill` produces to `path`, or to standard output if `path` is `-`.
 ///
-/// A file is written beside its final name and renamed, so that nobody sees half of it and the
-/// old one survives a failure. What is no regular file (`/dev/null`, a pipe) is written in place.
+/// A regular file is written under a temporary name in the same folder and then renamed, so that
+/// nobody sees half of it and a failure keeps the old one. Devices and pipes are written in place.
 ///
 /// # Errors
 /// Those of the file system and of `fill`.
@@ -15,12 +15,12 @@ pub(crate) fn write(
     path: &Path,
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
-    // What is drawn tells as much as the dump does, but is made to be shown around: as readable as
-    // the umask lets it be, where tempfile would say 0600.
+    // Pictures and reports are made to be shared, so the umask decides who can read them; tempfile
+    // alone would create them with mode 0600.
     write_with_mode(path, 0o666, fill)
 }
 
-/// As [`write()`], but for the eyes of the owner alone, as dumps are.
+/// Like [`write()`], but only the owner can read the file, as with dumps.
 ///
 /// # Errors
 /// Those of the file system and of `fill`.
@@ -55,7 +55,7 @@ fn write_with_mode(
         }
         _ => {}
     }
-    // A link is followed, as any other program would, instead of being replaced by a file.
+    // A symbolic link is followed, as other programs do, and not replaced by a file.
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,

@@ -1,8 +1,8 @@
-//! Progress of long work: a bar on standard error, if that is a terminal.
+//! A progress bar on standard error, drawn only if that is a terminal.
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A bar over so many of `what`.
+/// A bar that ends at `length` of `what`.
 pub(crate) fn bar(length: usize, what: &str) -> ProgressBar {
     let template = format!("{{msg}} {{wide_bar}} {{pos}}/{{len}} {what} {{elapsed}}");
     let style =

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-/// A path as one word of a command line. In a path without NUL there is always one.
+/// A path quoted as one word of a command line. Only a path with a NUL byte cannot be quoted; it is
+/// returned as it is.
 pub(crate) fn word(path: &Path) -> String {
     let path = path.to_string_lossy();
-    // What begins with a dash would be taken for an option.
+    // A leading dash would be taken for an option.
     let path = if path.starts_with('-') { format!("./{path}") } else { path.into_owned() };
     shlex::try_quote(&path).map_or_else(|_| path.clone(), |word| word.into_owned())
 }

@@ -1,4 +1,4 @@
-//! What a page is made from.
+//! The data that a page is made from.
 
 use heapdrift::Snapshot;
 use heapdrift::blame::Packages;
@@ -7,25 +7,26 @@ use heapdrift::leak::LeakReport;
 use super::history::History;
 use crate::heap::symbolized::Symbolized;
 
-/// What is on a page.
+/// The contents of a page.
 #[derive(Clone, Copy, Debug)]
 pub struct Report<'a> {
     /// The last dump.
     pub dump: &'a Snapshot,
-    /// Its stacks with names, from [`Symbolizer::symbolize`](crate::Symbolizer::symbolize).
+    /// The stacks of `dump` with names, from
+    /// [`Symbolizer::symbolize`](crate::Symbolizer::symbolize).
     pub heap: &'a Symbolized,
     /// Whose code its frames are, from [`packages::of_dump`](crate::packages::of_dump).
     pub packages: &'a Packages,
-    /// All dumps, the last one included.
+    /// All dumps of the series, including the last.
     pub history: &'a History,
-    /// The candidates, from [`leaks::embedded`](crate::leaks::embedded).
+    /// The leak report of `dump`, from [`leaks::embedded`](crate::leaks::embedded).
     pub leaks: Option<&'a LeakReport>,
-    /// Bytes that the service may use, where the reader is to be told when they are reached: a dump does
-    /// not know.
+    /// The bytes that the service may use, which no dump contains. If given, the page says when
+    /// they will be reached.
     pub memory_limit: Option<f64>,
-    /// The options by which the commands on the page find the names again, as in a shell:
+    /// Options that the commands on the page need to find the same names, as typed in a shell:
     /// `--binary target/release/web`.
     pub name_options: &'a str,
-    /// What was not as it should be, in lines for the reader.
+    /// Warnings for the reader, one line each.
     pub warnings: &'a [String],
 }

@@ -1,8 +1,10 @@
-//! The numbers of the page as one JSON document, as small as they can be without a format of its own.
+//! The numbers of the page as one JSON document, as small as is possible without a format of our
+//! own.
 //!
-//! Texts and frames are there once, and tables are columns. Stacks are leaves of a tree whose
-//! root is the outermost function, so what they share is there once, too. Values are rounded to whole
-//! bytes, and to whole objects or hundredths of few, and errors to three digits: more would be noise.
+//! Each text and each frame occurs once, and tables are stored by column. Stacks are leaves of a
+//! tree whose root is the outermost function, so frames that they share occur once too. Values are
+//! rounded to whole bytes and whole objects, or to hundredths of objects if there are few, and
+//! errors to three digits: more would be noise.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,7 +20,7 @@ use super::next_commands::{self, Command};
 use crate::heap::symbolized::Symbolized;
 use crate::intern::intern;
 use crate::symbolize::packages;
-use crate::views::info::{self, Info};
+use crate::views::info::{Info, Loss, losses};
 
 /// The document of a report.
 pub(super) fn json(report: &Report<'_>) -> String {
@@ -28,7 +30,7 @@ pub(super) fn json(report: &Report<'_>) -> String {
 
 #[derive(Serialize)]
 struct Document<'a> {
-    /// Of the program that made the page.
+    /// The version of the program that made the page.
     version: &'static str,
     info: Info,
     losses: Vec<Loss>,
@@ -44,21 +46,13 @@ struct Document<'a> {
     memory_limit: Option<f64>,
     runs: RunColumns,
     leaks: Option<&'a LeakReport>,
-    /// Of each candidate, the stacks that it is about.
+    /// The stacks of each candidate.
     candidate_stacks: Vec<Vec<u32>>,
     commands: Vec<Command>,
     name_options: &'a str,
 }
 
-/// Samples of which something was lost, and what.
-#[derive(Serialize)]
-struct Loss {
-    name: &'static str,
-    count: u64,
-    meaning: &'static str,
-}
-
-/// Distinct functions at places in their source. Texts are indices, -1 is none.
+/// The distinct frames. Texts are given as indices, -1 for none.
 #[derive(Default, Serialize)]
 struct FrameColumns {
     function: Vec<i64>,
@@ -66,26 +60,27 @@ struct FrameColumns {
     krate: Vec<i64>,
     file: Vec<i64>,
     line: Vec<u32>,
-    /// Index of the kind.
+    /// Index into `kinds`.
     kind: Vec<u32>,
     kinds: Vec<Kind>,
 }
 
-/// The call tree. Each stack adds a branch: the nodes that no stack before it had, every one the parent of
-/// the next.
+/// The call tree. Each stack adds a branch of the nodes that no stack before it had, each the
+/// parent of the next.
 #[derive(Default, Serialize)]
 struct NodeColumns {
-    /// Of each branch, the node that it grows from; -1 at the root.
+    /// The node from which each branch starts, -1 at the root.
     branch: Vec<i64>,
-    /// How many nodes it has.
+    /// The number of nodes of each branch.
     length: Vec<u32>,
-    /// Of each node the index of its frame; beyond the last one where the outermost frames are missing.
+    /// The index of the frame of each node. The index after the last frame stands for missing
+    /// outermost frames.
     frame: Vec<u32>,
 }
 
 #[derive(Default, Serialize)]
 struct StackColumns {
-    /// The innermost function.
+    /// The node of the innermost function.
     node: Vec<u32>,
     labels: Vec<u32>,
     live_bytes: EstimateColumns,
@@ -98,7 +93,7 @@ struct StackColumns {
 
 #[derive(Serialize)]
 struct MomentRow {
-    /// As a word of a shell.
+    /// The path as one word of a shell.
     path: String,
     unix_ms: u64,
     uptime_ms: u64,
@@ -110,10 +105,10 @@ struct MomentRow {
     has_profile: bool,
 }
 
-/// See [`history`](super::history).
+/// The runs of [`history`](super::history), sorted by stack.
 #[derive(Default, Serialize)]
 struct RunColumns {
-    /// How many stacks after that of the run before.
+    /// The difference between the index of the stack and that of the previous run.
     stack: Vec<u32>,
     from: Vec<u32>,
     to: Vec<u32>,
@@ -127,7 +122,7 @@ struct EstimateColumns {
     error: Vec<Rounded>,
 }
 
-/// Below this many objects, hundredths are told.
+/// Below this many objects, hundredths are shown.
 const FEW: f64 = 1000.0;
 
 impl EstimateColumns {
@@ -143,7 +138,7 @@ impl EstimateColumns {
     }
 }
 
-/// A number that is written as an integer where it is one.
+/// A number that is written as an integer if it is one.
 struct Rounded(f64);
 
 impl Serialize for Rounded {
@@ -168,12 +163,8 @@ fn three_digits(error: f64) -> f64 {
 impl<'a> Document<'a> {
     fn new(report: &Report<'a>) -> Self {
         let Report { dump, heap, history, .. } = *report;
-        // Files of this machine are none of the reader's business.
+        // Paths on this machine are left out, because readers of the page need not know them.
         let info = Info::new(dump, Vec::new());
-        let losses = info.dropped_by.iter();
-        let losses =
-            losses.map(|(&name, &count)| Loss { name, count, meaning: info::meaning(name) });
-        let losses = losses.collect();
         let (texts, frames) = frames(report);
         let (nodes, leaves) = tree(heap);
         let (profiles, runs) = history.runs();
@@ -182,7 +173,7 @@ impl<'a> Document<'a> {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             info,
-            losses,
+            losses: losses(&dump.stats).collect(),
             warnings: report.warnings,
             totals: heap.totals,
             texts,
@@ -235,7 +226,7 @@ fn frames<'a>(report: &Report<'a>) -> (Vec<&'a str>, FrameColumns) {
     (texts, columns)
 }
 
-/// The call tree, and of each stack its innermost node.
+/// The call tree, and the innermost node of each stack.
 fn tree(heap: &Symbolized) -> (NodeColumns, Vec<u32>) {
     let missing = heap.frames.len() as u32;
     let mut nodes = NodeColumns::default();
@@ -257,7 +248,7 @@ fn tree(heap: &Symbolized) -> (NodeColumns, Vec<u32>) {
         if nodes.frame.len() > before {
             nodes.length.push((nodes.frame.len() - before) as u32);
         }
-        leaves.push(u32::try_from(at).expect("no stack has no frame"));
+        leaves.push(u32::try_from(at).expect("every stack has at least one frame"));
     }
     (nodes, leaves)
 }
@@ -277,7 +268,8 @@ fn stacks(heap: &Symbolized, leaves: Vec<u32>) -> StackColumns {
     columns
 }
 
-/// The runs by stack instead of by site. The last dump has every stack of its session.
+/// The runs by stack instead of by site. The last dump has all stacks of the session, so every site
+/// is found there.
 fn columns(report: &Report<'_>, runs: Vec<(Run, RunSums)>) -> RunColumns {
     let sites = (0..).zip(&report.dump.stacks).map(|(at, stack)| (stack.site, at));
     let stack_of: HashMap<u32, u32> = sites.collect();
@@ -298,9 +290,10 @@ fn columns(report: &Report<'_>, runs: Vec<(Run, RunSums)>) -> RunColumns {
     columns
 }
 
-/// Of each candidate, the stacks with its labels that go through the functions which its call sites
-/// share. Not by names: the service may have named them in another way than this machine does. One call
-/// site has its addresses, several have functions in common, which begin where they begin.
+/// The stacks of each candidate: those that have its labels and go through the functions that its
+/// call sites share. They are matched by address, because the service may have named functions
+/// otherwise than this machine does. A single call site is matched by its own addresses, and
+/// several by the addresses where their common functions begin.
 fn candidate_stacks(report: &Report<'_>) -> Vec<Vec<u32>> {
     let dump = report.dump;
     let candidates = report.leaks.map_or(&[][..], |leaks| &leaks.candidates);
@@ -312,25 +305,25 @@ fn candidate_stacks(report: &Report<'_>) -> Vec<Vec<u32>> {
         .collect();
     let stacks_of = |candidate: &LeakCandidate| {
         let frames = &dump.frames;
-        let places = match candidate.evidence.sites {
+        let addresses = match candidate.evidence.sites {
             1 => &frames.address,
             _ => &frames.function,
         };
-        let place_of = |frame: usize| (frames.module[frame], places[frame]);
+        let address_of = |frame: usize| (frames.module[frame], addresses[frame]);
         let shared = candidate.stack.iter().take(candidate.shared_frames.max(1));
         let known = shared.filter_map(|f| by_address.get(&(f.module.as_str(), f.address)));
-        let mut shared: Vec<(u32, u64)> = known.map(|&frame| place_of(frame)).collect();
-        // What is inlined is at the place that it is inlined in.
+        let mut shared: Vec<(u32, u64)> = known.map(|&frame| address_of(frame)).collect();
+        // Inlined functions have the address of the function that they are inlined into.
         shared.dedup();
         let is_labelled = |stack: &Stack| {
             let labels = &dump.label_sets[stack.labels as usize];
             candidate.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
         };
         let goes_through = |stack: &Stack| {
-            let mut places: Vec<(u32, u64)> =
-                stack.frames.iter().map(|&frame| place_of(frame as usize)).collect();
-            places.dedup();
-            !shared.is_empty() && places.windows(shared.len()).any(|window| window == shared)
+            let mut addresses: Vec<(u32, u64)> =
+                stack.frames.iter().map(|&frame| address_of(frame as usize)).collect();
+            addresses.dedup();
+            !shared.is_empty() && addresses.windows(shared.len()).any(|window| window == shared)
         };
         let stacks = (0..).zip(&dump.stacks);
         let found = stacks.filter(|(_, stack)| is_labelled(stack) && goes_through(stack));

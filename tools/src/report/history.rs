@@ -1,10 +1,9 @@
-//! A series of dumps as what the page needs of it: totals at each, and the live set as runs.
+//! A series of dumps in the form that the page needs: the totals of each, and the live set as runs.
 //!
-//! A *run* is what was live, at one call site, from one dump to another: the sums over the samples that
-//! were there in all dumps from `from` to `to`, unchanged, and in none before or after. So what was
-//! live at a dump is the sum of the runs that cover it; and of a difference between two dumps, the
-//! runs that cover one of them alone are the change and the whole of its error, as in
-//! [`diff`](crate::diff): objects that are in both add no uncertainty.
+//! A *run* is the sum over the samples of one call site that were live and unchanged in all dumps
+//! from `from` to `to`, and in none before or after. The live heap at a dump is the sum of the runs
+//! that cover it. A difference between two dumps and its variance come from the runs that cover
+//! exactly one of them: as in [`diff`](crate::diff), objects in both dumps add no uncertainty.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -14,13 +13,13 @@ use heapdrift::snapshot::{LiveSample, Metrics};
 
 use crate::numbers::sum::Sum;
 
-/// The most dumps between which differences can be shown.
+/// The most dumps with a profile, between which the page can show differences.
 const MAX_PROFILES: usize = 120;
 
-/// The most runs before every second profile is given up: less than 2 MB of the page.
+/// The most runs before every second profile is dropped; they take less than 2 MB of the page.
 const MAX_RUNS: usize = 50_000;
 
-/// A dump of the series.
+/// A dump of the series, as a point in time.
 #[derive(Clone, Debug)]
 pub(super) struct Moment {
     pub(super) path: PathBuf,
@@ -32,7 +31,7 @@ pub(super) struct Moment {
     pub(super) totals: Metrics,
 }
 
-/// From which dump of those with a profile to which, and of which call site.
+/// The call site of a run and the profiles that it extends over, as indices of profiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Run {
     pub(super) site: u32,
@@ -40,7 +39,7 @@ pub(super) struct Run {
     pub(super) to: u32,
 }
 
-/// Sums over the samples of a run.
+/// The sums over the samples of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RunSums {
     pub(super) bytes: Sum,
@@ -54,25 +53,25 @@ impl RunSums {
     }
 }
 
-/// A sample that is alive, and since which profile.
+/// A live sample and the profile since which it is live.
 #[derive(Clone, Copy, Debug)]
-struct Alive {
+struct OpenRun {
     sample: LiveSample,
     site: u32,
     from: u32,
 }
 
-/// A series of dumps of one session. They are added in the order in which they were taken.
+/// A series of dumps of one session, added in the order in which they were taken.
 #[derive(Clone, Debug)]
 pub struct History {
     pub(super) moments: Vec<Moment>,
-    /// Of the moments, those with a profile.
+    /// The indices of the moments that have a profile.
     pub(super) profiles: Vec<u32>,
-    /// Every how manieth moment has one.
+    /// One moment in `stride` has a profile.
     stride: usize,
     ended: HashMap<Run, RunSums>,
-    alive: HashMap<u64, Alive>,
-    /// What is live at the last moment, and at which call site.
+    open: HashMap<u64, OpenRun>,
+    /// The samples that are live at the last moment, with their call sites.
     live: Vec<(LiveSample, u32)>,
 }
 
@@ -83,14 +82,14 @@ impl Default for History {
             profiles: Vec::new(),
             stride: 1,
             ended: HashMap::new(),
-            alive: HashMap::new(),
+            open: HashMap::new(),
             live: Vec::new(),
         }
     }
 }
 
 impl History {
-    /// Adds the dump that was taken next; `path` is what it is called on the page.
+    /// Adds the next dump. The page shows `path` as its name.
     pub fn add(&mut self, path: &Path, dump: &Snapshot) {
         let number = self.moments.len();
         self.moments.push(Moment {
@@ -105,20 +104,20 @@ impl History {
         let site = |sample: &LiveSample| dump.stacks[sample.stack as usize].site;
         self.live = dump.live.iter().map(|sample| (sample, site(&sample))).collect();
         if number.is_multiple_of(self.stride) {
-            self.take_profile();
+            self.add_profile();
         }
     }
 
-    /// The moments with a profile, the first and the last among them, and the runs.
+    /// The moments with a profile, including the first and the last, and the runs.
     pub(super) fn runs(&self) -> (Vec<u32>, Vec<(Run, RunSums)>) {
         let mut whole = self.clone();
         loop {
             if whole.profiles.last() != self.last().as_ref() {
-                whole.take_profile();
+                whole.add_profile();
             }
             let end = whole.profiles.len() as u32;
             let mut ended = whole.ended.clone();
-            whole.alive.values().for_each(|alive| end_run(&mut ended, alive, end));
+            whole.open.values().for_each(|open| end_run(&mut ended, open, end));
             if ended.len() > MAX_RUNS && whole.profiles.len() > 2 {
                 whole.halve();
                 continue;
@@ -133,30 +132,30 @@ impl History {
         self.moments.len().checked_sub(1).map(|last| last as u32)
     }
 
-    /// Takes the profile of the last moment.
-    fn take_profile(&mut self) {
+    /// Adds a profile of the last moment.
+    fn add_profile(&mut self) {
         if self.profiles.len() >= MAX_PROFILES || self.ended.len() > MAX_RUNS {
             self.halve();
         }
         let now = self.profiles.len() as u32;
         self.profiles.extend(self.last());
-        let mut before = std::mem::take(&mut self.alive);
+        let mut before = std::mem::take(&mut self.open);
         for &(sample, site) in &self.live {
-            // What has changed counts as one that went and one that came.
+            // A sample that has changed counts as a freed and a new one.
             let from = match before.remove(&sample.id) {
-                Some(alive) if is_same(&alive.sample, &sample) => alive.from,
-                Some(alive) => {
-                    end_run(&mut self.ended, &alive, now);
+                Some(open) if is_same(&open.sample, &sample) => open.from,
+                Some(open) => {
+                    end_run(&mut self.ended, &open, now);
                     now
                 }
                 None => now,
             };
-            self.alive.insert(sample.id, Alive { sample, site, from });
+            self.open.insert(sample.id, OpenRun { sample, site, from });
         }
-        before.into_values().for_each(|alive| end_run(&mut self.ended, &alive, now));
+        before.into_values().for_each(|open| end_run(&mut self.ended, &open, now));
     }
 
-    /// Gives up every second profile.
+    /// Drops every second profile.
     fn halve(&mut self) {
         self.stride *= 2;
         let kept = self.profiles.iter().copied().step_by(2).collect();
@@ -167,7 +166,7 @@ impl History {
                 self.ended.entry(run).or_default().add(sums);
             }
         }
-        self.alive.values_mut().for_each(|alive| alive.from = alive.from.div_ceil(2));
+        self.open.values_mut().for_each(|open| open.from = open.from.div_ceil(2));
     }
 }
 
@@ -175,14 +174,14 @@ fn is_same(a: &LiveSample, b: &LiveSample) -> bool {
     a.size == b.size && a.interval == b.interval
 }
 
-/// Ends the run of a sample that is not in the profile `end` any more.
-fn end_run(ended: &mut HashMap<Run, RunSums>, alive: &Alive, end: u32) {
-    // It was seen in profiles that were given up, and in no other.
-    if alive.from >= end {
+/// Ends the run of a sample that is no longer live in the profile `end`.
+fn end_run(ended: &mut HashMap<Run, RunSums>, open: &OpenRun, end: u32) {
+    // The sample was live only in profiles that were dropped.
+    if open.from >= end {
         return;
     }
-    let run = Run { site: alive.site, from: alive.from, to: end - 1 };
-    let weight = alive.sample.weight();
+    let run = Run { site: open.site, from: open.from, to: end - 1 };
+    let weight = open.sample.weight();
     ended.entry(run).or_default().add(RunSums {
         bytes: Sum { value: weight.bytes, variance: weight.bytes_variance },
         count: Sum { value: weight.count, variance: weight.count_variance },
@@ -195,7 +194,7 @@ mod tests {
 
     use super::*;
 
-    /// A dump in which these objects are alive: identity, size.
+    /// A dump with these live objects, each an id and a size.
     fn dump(live: &[(u64, u64)]) -> Snapshot {
         let mut dump = Snapshot::default();
         let mut stack = Stack::default();
@@ -216,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_are_of_objects_that_come_stay_and_go() {
+    fn a_run_covers_the_dumps_in_which_its_objects_are_live() {
         let history = history(&[&[(1, 10), (2, 20)], &[(1, 10), (3, 5)], &[(1, 10), (3, 6)]]);
         let (profiles, runs) = history.runs();
         assert_eq!(profiles, [0, 1, 2]);
@@ -226,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_series_keeps_its_ends_and_what_was_live_at_each_profile() {
+    fn a_long_series_keeps_its_ends_and_the_live_set_of_each_profile() {
         let live = |moment: u64| -> Vec<(u64, u64)> {
             (0..moment).filter(|id| id % 3 != 0 || moment < id + 5).map(|id| (id, 8)).collect()
         };

@@ -1,7 +1,7 @@
-//! The page around the numbers: template, style and scripts, put into one file.
+//! Puts template, style, scripts and numbers into one HTML file.
 //!
-//! The scripts in `page/` are modules, so that each says what it takes from which other; here they are
-//! joined into one, leaf modules first, without their imports and exports.
+//! The scripts in `page/` are modules, so their dependencies are explicit and Node can load them.
+//! Here they are joined into one script, leaf modules first, without their imports and exports.
 
 use std::io::Write as _;
 
@@ -16,7 +16,7 @@ use crate::output::terminal;
 const PAGE: &str = include_str!("page/page.html");
 const STYLES: [&str; 2] =
     [include_str!("vendor/uplot/uPlot.min.css"), include_str!("page/page.css")];
-/// A script of the old kind: it makes one name, `uPlot`.
+/// A classic script, not a module. It defines one global name, `uPlot`.
 const CHARTS: &str = include_str!("vendor/uplot/uPlot.iife.min.js");
 const CHARTS_LICENCE: &str = include_str!("vendor/uplot/LICENSE");
 const MODULES: [&str; 18] = [
@@ -40,7 +40,7 @@ const MODULES: [&str; 18] = [
     include_str!("page/main.js"),
 ];
 
-/// The page with a document in it.
+/// The page with the JSON document in it.
 pub(super) fn html(title: &str, json: &str) -> String {
     let script = joined(&MODULES);
     let style = STYLES.concat();
@@ -74,44 +74,46 @@ pub(super) fn html(title: &str, json: &str) -> String {
     html
 }
 
-/// One script of several modules.
+/// Joins modules into one script.
 fn joined(modules: &[&str]) -> String {
     let lines = modules.iter().flat_map(|module| module.lines());
     let kept = lines.filter(|line| !line.starts_with("import "));
     kept.map(|line| line.strip_prefix("export ").unwrap_or(line)).collect::<Vec<_>>().join("\n")
 }
 
-/// What a policy calls a script or a style.
+/// The digest of a script or a style in the form that the policy needs.
 fn digest(source: &str) -> String {
     format!("'sha256-{}'", STANDARD.encode(Sha256::digest(source)))
 }
 
-/// A longer document is packed. Others are as they are: a page can be searched for a name by any program.
+/// Documents with more bytes are compressed. Shorter ones are not, so that any program can search
+/// the page for a name.
 const LONG: usize = 4 << 20;
 
-/// What kind of data the page has, and the document as such.
+/// The media type of the embedded document, and its text.
 fn document(json: &str) -> (&'static str, String) {
     if json.len() > LONG {
-        ("application/gzip", packed(json))
+        ("application/gzip", compressed(json))
     } else {
         ("application/json", in_script(json))
     }
 }
 
-/// JSON that cannot end the element it is in, nor begin another or a comment. These characters occur in
-/// its strings only, where their escapes mean the same.
+/// Escapes JSON so that it cannot end its script element or begin a comment. The characters occur
+/// only in strings, where their escapes have the same meaning.
 fn in_script(json: &str) -> String {
     json.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
 }
 
-/// A half to a third as long, and nothing in it can end the element that it is in.
-fn packed(json: &str) -> String {
+/// Compresses JSON to base64, a third to a half of its length. Base64 cannot end the script
+/// element.
+fn compressed(json: &str) -> String {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
     let written = gzip.write_all(json.as_bytes()).and_then(|()| gzip.finish());
     STANDARD.encode(written.expect("memory takes what is written to it"))
 }
 
-/// Text of an element.
+/// Escapes text for an element.
 fn text(text: &str) -> String {
     let text = terminal::printable(text);
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
@@ -157,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_document_is_packed() {
+    fn a_long_document_is_compressed() {
         let json = format!("[\"{HOSTILE}{}\"]", " ".repeat(LONG));
         let page = html("a<b>", &json);
         assert!(page.len() < LONG && !page.contains("alert(1)"));

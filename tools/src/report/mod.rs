@@ -1,13 +1,15 @@
-//! The report: one HTML page that shows a heap, or a series of dumps of it, to somebody who was not there.
+//! The report: one HTML page that shows a heap, or a series of dumps of it.
 //!
 //! ```text
 //! dumps ── History::add ──> moments, runs ┐
 //! last dump ── Symbolizer ──> Symbolized ─┼─ Report ── document ──> JSON ┐
-//! report in it ── leaks::embedded ────────┘            page/ ────────────┴─ page ──> one file
+//! report in it ── leaks::embedded ────────┘            page/ ────────────┴─ html ──> one file
 //! ```
-//! The page holds the numbers as JSON, packed if it is long, stacks as a tree of frames, and scripts that
-//! draw from them: nothing is worked out twice and nothing is loaded. What may run in it is said by a policy with the
-//! digests of those scripts, so that a name which looks like HTML stays text even if its escape failed.
+//!
+//! The page contains the numbers as JSON, compressed if it is long, with stacks as a tree of
+//! frames, and the scripts that draw them. It loads nothing. A content security policy allows only
+//! scripts with the digests of these, so a name that looks like HTML cannot run even if escaping it
+//! failed.
 
 mod contents;
 mod document;
@@ -23,7 +25,7 @@ pub use contents::Report;
 pub use history::History;
 
 impl Report<'_> {
-    /// The page.
+    /// The page as HTML.
     pub fn html(&self) -> String {
         html::html(self.title(), &document::json(self))
     }
@@ -36,10 +38,10 @@ impl Report<'_> {
     }
 }
 
-/// Writes the page to `path`, atomically; `-` is standard output.
+/// Writes the page to `path` atomically; `-` is standard output.
 ///
 /// # Errors
-/// Those of the file system.
+/// The errors of the file system.
 pub fn write(report: &Report<'_>, path: &Path) -> io::Result<()> {
     let html = report.html();
     file::write(path, |out| out.write_all(html.as_bytes()))

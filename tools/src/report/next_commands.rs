@@ -1,4 +1,4 @@
-//! The commands to go on with, as they are typed in a shell.
+//! The commands that the page suggests, as they are typed in a shell.
 
 use std::path::Path;
 
@@ -7,19 +7,19 @@ use serde::Serialize;
 use super::contents::Report;
 use crate::output::{file, shell};
 
-/// A line for a shell, and what it shows.
+/// A command line and what it shows.
 #[derive(Debug, Serialize)]
 pub(super) struct Command {
     shows: &'static str,
     line: String,
 }
 
-/// A dump as one word of a shell. What came from a pipe has no name any more.
+/// The path of a dump as one word of a shell, or `DUMP` if it was read from a pipe.
 pub(super) fn word(path: &Path) -> String {
     if file::is_dash(path) { "DUMP".to_owned() } else { shell::word(path) }
 }
 
-/// What to try next with the dumps of a report.
+/// The commands to try next with the dumps of a report.
 pub(super) fn commands(report: &Report<'_>) -> Vec<Command> {
     let moments = &report.history.moments;
     let Some(last) = moments.last().map(|moment| word(&moment.path)) else {
@@ -32,13 +32,16 @@ pub(super) fn commands(report: &Report<'_>) -> Vec<Command> {
     };
     let mut commands = vec![
         command("What holds memory, by function", format!("top {last}{names}")),
-        command("… by the lines of the source", format!("top {last} --by line -n 50{names}")),
-        command("… when there was most", format!("top {last} --metric peak-bytes{names}")),
-        command("The candidates as text", format!("leaks {last}{names}")),
-        command("A flamegraph for a ticket", format!("flamegraph {last} -o heap.svg{names}")),
+        command("What holds memory, by source line", format!("top {last} --by line -n 50{names}")),
+        command("What held memory at the peak", format!("top {last} --metric peak-bytes{names}")),
+        command("The leak candidates as text", format!("leaks {last}{names}")),
+        command(
+            "A flamegraph to attach to a ticket",
+            format!("flamegraph {last} -o heap.svg{names}"),
+        ),
         command("For go tool pprof", format!("export --format pprof {last} -o heap.pb.gz{names}")),
         command(
-            "Names for who lacks the binary",
+            "A dump with names, for readers without the binary",
             format!("symbolize {last} -o named.heap.json.gz{names}"),
         ),
     ];

@@ -1,8 +1,9 @@
-//! Which closures are bodies of async functions.
+//! Finds out which closures are bodies of async functions.
 //!
-//! Symbols do not tell: the body of `async fn f` is `f::{closure#0}` in both manglings. Debug
-//! information does: it has such a function both as `{async_fn#0}` (`DW_AT_name`) and by its symbol
-//! (`DW_AT_linkage_name`). blazesym and addr2line give the second only, so this reads the pairs.
+//! Symbols do not say so: the body of `async fn f` is `f::{closure#0}` in both mangling schemes.
+//! Debug information does: the function is called `{async_fn#0}` there (`DW_AT_name`), next to its
+//! symbol (`DW_AT_linkage_name`). blazesym and addr2line return only the symbol, so the pairs are
+//! read here.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -14,13 +15,13 @@ use heapdrift::names::{Closures, Kind};
 use object::ReadCache;
 
 use crate::symbolize::dwarf::{self, Reader, covers};
-use crate::symbolize::threads::{joined, threads};
+use crate::symbolize::threads::{join, threads};
 
-/// What each of `symbols` is, by the debug information in `file`, and in its `package` where that was
-/// split off. What cannot be read tells nothing, and counts as a plain closure.
+/// The kind of each of `symbols`, from the debug information in `file` and, if that was split off,
+/// in its `package`. Symbols that are not found count as plain closures.
 ///
-/// The units that have code at one of `addresses` (sorted) are searched first: they have nearly
-/// all of the symbols, and then nothing else is read. Only functions that were inlined across
+/// The units with code at one of `addresses` (sorted) are searched first. They have nearly all of
+/// the symbols, and nothing else is read if they have all; only functions that were inlined across
 /// units are elsewhere.
 pub(crate) fn closures(
     file: &Path,
@@ -62,15 +63,15 @@ impl Search {
         });
         let (dwarf, package) = (&dwarf, package.as_ref());
         let (this, units) = (&*self, Mutex::new(covering.into_iter()));
-        // Some units are a hundred times as large as others.
+        // Some units are a hundred times larger than others, so threads take them one by one.
         let next = || units.lock().expect("nothing panics with the lock held").next();
         let found: Vec<_> = thread::scope(|scope| {
-            let part_of = |_| scope.spawn(|| this.found_in(dwarf, package, iter::from_fn(next)));
-            let parts: Vec<_> = (0..threads()).map(part_of).collect();
-            parts.into_iter().map(joined).collect()
+            let start = |_| scope.spawn(|| this.found_in(dwarf, package, iter::from_fn(next)));
+            let searches: Vec<_> = (0..threads()).map(start).collect();
+            searches.into_iter().map(join).collect()
         });
         for (symbol, kind) in found.into_iter().flatten() {
-            self.take(&symbol, || kind);
+            self.record(&symbol, || kind);
         }
         for header in others {
             if self.missing.is_empty() {
@@ -83,7 +84,7 @@ impl Search {
         Some(())
     }
 
-    /// What some of the units have.
+    /// The kinds of the symbols that are in some of the units.
     fn found_in<'a>(
         &self,
         dwarf: &gimli::Dwarf<Reader<'a>>,
@@ -97,14 +98,14 @@ impl Search {
         search.found
     }
 
-    /// Takes down what a symbol is, if that was not known.
-    fn take(&mut self, symbol: &str, kind: impl FnOnce() -> Option<Kind>) {
+    /// Records the kind of a symbol, if it is wanted and was not found before.
+    fn record(&mut self, symbol: &str, kind: impl FnOnce() -> Option<Kind>) {
         if let Some(symbol) = self.missing.take(symbol) {
             self.found.insert(symbol, kind());
         }
     }
 
-    /// Searches a unit, or the one in the package that it stands for.
+    /// Searches a unit, or the split unit in the package that it refers to.
     fn whole_unit<'a>(
         &mut self,
         dwarf: &gimli::Dwarf<Reader<'a>>,
@@ -138,7 +139,7 @@ impl Search {
                 std::str::from_utf8(text.slice()).ok()
             };
             if let Some(symbol) = text(gimli::DW_AT_linkage_name) {
-                self.take(symbol, || text(gimli::DW_AT_name).and_then(Kind::of_debug_name));
+                self.record(symbol, || text(gimli::DW_AT_name).and_then(Kind::of_debug_name));
             }
         }
         Ok(())

@@ -1,20 +1,21 @@
-//! Which file on this machine is a module of a dump. Names from a wrong file are worse than none.
+//! Finds the files on this machine that belong to a module of a dump.
 //!
-//! A file is believed only if its build-id equals the one in the dump. Candidates are, in this
-//! order, the recorded path, the paths given by `--binary`, and separate debug files: in each debug
-//! directory `.build-id/ab/cdef….debug`, the module's file name, with and without `.debug`, and its
-//! whole path, so that the file system of a container serves as well. What a file that matches, but is
-//! stripped, names as its debug file (`.gnu_debuglink`) is looked for beside it, in `.debug` beside it,
-//! and in the debug directories.
+//! A file is used only if its build-id is the one in the dump, because names from a wrong file are
+//! worse than none. Candidates are, in this order, the recorded path, the paths given by
+//! `--binary`, and separate debug files. In each debug directory those are
+//! `.build-id/ab/cdef….debug`, the module's file name, with and without `.debug`, and its whole
+//! path, so that the directory may be the root of a container's file system. If a matching file is
+//! stripped, the debug file that it names (`.gnu_debuglink`) is looked for next to it, in `.debug`
+//! next to it, and in the debug directories.
 //!
-//! Of those that match, debug information is taken from the first that has it, the symbol table
-//! from the first that has one: both may be in different files. Split debug information is found as
-//! a package `NAME.dwp`, beside the file or in a directory that was given; each of its units
-//! is believed by its own id. Unpacked it is a `.dwo` file for each unit: see [`dwo`].
+//! Debug information is taken from the first matching file that has it, and the symbol table from
+//! the first that has one; the two may be different files. Split debug information is found as a
+//! package `NAME.dwp`, next to the file or in a debug directory; each of its units is matched by
+//! its own id. If it was not packed, there is a `.dwo` file for each unit: see [`dwo`].
 //!
-//! A module without a build-id cannot be told from an older or newer one. The file is used if it
-//! has the same file name, has no build-id either, and was last changed before recording started;
-//! and a warning says how to do better.
+//! Without a build-id, different builds of a module cannot be told apart. The file is then used if
+//! it has the same name, has no build-id either, and was last modified before recording started. A
+//! warning says so and how to get a build-id.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
@@ -27,10 +28,10 @@ use crate::symbolize::dwo;
 use crate::symbolize::elf::Elf;
 use crate::symbolize::modules::{has_file, recorded_path};
 
-/// Where debug files are looked for besides the directories that were given.
+/// The system directory for debug files, searched besides those that were given.
 const SYSTEM_DEBUG_DIR: &str = "/usr/lib/debug";
 
-/// Finds the files of modules, and remembers what it has looked at.
+/// Finds the files of modules and remembers the files that it has examined.
 #[derive(Debug, Default)]
 pub(crate) struct Binaries {
     given: Vec<PathBuf>,
@@ -39,26 +40,26 @@ pub(crate) struct Binaries {
     unpacked: HashMap<PathBuf, Vec<PathBuf>>,
 }
 
-/// The files that have the names of a module.
+/// The files that hold the names of a module.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Files {
-    /// The one with debug information, if there is one.
+pub(crate) struct ModuleFiles {
+    /// The file with debug information, if there is one.
     pub(crate) debug: Option<PathBuf>,
-    /// The one with the symbol table, most often the same.
+    /// The file with the symbol table, usually the same.
     pub(crate) table: PathBuf,
     /// The package with split debug information.
     pub(crate) package: Option<PathBuf>,
-    /// Where there is no package: what one can be made of.
+    /// The `.dwo` files that a package can be made of, if there is none.
     pub(crate) unpacked: Vec<PathBuf>,
 }
 
-impl Files {
-    /// The one that is shown.
+impl ModuleFiles {
+    /// The file that is shown to the user.
     pub(crate) fn main(&self) -> &Path {
         self.debug.as_deref().unwrap_or(&self.table)
     }
 
-    /// Each of them.
+    /// All of the files.
     pub(crate) fn all(&self) -> Vec<&Path> {
         let others = [self.debug.as_deref(), self.package.as_deref()];
         let files = others.into_iter().flatten().chain([&*self.table]);
@@ -66,12 +67,12 @@ impl Files {
     }
 }
 
-/// A module's files, or why there are none.
+/// The result of a search: the files of a module, or why there are none.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Found {
+pub(crate) struct SearchResult {
     /// The files to take names from.
-    pub(crate) files: Option<Files>,
-    /// One line for the user, if something is not as it should be.
+    pub(crate) files: Option<ModuleFiles>,
+    /// A line for the user, if the files are missing or unverified.
     pub(crate) warning: Option<String>,
 }
 
@@ -80,17 +81,17 @@ impl Binaries {
         Self { given, debug_dirs, ..Self::default() }
     }
 
-    /// The file of `module`, recorded by a process whose recording started at `started_unix_ms`.
-    pub(crate) fn find(&mut self, module: &Module, started_unix_ms: u64) -> Found {
+    /// The files of `module`, from a recording that started at `started_unix_ms`.
+    pub(crate) fn find(&mut self, module: &Module, started_unix_ms: u64) -> SearchResult {
         if !has_file(module) {
-            return Found::default();
+            return SearchResult::default();
         }
         if module.build_id.is_empty() {
             return self.without_build_id(module, started_unix_ms);
         }
         let (mut first, mut debug, mut table) = (None, None, None);
         let mut candidates: VecDeque<PathBuf> = self.candidates(module).into();
-        // Debuglinks may lead in a circle.
+        // Debuglinks can form a cycle.
         let mut seen = HashSet::new();
         while let Some(candidate) = candidates.pop_front() {
             if !seen.insert(candidate.clone()) {
@@ -116,22 +117,22 @@ impl Binaries {
             }
         }
         let Some(table) = table.or_else(|| debug.clone()).or(first) else {
-            return Found { files: None, warning: Some(self.why_not(module)) };
+            return SearchResult { files: None, warning: Some(self.why_not(module)) };
         };
-        Found { files: Some(self.files(debug, table, module)), warning: None }
+        SearchResult { files: Some(self.files(debug, table, module)), warning: None }
     }
 
-    /// These files with what was split off them.
-    fn files(&mut self, debug: Option<PathBuf>, table: PathBuf, module: &Module) -> Files {
+    /// These files together with split debug information.
+    fn files(&mut self, debug: Option<PathBuf>, table: PathBuf, module: &Module) -> ModuleFiles {
         let package = debug.as_ref().and_then(|debug| self.package(debug, module));
-        let whole = package.is_some();
-        let unpacked = debug.as_ref().filter(|_| !whole).map(|debug| self.unpacked(debug));
-        Files { unpacked: unpacked.unwrap_or_default(), debug, table, package }
+        let has_package = package.is_some();
+        let unpacked = debug.as_ref().filter(|_| !has_package).map(|debug| self.unpacked(debug));
+        ModuleFiles { unpacked: unpacked.unwrap_or_default(), debug, table, package }
     }
 
-    /// Where the debug file that `file` names could be.
+    /// The paths at which the debug file that `file` names may be.
     fn linked(&self, file: &Path, link: &str) -> Vec<PathBuf> {
-        // A name with a path in it is not what the section is for.
+        // The section holds a file name; a path in it is ignored.
         let link = file_name(link);
         let canonical = file.canonicalize().unwrap_or_else(|_| file.to_owned());
         let Some(folder) = canonical.parent() else { return Vec::new() };
@@ -145,22 +146,22 @@ impl Binaries {
         paths
     }
 
-    /// The package of split debug information of a file.
+    /// The path of the package with the split debug information of `file`.
     fn package(&self, file: &Path, module: &Module) -> Option<PathBuf> {
-        let beside = |path: &Path| {
+        let next_to = |path: &Path| {
             let mut name = path.as_os_str().to_owned();
             name.push(".dwp");
             PathBuf::from(name)
         };
         let name = PathBuf::from(format!("{}.dwp", file_name(recorded_path(module))));
         let given = self.given.iter().filter(|path| path.ends_with(&name)).cloned();
-        let mut candidates = std::iter::once(beside(file))
+        let mut candidates = std::iter::once(next_to(file))
             .chain(given)
             .chain(self.debug_dirs.iter().map(|folder| folder.join(&name)));
         candidates.find(|path| path.is_file())
     }
 
-    /// The `.dwo` files of a file.
+    /// The `.dwo` files of `file`.
     fn unpacked(&mut self, file: &Path) -> Vec<PathBuf> {
         if !self.elf(file).as_ref().is_ok_and(|elf| elf.split) {
             return Vec::new();
@@ -169,12 +170,12 @@ impl Binaries {
         self.unpacked.entry(file.to_owned()).or_insert_with(found).clone()
     }
 
-    /// One line for each given binary that is no module of the dump.
+    /// A line for each given binary that is not a module of the dump.
     pub(crate) fn unused(&mut self, modules: &[Module]) -> Vec<String> {
         let known = |elf: &Elf| modules.iter().any(|m| m.build_id == elf.build_id);
         let mut lines = Vec::new();
         for path in self.given.clone() {
-            // A package of split debug information has no build-id.
+            // Packages of split debug information have no build-id.
             if path.is_file() && path.extension().is_some_and(|end| end == "dwp") {
                 continue;
             }
@@ -188,8 +189,8 @@ impl Binaries {
                 )),
                 Ok(elf) => {
                     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                    let namesake = modules.iter().find(|m| file_name(&m.path) == name);
-                    let expected = match namesake.or(modules.first()) {
+                    let same_name = modules.iter().find(|m| file_name(&m.path) == name);
+                    let expected = match same_name.or(modules.first()) {
                         Some(m) if !m.build_id.is_empty() => m.build_id.as_str(),
                         _ => "of a module in the dump",
                     };
@@ -204,7 +205,7 @@ impl Binaries {
         lines
     }
 
-    /// The addresses of the first executable segment of a file.
+    /// The address range of the first executable segment of a file.
     pub(crate) fn code(&mut self, file: &Path) -> Option<Range<u64>> {
         self.elf(file).as_ref().ok()?.code.clone()
     }
@@ -227,33 +228,33 @@ impl Binaries {
         candidates
     }
 
-    fn without_build_id(&mut self, module: &Module, started_unix_ms: u64) -> Found {
+    fn without_build_id(&mut self, module: &Module, started_unix_ms: u64) -> SearchResult {
         let recorded = recorded_path(module);
         let name = file_name(recorded);
         let mut candidates = vec![PathBuf::from(recorded)];
-        let namesakes = self.given.iter().filter(|p| p.file_name().is_some_and(|n| n == name));
-        candidates.extend(namesakes.cloned());
+        let same_name = self.given.iter().filter(|p| p.file_name().is_some_and(|n| n == name));
+        candidates.extend(same_name.cloned());
         let file = candidates.into_iter().find(|path| {
             self.elf(path)
                 .as_ref()
                 .is_ok_and(|elf| elf.build_id.is_empty() && elf.modified_unix_ms <= started_unix_ms)
         });
-        let verdict = match &file {
+        let outcome = match &file {
             Some(path) => format!(
-                "used unverified: it has the name, and is older than the recording ({})",
+                "used unverified, since it has the same name and is older than the recording ({})",
                 path.display()
             ),
             None => "its frames are printed as addresses".to_owned(),
         };
         let warning = format!(
-            "{recorded}: expected a build-id in the dump, found none; {verdict}; \
+            "{recorded}: expected a build-id in the dump, found none; {outcome}; \
              link with -C link-arg=-Wl,--build-id"
         );
         let files = file.map(|file| {
             let debug_info = self.elf(&file).as_ref().is_ok_and(|elf| elf.debug_info);
             self.files(debug_info.then(|| file.clone()), file, module)
         });
-        Found { files, warning: Some(warning) }
+        SearchResult { files, warning: Some(warning) }
     }
 
     fn why_not(&mut self, module: &Module) -> String {

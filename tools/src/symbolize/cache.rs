@@ -1,11 +1,11 @@
-//! Names on disk, so that a second look at the same binary is quick.
+//! A cache of names on disk, which makes a second look at the same binary quick.
 //!
-//! One file for each build-id, with the addresses that were ever asked for and the functions there.
-//! It counts only as long as the files that names were taken from are the same (path, size and time
-//! of change), and for the version of this program that wrote it. What cannot be read or
-//! written is as if it were not there: nothing depends on a cache but time.
+//! There is one file for each build-id, with all addresses that were ever looked up and the
+//! functions at them. It is valid only for the version of this program that wrote it, and only as
+//! long as the files that the names were taken from are the same (path, size and modification
+//! time). Files that cannot be read or written are ignored: only speed depends on the cache.
 //!
-//! All files together stay below [`MAX_BYTES`]: those that have not been used for longest go first.
+//! All files together stay below [`MAX_BYTES`]; the least recently used files are removed first.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -23,19 +23,20 @@ use crate::heap::symbolized::Frame;
 use crate::output::file;
 use crate::symbolize::embedded::symbol_table;
 
-/// What all files of the cache together may take.
+/// The most bytes that all files of the cache take together.
 pub const MAX_BYTES: u64 = 256 << 20;
 
-/// More than this a file does not unpack to: about a million addresses.
+/// The most bytes that one file may unpack to: about a million addresses.
 const MAX_UNPACKED_BYTES: u64 = 256 << 20;
 
-/// Goes up when names of the same version of this program become others.
+/// The version of the naming rules. It must be increased when names change but the version of this
+/// program does not.
 const NAMING: u32 = 1;
 
-/// The functions at each address, innermost first; none where nothing is known of it.
+/// The functions at each address, innermost first; none if the address is known to have no name.
 pub(crate) type Known = HashMap<u64, Vec<Frame>>;
 
-/// A folder with names.
+/// A folder with cached names.
 #[derive(Clone, Debug)]
 pub(crate) struct Cache {
     folder: PathBuf,
@@ -44,14 +45,14 @@ pub(crate) struct Cache {
 /// A file of the cache.
 #[derive(Serialize, Deserialize)]
 struct Entry {
-    /// Which program and which files the names are from.
+    /// The program and the files that the names are from.
     source: Source,
     /// The addresses, in the order of `symbols`.
     address: Vec<u64>,
     symbols: Symbols,
 }
 
-/// Where names come from.
+/// The program that looked names up and the files that it read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Source {
     program: String,
@@ -66,7 +67,7 @@ struct SourceFile {
 }
 
 impl Source {
-    /// These files as they are now.
+    /// The current state of `files`.
     pub(crate) fn of(files: &[&Path]) -> Option<Self> {
         let file = |path: &&Path| {
             let found = fs::metadata(path).ok()?;
@@ -78,7 +79,7 @@ impl Source {
     }
 }
 
-/// The folder for the caches of this user: `$XDG_CACHE_HOME/heapdrift`, or `~/.cache/heapdrift`.
+/// The cache folder of this user: `$XDG_CACHE_HOME/heapdrift`, or `~/.cache/heapdrift`.
 pub fn default_folder() -> Option<PathBuf> {
     let absolute = |name: &str| {
         let path = PathBuf::from(std::env::var_os(name)?);
@@ -93,23 +94,23 @@ impl Cache {
         Self { folder }
     }
 
-    /// What is known of a build from this source.
+    /// The cached names of a build, if they are from this source.
     pub(crate) fn read(&self, build_id: &str, source: &Source) -> Known {
         self.entry(build_id, source).map(Entry::known).unwrap_or_default()
     }
 
     fn entry(&self, build_id: &str, source: &Source) -> Option<Entry> {
         let file = File::open(self.file(build_id)?).ok()?;
-        // What was used last goes last.
+        // The modification time of a cache file is the time of its last use.
         let _ = file.set_modified(SystemTime::now());
         let mut unpacked = Vec::new();
         let mut decoder = GzDecoder::new(BufReader::new(file)).take(MAX_UNPACKED_BYTES);
         decoder.read_to_end(&mut unpacked).ok()?;
         let entry: Entry = serde_json::from_slice(&unpacked).ok()?;
-        (entry.source == *source && entry.is_sound()).then_some(entry)
+        (entry.source == *source && entry.is_valid()).then_some(entry)
     }
 
-    /// Keeps what is known of a build.
+    /// Stores the names of a build.
     pub(crate) fn write(&self, build_id: &str, source: Source, known: &Known) {
         let Some(path) = self.file(build_id) else { return };
         let written = create_private(&self.folder).and_then(|()| {
@@ -126,7 +127,7 @@ impl Cache {
         }
     }
 
-    /// Removes the files that were not used for longest, until the rest is small enough.
+    /// Removes the least recently used files until the rest is small enough.
     fn shrink(&self, max_bytes: u64) -> io::Result<()> {
         let mut files = Vec::new();
         for file in fs::read_dir(&self.folder)? {
@@ -148,7 +149,7 @@ impl Cache {
         Ok(())
     }
 
-    /// The file of a build. The build-id comes from a dump: it must not lead elsewhere.
+    /// The file of a build. The build-id comes from a dump and must not lead outside the folder.
     fn file(&self, build_id: &str) -> Option<PathBuf> {
         let safe = (8..=128).contains(&build_id.len())
             && build_id.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -164,7 +165,7 @@ impl Entry {
         Self { source, address, symbols }
     }
 
-    fn is_sound(&self) -> bool {
+    fn is_valid(&self) -> bool {
         let symbols = &self.symbols;
         let sum: u64 = symbols.count.iter().map(|&count| u64::from(count)).sum();
         symbols.count.len() == self.address.len()
@@ -181,7 +182,7 @@ impl Entry {
     }
 }
 
-/// Names tell what a program does: they are for their owner alone.
+/// Creates a folder that only its owner can read, because names reveal what a program does.
 fn create_private(folder: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
@@ -203,7 +204,7 @@ mod tests {
             file: address.is_multiple_of(2).then(|| "src/f.rs".into()),
             line: address.is_multiple_of(2).then_some(7),
         };
-        // Every fifth address has no name: that is worth knowing, too.
+        // Every fifth address has no name, which is cached as well.
         addresses
             .map(|a| (a, if a % 5 == 0 { vec![] } else { vec![frame(a), frame(a + 1)] }))
             .collect()
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_is_found_as_long_as_the_source_is_the_same() {
+    fn names_are_found_as_long_as_their_source_is_the_same() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::new(folder.path().join("deep/cache"));
         let source = source(folder.path());
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_as_none() {
+    fn a_damaged_file_is_ignored() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::new(folder.path().join("cache"));
         let source = source(folder.path());
@@ -246,11 +247,11 @@ mod tests {
             assert_eq!(cache.read(ID, &source), Known::new(), "cut at {at}");
         }
         let entry = Entry::new(source.clone(), &known(0..3));
-        assert!(entry.is_sound());
+        assert!(entry.is_valid());
         let broken = |breaks: fn(&mut Entry)| {
             let mut entry = Entry::new(source.clone(), &known(0..3));
             breaks(&mut entry);
-            entry.is_sound()
+            entry.is_valid()
         };
         assert!(!broken(|entry| entry.symbols.function[0] = 7));
         assert!(!broken(|entry| entry.symbols.count[1] = u32::MAX));
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_build_id_leads_nowhere_else() {
+    fn a_build_id_cannot_lead_out_of_the_folder() {
         let cache = Cache::new("/cache".into());
         for bad in ["", "../../etc/passwd", "0123456789abcde/", "01"] {
             assert_eq!(cache.file(bad), None, "{bad}");
@@ -267,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_goes_when_there_is_too_much() {
+    fn the_least_recently_used_file_is_removed_first() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::new(folder.path().join("cache"));
         let source = source(folder.path());
@@ -278,7 +279,7 @@ mod tests {
             file.set_modified(SystemTime::now() - std::time::Duration::from_secs(age)).unwrap();
         }
         let one = fs::metadata(cache.file("aaaaaaaa").unwrap()).unwrap().len();
-        // Used just now: no longer the oldest.
+        // Reading it makes it the most recently used.
         assert!(!cache.read("aaaaaaaa", &source).is_empty());
         cache.shrink(2 * one + 100).unwrap();
         let left: Vec<bool> = ids.iter().map(|id| cache.file(id).unwrap().exists()).collect();

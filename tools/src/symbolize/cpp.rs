@@ -2,8 +2,8 @@
 
 use heapdrift::names;
 
-/// The demangled form of a C++ symbol, if it is one. Rust's legacy mangling also begins with `_ZN`
-/// and has to be ruled out before.
+/// The demangled form of a C++ symbol, or `None` if it is not one. The caller must rule out Rust's
+/// legacy mangling first, which also begins with `_ZN`.
 pub(crate) fn readable(symbol: &str) -> Option<String> {
     if !symbol.starts_with("_Z") {
         return None;

@@ -1,17 +1,17 @@
-//! The debug information of a file, for what blazesym does not give.
+//! Access to the debug information of a file, for what blazesym does not return.
 
 use std::borrow::Cow;
 
 use gimli::{DwarfPackage, DwarfPackageSections, DwarfSections, EndianSlice, RunTimeEndian};
 use object::{Object, ObjectSection as _};
 
-/// Debug information above this many bytes is not searched. At about 200 MB/s it would take longer
-/// than people wait.
+/// Debug information with more bytes than this is not searched. At about 200 MB/s that would take
+/// more than ten seconds.
 const MAX_DEBUG_INFO_BYTES: u64 = 2 << 30;
 
 pub(crate) type Reader<'a> = EndianSlice<'a, RunTimeEndian>;
 
-/// The sections that units, functions and names are in, decompressed.
+/// The sections with units, functions and names, decompressed.
 pub(crate) fn sections<'data>(
     object: &impl Object<'data>,
 ) -> Option<DwarfSections<Cow<'data, [u8]>>> {
@@ -19,8 +19,8 @@ pub(crate) fn sections<'data>(
         return None;
     }
     DwarfSections::load(|id| -> Result<Cow<'_, [u8]>, object::Error> {
-        // All but the large ones that no name is in. Of line programs the headers are needed:
-        // gimli gives no unit without.
+        // The large sections without names are left out. Line programs have no names either, but
+        // gimli needs their headers to parse a unit.
         match id {
             gimli::SectionId::DebugLoc | gimli::SectionId::DebugLocLists => Ok(Cow::Borrowed(&[])),
             _ => object
@@ -31,7 +31,7 @@ pub(crate) fn sections<'data>(
     .ok()
 }
 
-/// The sections as gimli reads them.
+/// The sections in the form that gimli reads.
 pub(crate) fn borrowed<'a, 'data>(
     sections: &'a DwarfSections<Cow<'data, [u8]>>,
     object: &impl Object<'data>,
@@ -40,7 +40,7 @@ pub(crate) fn borrowed<'a, 'data>(
     sections.borrow(|data| EndianSlice::new(data, endian))
 }
 
-/// The sections of a `.dwo` file that units and their ids are in.
+/// The sections of a `.dwo` file with units and their ids.
 pub(crate) fn split_sections<'data>(
     object: &impl Object<'data>,
 ) -> Option<DwarfSections<Cow<'data, [u8]>>> {
@@ -56,7 +56,7 @@ pub(crate) fn split_sections<'data>(
     .ok()
 }
 
-/// The sections of a package of split debug information, as far as names are in them.
+/// The sections of a package of split debug information.
 pub(crate) fn package_sections<'data>(
     object: &impl Object<'data>,
 ) -> Option<DwarfPackageSections<Cow<'data, [u8]>>> {
@@ -65,13 +65,13 @@ pub(crate) fn package_sections<'data>(
     }
     DwarfPackageSections::load(|id| -> gimli::Result<Cow<'_, [u8]>> {
         let section = id.dwo_name().and_then(|name| object.section_by_name(name));
-        // What cannot be unpacked is as what is not there.
+        // A section that cannot be decompressed counts as missing.
         Ok(section.and_then(|section| section.uncompressed_data().ok()).unwrap_or_default())
     })
     .ok()
 }
 
-/// The package as gimli reads it.
+/// The package in the form that gimli reads.
 pub(crate) fn borrowed_package<'a, 'data>(
     sections: &'a DwarfPackageSections<Cow<'data, [u8]>>,
     object: &impl Object<'data>,
@@ -84,7 +84,7 @@ fn endian<'data>(object: &impl Object<'data>) -> RunTimeEndian {
     if object.is_little_endian() { RunTimeEndian::Little } else { RunTimeEndian::Big }
 }
 
-/// Calls `each` with every unit that can be read.
+/// Calls `each` with every unit that can be parsed.
 pub(crate) fn each_unit<'a>(
     dwarf: &gimli::Dwarf<Reader<'a>>,
     mut each: impl FnMut(gimli::UnitHeader<Reader<'a>>, &gimli::Unit<Reader<'a>>),

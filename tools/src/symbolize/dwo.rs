@@ -1,8 +1,8 @@
-//! Split debug information that was not packed: a `.dwo` file for each unit.
+//! Split debug information that was not packed, which is a `.dwo` file for each unit.
 //!
-//! Of each unit the binary says what its file is called, relative to the folder of the compiler, and
-//! which id it has. rustc leaves such files with `-C split-debuginfo=unpacked`. Readers of names want
-//! a package, so one is made of those that are found.
+//! For each unit, the binary has the name of its file, relative to the folder in which the compiler
+//! ran, and its id. rustc leaves such files with `-C split-debuginfo=unpacked`. blazesym needs a
+//! package, so one is made of the files that are found.
 
 use std::fs::{self, File};
 use std::io;
@@ -14,8 +14,9 @@ use object::ReadCache;
 
 use crate::symbolize::dwarf;
 
-/// The `.dwo` files of a binary: where the compiler put them, else beside the binary, or in one of
-/// the directories, by name or by path. A file that has another id is of another build and is left out.
+/// The `.dwo` files of a binary. They are looked for where the compiler put them, next to the
+/// binary, and in the debug directories by name and by path. A file without the id of the unit is
+/// of another build and is left out.
 pub(crate) fn files(binary: &Path, debug_dirs: &[PathBuf]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for reference in references(binary).unwrap_or_default() {
@@ -25,22 +26,24 @@ pub(crate) fn files(binary: &Path, debug_dirs: &[PathBuf]) -> Vec<PathBuf> {
     found
 }
 
-/// What a binary says of one of its units.
-struct Reference {
-    /// The path that the compiler was given, and the folder that it ran in.
+/// A reference of a binary to one of its split units.
+struct DwoReference {
+    /// The path of the file, as the compiler was given it.
     name: PathBuf,
+    /// The folder in which the compiler ran.
     folder: PathBuf,
     id: gimli::DwoId,
 }
 
-impl Reference {
+impl DwoReference {
     fn candidates(&self, binary: &Path, debug_dirs: &[PathBuf]) -> Vec<PathBuf> {
         let whole = self.folder.join(&self.name);
         let name = file_name(self.name.to_str().unwrap_or_default());
         let mut paths = vec![whole.clone(), binary.with_file_name(name)];
         for folder in debug_dirs {
             paths.push(folder.join(name));
-            // The folder of the compiler, or the file system that it was in.
+            // A debug directory may stand for the compiler's folder or for the root of its file
+            // system.
             paths.push(folder.join(self.name.strip_prefix("/").unwrap_or(&self.name)));
             paths.push(folder.join(whole.strip_prefix("/").unwrap_or(&whole)));
         }
@@ -48,8 +51,8 @@ impl Reference {
     }
 }
 
-/// The units that are elsewhere. `None` where the file cannot be read.
-fn references(binary: &Path) -> Option<Vec<Reference>> {
+/// The split units of a binary, or `None` if the file cannot be read.
+fn references(binary: &Path) -> Option<Vec<DwoReference>> {
     let cache = ReadCache::new(File::open(binary).ok()?);
     let object = object::File::parse(&cache).ok()?;
     let sections = dwarf::sections(&object)?;
@@ -60,14 +63,14 @@ fn references(binary: &Path) -> Option<Vec<Reference>> {
         let Ok(name) = dwarf.attr_string(unit, name) else { return };
         let path = |text: dwarf::Reader<'_>| PathBuf::from(&*text.to_string_lossy());
         let folder = unit.comp_dir.map(path).unwrap_or_default();
-        references.push(Reference { name: path(name), folder, id });
+        references.push(DwoReference { name: path(name), folder, id });
     });
     Some(references)
 }
 
-/// Whether a file has the unit with this id.
+/// Whether a file has the unit with this id, or `None` if it cannot be read.
 fn has_unit(path: &Path, id: gimli::DwoId) -> Option<bool> {
-    // The path comes from a file: opening a pipe could block for ever.
+    // The path comes from the binary, and opening a pipe could block forever.
     if !path.metadata().ok()?.is_file() {
         return None;
     }
@@ -80,10 +83,10 @@ fn has_unit(path: &Path, id: gimli::DwoId) -> Option<bool> {
     Some(found)
 }
 
-/// Writes the package of some `.dwo` files.
+/// Packs `.dwo` files into a package.
 pub(crate) fn pack(files: &[PathBuf], package: &Path) -> io::Result<()> {
-    let memory = Memory::default();
-    let mut packer = thorin::DwarfPackage::new(&memory);
+    let session = PackerSession::default();
+    let mut packer = thorin::DwarfPackage::new(&session);
     for file in files {
         let named = |error| io::Error::other(format!("{}: {error}", file.display()));
         packer.add_input_object(file).map_err(named)?;
@@ -92,19 +95,19 @@ pub(crate) fn pack(files: &[PathBuf], package: &Path) -> io::Result<()> {
     fs::write(package, packed.write().map_err(io::Error::other)?)
 }
 
-/// What the packer reads, until it is done.
-struct Memory<Relocations> {
+/// Owns the data that the packer reads, for as long as it works.
+struct PackerSession<Relocations> {
     data: FrozenVec<Vec<u8>>,
     relocations: FrozenVec<Box<Relocations>>,
 }
 
-impl<Relocations> Default for Memory<Relocations> {
+impl<Relocations> Default for PackerSession<Relocations> {
     fn default() -> Self {
         Self { data: FrozenVec::new(), relocations: FrozenVec::new() }
     }
 }
 
-impl<Relocations> thorin::Session<Relocations> for Memory<Relocations> {
+impl<Relocations> thorin::Session<Relocations> for PackerSession<Relocations> {
     fn alloc_data(&self, data: Vec<u8>) -> &[u8] {
         self.data.push_get(data)
     }

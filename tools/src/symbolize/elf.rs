@@ -1,4 +1,4 @@
-//! What an ELF file says about itself, before anything is read from its debug information.
+//! Facts about an ELF file that can be read without parsing its debug information.
 
 use std::fs::File;
 use std::ops::Range;
@@ -7,17 +7,18 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use object::{Object as _, ObjectSegment as _, ReadCache, SegmentFlags};
 
-/// What a file says about itself.
+/// Facts about an ELF file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Elf {
     pub(super) build_id: String,
     pub(super) debug_info: bool,
-    /// Whether some of its debug information may be elsewhere: units there refer to addresses here.
+    /// Whether some of its debug information may be in `.dwo` files: the split units find their
+    /// addresses in a section of this file.
     pub(super) split: bool,
     pub(super) symbols: bool,
-    /// File name of its separate debug information, if it has that.
+    /// The file name of its separate debug information, if there is any.
     pub(super) debug_link: Option<String>,
-    /// The addresses of its first executable segment.
+    /// The address range of its first executable segment.
     pub(super) code: Option<Range<u64>>,
     pub(super) modified_unix_ms: u64,
 }
@@ -28,13 +29,13 @@ impl Elf {
             std::io::ErrorKind::NotFound => "no such file".to_owned(),
             _ => error.to_string(),
         })?;
-        // The path comes from the dump: opening a pipe or a terminal could block for ever.
+        // The path comes from the dump, and opening a pipe or a terminal could block forever.
         if !found.is_file() {
-            return Err("no regular file".to_owned());
+            return Err("not a regular file".to_owned());
         }
         let file = File::open(path).map_err(|error| error.to_string())?;
         let cache = ReadCache::new(file);
-        let elf = object::File::parse(&cache).map_err(|_| "no ELF file".to_owned())?;
+        let elf = object::File::parse(&cache).map_err(|_| "not an ELF file".to_owned())?;
         let id = elf.build_id().ok().flatten().unwrap_or_default();
         let modified = found.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
         let has_data = |section: &str| elf.section_by_name_bytes(section.as_bytes()).is_some();

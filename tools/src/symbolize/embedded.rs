@@ -1,4 +1,4 @@
-//! Names in a dump: the tables in which a dump keeps the functions at each of its addresses.
+//! The names that a dump itself has: a table of the functions at each of its addresses.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use heapdrift::snapshot::{Function, Symbols};
 use crate::heap::symbolized::Frame;
 use crate::intern::intern;
 
-/// Of each frame of a snapshot, the names that the dump itself has.
+/// For each address of a snapshot, the functions that the dump itself names.
 pub(crate) fn embedded_frames(snapshot: &Snapshot) -> impl Iterator<Item = Option<Vec<Frame>>> {
     let symbols = snapshot.frames.symbols.as_ref();
     let mut of_frames = symbols.map(|symbols| (symbols, symbols.of_frames()));

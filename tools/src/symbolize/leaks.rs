@@ -1,7 +1,8 @@
-//! Leak reports with names from files on this machine.
+//! Names for leak reports, from files on this machine.
 //!
-//! [`DumpNames`] names what [`Replay`](heapdrift::leak::Replay) finds in a series of dumps;
-//! [`embedded`] is the report that the service itself put into a dump, with the names that it lacked.
+//! [`DumpNames`] names what [`Replay`](heapdrift::leak::Replay) finds in a series of dumps.
+//! [`embedded`] returns the report that the service itself put into a dump, with the names that the
+//! service lacked.
 
 use std::collections::HashMap;
 
@@ -16,38 +17,39 @@ use crate::symbolize::modules::recorded_path;
 use crate::symbolize::packages;
 use crate::symbolize::symbolizer::Symbolizer;
 
-/// Names for the addresses of a dump's session.
+/// Names for the addresses in the dumps of one session.
 pub struct DumpNames<'a> {
     symbolizer: &'a mut Symbolizer,
     packages: Packages,
     own_crates: Vec<String>,
-    /// Of the dump, its process and modules only.
+    /// A snapshot with the process and the modules of the dump, and nothing else.
     dump: Snapshot,
     known: HashMap<(u32, u64), Vec<blame::Frame>>,
 }
 
 impl<'a> DumpNames<'a> {
-    /// Takes names from the dump itself, where it has them, otherwise from `symbolizer`. Of
-    /// `own_crates` it is said that they are the service's own; the others are recognised.
+    /// Names come from the dump itself if it has them, otherwise from `symbolizer`. `own_crates`
+    /// count as the service's own, besides those that are recognised.
     pub fn new(symbolizer: &'a mut Symbolizer, dump: &Snapshot, own_crates: &[String]) -> Self {
         let packages = packages::of_dump(symbolizer, dump, own_crates.iter().cloned());
-        let mut facts = Snapshot::default();
-        facts.process = dump.process.clone();
-        facts.modules = dump.modules.clone();
+        let mut context = Snapshot::default();
+        context.process = dump.process.clone();
+        context.modules = dump.modules.clone();
         let own_crates = own_crates.iter().map(|name| name.replace('-', "_")).collect();
         let mut names =
-            Self { symbolizer, packages, own_crates, dump: facts, known: HashMap::new() };
+            Self { symbolizer, packages, own_crates, dump: context, known: HashMap::new() };
         names.learn(dump);
         names
     }
 
     fn learn(&mut self, dump: &Snapshot) {
         let frames = &dump.frames;
-        let places = frames.module.iter().zip(&frames.address).zip(&frames.function);
-        for (((&module, &address), &function), named) in places.zip(embedded_frames(dump)) {
+        let addresses = frames.module.iter().zip(&frames.address).zip(&frames.function);
+        for (((&module, &address), &function), named) in addresses.zip(embedded_frames(dump)) {
             let Some(named) = named else { continue };
             let named = self.frames((module, address), &named);
-            // The detector asks where functions begin, too. What is inlined there is not known.
+            // The detector also asks for the addresses where functions begin. Which functions are
+            // inlined there is not known.
             if let Some(outermost) = named.last() {
                 let begin = || vec![outermost.clone()];
                 self.known.entry((module, function)).or_insert_with(begin);
@@ -65,22 +67,22 @@ impl<'a> DumpNames<'a> {
         frames.iter().map(frame).collect()
     }
 
-    /// Fills `known` for all of `places`.
-    fn look_up(&mut self, places: &[(u32, u64)]) {
+    /// Adds all of `addresses` to `known`.
+    fn look_up(&mut self, addresses: &[(u32, u64)]) {
         let mut missing: Vec<(u32, u64)> =
-            places.iter().copied().filter(|place| !self.known.contains_key(place)).collect();
+            addresses.iter().copied().filter(|address| !self.known.contains_key(address)).collect();
         missing.sort_unstable();
         missing.dedup();
         if missing.is_empty() {
             return;
         }
         let found = self.symbolizer.functions(&self.dump, &missing);
-        for (place, frames) in missing.into_iter().zip(found) {
-            self.known.insert(place, self.frames(place, &frames));
+        for (address, frames) in missing.into_iter().zip(found) {
+            self.known.insert(address, self.frames(address, &frames));
         }
     }
 
-    /// The number of a module, which dumps before the last one may have had, too.
+    /// The index of a module. It is added if it is new: earlier dumps may have had other modules.
     fn module(&mut self, module: &Module) -> u32 {
         let modules = &mut self.dump.modules;
         let same =
@@ -92,8 +94,8 @@ impl<'a> DumpNames<'a> {
         known as u32
     }
 
-    /// The place of a frame of a report that has no name.
-    fn nameless(&self, frame: &blame::Frame) -> Option<(u32, u64)> {
+    /// The module and the address of a frame of a report, if the frame has no name.
+    fn unnamed_address(&self, frame: &blame::Frame) -> Option<(u32, u64)> {
         let unnamed = frame.crate_name.is_none()
             && frame.function.ends_with(&format!("+{:#x}", frame.address));
         let path = frame.module.strip_suffix(" (deleted)").unwrap_or(&frame.module);
@@ -113,10 +115,10 @@ impl leak::Names for DumpNames<'_> {
         addresses: &[(usize, u64)],
     ) -> Vec<Vec<blame::Frame>> {
         let modules: Vec<u32> = modules.iter().map(|module| self.module(module)).collect();
-        let places: Vec<(u32, u64)> =
+        let addresses: Vec<(u32, u64)> =
             addresses.iter().map(|(module, address)| (modules[*module], *address)).collect();
-        self.look_up(&places);
-        places.iter().map(|place| self.known[place].clone()).collect()
+        self.look_up(&addresses);
+        addresses.iter().map(|address| self.known[address].clone()).collect()
     }
 
     fn packages(&self) -> &Packages {
@@ -124,8 +126,8 @@ impl leak::Names for DumpNames<'_> {
     }
 }
 
-/// The report of the last tick before a dump, with names for the frames that the service had none
-/// for. `None` if there was no tick.
+/// The report of the last tick before a dump, with names for the frames that the service could not
+/// name. `None` if there was no tick.
 pub fn embedded(
     symbolizer: &mut Symbolizer,
     dump: &Snapshot,
@@ -136,19 +138,19 @@ pub fn embedded(
     if !own_crates.is_empty() || frames.any(|frame| frame.crate_name.is_none()) {
         let mut names = DumpNames::new(symbolizer, dump, own_crates);
         let stacks = report.candidates.iter().flat_map(|candidate| &candidate.stack);
-        let places: Vec<_> = stacks.filter_map(|frame| names.nameless(frame)).collect();
-        names.look_up(&places);
-        report.candidates.iter_mut().for_each(|candidate| name(candidate, &names));
+        let addresses: Vec<_> = stacks.filter_map(|frame| names.unnamed_address(frame)).collect();
+        names.look_up(&addresses);
+        report.candidates.iter_mut().for_each(|candidate| apply_names(candidate, &names));
     }
     Some(report)
 }
 
-/// Names and blames a candidate anew, if there is anything new to say.
-fn name(candidate: &mut LeakCandidate, names: &DumpNames<'_>) {
+/// Replaces the stack and the blame of a candidate, if names or own crates have become known.
+fn apply_names(candidate: &mut LeakCandidate, names: &DumpNames<'_>) {
     let mut stack = Vec::with_capacity(candidate.stack.len());
     let (mut shared, mut is_new) = (0, false);
     for (at, frame) in candidate.stack.iter().enumerate() {
-        let found = names.nameless(frame).and_then(|place| names.known.get(&place));
+        let found = names.unnamed_address(frame).and_then(|address| names.known.get(&address));
         match found.filter(|frames| !frames.is_empty()) {
             Some(frames) => {
                 is_new = true;
@@ -170,7 +172,7 @@ fn name(candidate: &mut LeakCandidate, names: &DumpNames<'_>) {
     }
     let before = std::mem::take(&mut candidate.blame);
     candidate.set_stack(stack, shared, &names.packages);
-    // The service may have known more.
+    // The service may have known a version that is unknown here.
     if candidate.blame.crate_name == before.crate_name && candidate.blame.version.is_none() {
         candidate.blame.version = before.version;
     }

@@ -1,7 +1,7 @@
-//! The names of addresses, from the files that have them.
+//! Looks up the names of addresses in the files of a module.
 //!
-//! blazesym tells what debug information and symbol tables say of an address; here it becomes
-//! readable frames: [`names`] and [`async_names`] add what those leave out.
+//! blazesym reads debug information and symbol tables. Here their names become readable frames,
+//! with what [`names`] and [`async_names`] add to them.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -16,27 +16,27 @@ use indicatif::ProgressBar;
 
 use crate::heap::symbolized::Frame;
 use crate::symbolize::async_names;
-use crate::symbolize::binaries::Files;
+use crate::symbolize::binaries::ModuleFiles;
 use crate::symbolize::cpp;
 use crate::symbolize::dwo;
 use crate::symbolize::modules::recorded_path;
-use crate::symbolize::threads::{joined, threads};
+use crate::symbolize::threads::{join, threads};
 
-/// Addresses that are looked up at a time; between batches the progress bar moves.
+/// How many addresses are looked up at a time. The progress bar moves between batches.
 const BATCH: usize = 256;
 
-/// What one address is, before its names are made readable.
-struct Place {
+/// What the files say about one address.
+struct AddressInfo {
     /// The symbol of the function that the linker sees, if it has one.
     symbol: Option<String>,
-    /// From debug information, outermost first: names and where in each.
+    /// The functions in debug information, outermost first, each with its name, file and line.
     functions: Vec<(String, Option<String>, Option<u32>)>,
 }
 
-/// The functions at each of the sorted `addresses` of a module, innermost first. What has no name is
-/// left out.
+/// The functions at each of the sorted `addresses` of a module, innermost first. Addresses without
+/// a name are left out.
 pub(crate) fn names(
-    files: &Files,
+    files: &ModuleFiles,
     module: &Module,
     addresses: &[u64],
     bar: &ProgressBar,
@@ -45,34 +45,35 @@ pub(crate) fn names(
     let failed = |error: &dyn fmt::Display| {
         format!("{}: cannot be read for symbols: {error}", file.display())
     };
-    let beside = Beside::new(files).map_err(|error| failed(&error))?;
-    let places = places_of(beside.debug.as_deref(), &files.table, addresses, bar);
-    let places = places.map_err(|error| failed(&error))?;
-    let closures: HashSet<String> = places
+    let pair = DebugFilePair::new(files).map_err(|error| failed(&error))?;
+    let infos = look_up_all(pair.debug.as_deref(), &files.table, addresses, bar);
+    let infos = infos.map_err(|error| failed(&error))?;
+    let closures: HashSet<String> = infos
         .values()
-        .flat_map(|place| place.functions.iter().map(|f| &f.0).chain(&place.symbol))
+        .flat_map(|info| info.functions.iter().map(|f| &f.0).chain(&info.symbol))
         .filter(|name| is_closure(name))
         .cloned()
         .collect();
     let closures = if closures.is_empty() {
         Closures::default()
     } else {
-        async_names::closures(file, beside.package.as_deref(), closures, addresses)
+        async_names::closures(file, pair.package.as_deref(), closures, addresses)
     };
-    let names = Names::new(&places, closures, module);
-    Ok(places.iter().map(|(&address, place)| (address, names.frames(place))).collect())
+    let namer = Namer::new(&infos, closures, module);
+    Ok(infos.iter().map(|(&address, info)| (address, namer.frames(info))).collect())
 }
 
-/// Debug information with its package beside it, which is where readers look.
-struct Beside {
+/// A file with debug information and the package of its split units next to it, where blazesym
+/// looks for it.
+struct DebugFilePair {
     debug: Option<PathBuf>,
     package: Option<PathBuf>,
-    /// Both, linked or made in one place.
+    /// The folder in which both are linked or the package is made. It must outlive the paths.
     _folder: Option<tempfile::TempDir>,
 }
 
-impl Beside {
-    fn new(files: &Files) -> io::Result<Self> {
+impl DebugFilePair {
+    fn new(files: &ModuleFiles) -> io::Result<Self> {
         #[cfg(unix)]
         if let Some(debug) = &files.debug
             && (files.package.is_some() || !files.unpacked.is_empty())
@@ -92,44 +93,44 @@ impl Beside {
     }
 }
 
-/// What is at each of the sorted addresses, each part of them by a thread: parts are far apart, and
-/// so their debug information is.
-fn places_of(
+/// Looks up the sorted addresses in several threads. Each takes a contiguous chunk, so that it
+/// parses other debug information than the others.
+fn look_up_all(
     debug: Option<&Path>,
     table: &Path,
     addresses: &[u64],
     bar: &ProgressBar,
-) -> Result<HashMap<u64, Place>, String> {
-    let part = addresses.len().div_ceil(threads()).max(BATCH);
+) -> Result<HashMap<u64, AddressInfo>, String> {
+    let chunk_size = addresses.len().div_ceil(threads()).max(BATCH);
     thread::scope(|scope| {
-        let part_of = |part| scope.spawn(move || places_of_part(debug, table, part, bar));
-        let parts: Vec<_> = addresses.chunks(part).map(part_of).collect();
-        let mut places = HashMap::with_capacity(addresses.len());
-        for part in parts {
-            places.extend(joined(part).map_err(|error| error.to_string())?);
+        let start = |chunk| scope.spawn(move || look_up_chunk(debug, table, chunk, bar));
+        let chunks: Vec<_> = addresses.chunks(chunk_size).map(start).collect();
+        let mut infos = HashMap::with_capacity(addresses.len());
+        for chunk in chunks {
+            infos.extend(join(chunk).map_err(|error| error.to_string())?);
         }
-        Ok(places)
+        Ok(infos)
     })
 }
 
-fn places_of_part(
+fn look_up_chunk(
     debug: Option<&Path>,
     table: &Path,
     addresses: &[u64],
     bar: &ProgressBar,
-) -> Result<HashMap<u64, Place>, blazesym::Error> {
+) -> Result<HashMap<u64, AddressInfo>, blazesym::Error> {
     let blaze = blazesym::symbolize::Symbolizer::builder().enable_demangling(false).build();
     let source = |file: &Path, debug_syms| {
         let mut elf = Elf::new(file);
         elf.debug_syms = debug_syms;
         Source::Elf(elf)
     };
-    // Debug information knows lines and inlined functions, the symbol table knows whole names:
-    // with line tables only, debug information has bare ones.
-    // Asked for debug information, blazesym would follow a `.gnu_debuglink` by itself, without a look
-    // at the build-id: so it is asked only where there is some.
+    // Debug information has lines and inlined functions. The symbol table has full names, whereas
+    // debug information with line tables only has names without their path.
+    // When asked for debug information, blazesym follows a `.gnu_debuglink` without comparing
+    // build-ids, so it is asked only for files that contain debug information.
     let (debug, table) = (debug.map(|debug| source(debug, true)), source(table, false));
-    let mut places = HashMap::with_capacity(addresses.len());
+    let mut infos = HashMap::with_capacity(addresses.len());
     for batch in addresses.chunks(BATCH) {
         let by_debug = match &debug {
             Some(debug) => blaze.symbolize(debug, Input::VirtOffset(batch))?,
@@ -145,46 +146,46 @@ fn places_of_part(
             let functions = by_debug.get(at).and_then(|s| s.as_sym()).map(functions_of);
             let functions = functions.unwrap_or_default();
             if symbol.is_some() || !functions.is_empty() {
-                places.insert(*address, Place { symbol, functions });
+                infos.insert(*address, AddressInfo { symbol, functions });
             }
         }
         bar.inc(batch.len() as u64);
     }
-    Ok(places)
+    Ok(infos)
 }
 
 fn functions_of(sym: &Sym<'_>) -> Vec<(String, Option<String>, Option<u32>)> {
-    let place = |info: Option<&CodeInfo<'_>>| {
+    let location = |info: Option<&CodeInfo<'_>>| {
         (info.map(|i| i.to_path().to_string_lossy().into_owned()), info.and_then(|i| i.line))
     };
-    let (file, line) = place(sym.code_info.as_deref());
+    let (file, line) = location(sym.code_info.as_deref());
     let mut functions = vec![(sym.name.to_string(), file, line)];
     for inlined in &sym.inlined {
-        let (file, line) = place(inlined.code_info.as_ref());
+        let (file, line) = location(inlined.code_info.as_ref());
         functions.push((inlined.name.to_string(), file, line));
     }
     functions
 }
 
-/// What is known about a module as a whole, to name its functions by.
-struct Names<'a> {
+/// Names the functions of a module by what is known about the module as a whole.
+struct Namer<'a> {
     module: &'a str,
     closures: Closures,
-    /// Of each name that debug information has, the readable form if it is mangled: most are at many
-    /// addresses.
+    /// The readable form of each mangled name in debug information. Most names are at many
+    /// addresses, so each is demangled once.
     known: HashMap<&'a str, Option<String>>,
     roots: Roots,
 }
 
-impl<'a> Names<'a> {
-    fn new(places: &'a HashMap<u64, Place>, closures: Closures, module: &'a Module) -> Self {
+impl<'a> Namer<'a> {
+    fn new(infos: &'a HashMap<u64, AddressInfo>, closures: Closures, module: &'a Module) -> Self {
         let (module, known, roots) = (recorded_path(module), HashMap::new(), Roots::default());
         let mut names = Self { module, closures, known, roots };
-        names.known = names.known_of(places);
+        names.known = names.demangle_all(infos);
         let mut roots = Roots::default();
-        for place in places.values() {
-            for (depth, (name, file, _)) in place.functions.iter().enumerate() {
-                if let Some(function) = names.whole(place, depth, name)
+        for info in infos.values() {
+            for (depth, (name, file, _)) in info.functions.iter().enumerate() {
+                if let Some(function) = names.full_name(info, depth, name)
                     && let Some(file) = file
                 {
                     roots.learn(&function, &names::crate_of(&function, names.module), file);
@@ -195,28 +196,32 @@ impl<'a> Names<'a> {
         names
     }
 
-    fn known_of(&self, places: &'a HashMap<u64, Place>) -> HashMap<&'a str, Option<String>> {
-        let functions = places.values().flat_map(|place| &place.functions);
+    fn demangle_all(
+        &self,
+        infos: &'a HashMap<u64, AddressInfo>,
+    ) -> HashMap<&'a str, Option<String>> {
+        let functions = infos.values().flat_map(|info| &info.functions);
         let distinct: HashSet<&str> = functions.map(|(name, ..)| name.as_str()).collect();
         let distinct: Vec<&str> = distinct.into_iter().collect();
-        let part = distinct.len().div_ceil(threads()).max(BATCH);
-        let known_of_part = |part: &[&'a str]| -> Vec<_> {
-            part.iter().map(|&name| (name, self.demangled(name, None))).collect()
+        let chunk_size = distinct.len().div_ceil(threads()).max(BATCH);
+        let demangle_chunk = |chunk: &[&'a str]| -> Vec<_> {
+            chunk.iter().map(|&name| (name, self.demangled(name, None))).collect()
         };
         thread::scope(|scope| {
-            let part_of = |part| scope.spawn(move || known_of_part(part));
-            let parts: Vec<_> = distinct.chunks(part).map(part_of).collect();
-            parts.into_iter().flat_map(joined).collect()
+            let start = |chunk| scope.spawn(move || demangle_chunk(chunk));
+            let chunks: Vec<_> = distinct.chunks(chunk_size).map(start).collect();
+            chunks.into_iter().flat_map(join).collect()
         })
     }
 
-    /// The name of a function of `place` that is not just a bare one.
-    fn whole(&self, place: &Place, depth: usize, name: &str) -> Option<Cow<'_, str>> {
+    /// The full name of the function at `depth` in `info`, or `None` if only a name without its
+    /// path is known.
+    fn full_name(&self, info: &AddressInfo, depth: usize, name: &str) -> Option<Cow<'_, str>> {
         if let Some(known) = self.known.get(name).and_then(Option::as_deref) {
             return Some(known.into());
         }
-        // The outermost is the one that the linker sees.
-        let symbol = place.symbol.as_ref().filter(|_| depth == 0)?;
+        // The outermost function is the one that the linker sees.
+        let symbol = info.symbol.as_ref().filter(|_| depth == 0)?;
         Some(self.readable(symbol, Kind::of_debug_name(name)).into())
     }
 
@@ -224,7 +229,7 @@ impl<'a> Names<'a> {
         self.demangled(symbol, kind).unwrap_or_else(|| names::shortened(symbol.to_owned()))
     }
 
-    /// The readable form of a mangled name.
+    /// The readable form of a symbol, or `None` if it is not mangled.
     fn demangled(&self, symbol: &str, kind: Option<Kind>) -> Option<String> {
         match names::demangled(symbol) {
             Some(_) => Some(names::readable(symbol, kind, &self.closures)),
@@ -233,10 +238,10 @@ impl<'a> Names<'a> {
     }
 
     /// The frames of an address, innermost first.
-    fn frames(&self, place: &Place) -> Vec<Frame> {
-        let mut frames: Vec<Frame> = Vec::with_capacity(place.functions.len().max(1));
-        for (depth, (name, file, line)) in place.functions.iter().enumerate() {
-            let function = match self.whole(place, depth, name) {
+    fn frames(&self, info: &AddressInfo) -> Vec<Frame> {
+        let mut frames: Vec<Frame> = Vec::with_capacity(info.functions.len().max(1));
+        for (depth, (name, file, line)) in info.functions.iter().enumerate() {
+            let function = match self.full_name(info, depth, name) {
                 Some(function) => function.into_owned(),
                 None if name.is_empty() => continue,
                 None => self.roots.qualified(name, file.as_deref()),
@@ -245,7 +250,7 @@ impl<'a> Names<'a> {
             frames.push(self.frame(function, file, *line));
         }
         if frames.is_empty()
-            && let Some(symbol) = &place.symbol
+            && let Some(symbol) = &info.symbol
         {
             frames.push(self.frame(self.readable(symbol, None), None, None));
         }

@@ -1,4 +1,5 @@
-//! Whose code the frames of a dump are: what [`heapdrift::blame`] needs, from files on this machine.
+//! What [`heapdrift::blame`] needs to know to tell whose code a frame is, from files on this
+//! machine.
 
 use std::fs::File;
 use std::path::Path;
@@ -12,8 +13,8 @@ use crate::heap::symbolized::Frame;
 use crate::symbolize::dwarf::{self, Reader, covers};
 use crate::symbolize::symbolizer::Symbolizer;
 
-/// What the binaries of a dump tell about its crates. Of `own_crates` it is said that they are the
-/// service's own; the others are recognised.
+/// The crates of a dump, from its binaries. `own_crates` count as the service's own, besides those
+/// that are recognised.
 pub fn of_dump(
     symbolizer: &mut Symbolizer,
     snapshot: &Snapshot,
@@ -31,8 +32,8 @@ pub fn of_dump(
     packages
 }
 
-/// A frame with names, as [`blame::blame`] wants it. What module a Rust function was in is not known any
-/// more.
+/// A named frame in the form that [`blame::blame`] takes. The module of a Rust function is no
+/// longer known.
 pub fn frame(packages: &Packages, frame: &Frame) -> blame::Frame {
     let module = match crate_of_path(&frame.function) {
         Some(_) => "",
@@ -41,8 +42,8 @@ pub fn frame(packages: &Packages, frame: &Frame) -> blame::Frame {
     packages.frame(frame.function.clone(), frame.file.as_deref(), frame.line, module, 0)
 }
 
-/// Takes down the crates of a file, and which of them holds `main` if it is that of `executable`. `None`
-/// where it cannot be read.
+/// Adds the crates of a file to `packages`. If the file is the executable, also says which crate
+/// holds `main`. `None` if the file cannot be read.
 fn learn(file: &Path, executable: Option<&str>, packages: &mut Packages) -> Option<()> {
     let cache = ReadCache::new(File::open(file).ok()?);
     let object = object::File::parse(&cache).ok()?;
@@ -72,8 +73,8 @@ fn learn(file: &Path, executable: Option<&str>, packages: &mut Packages) -> Opti
     Some(())
 }
 
-/// The crate and the address of Rust's `main`. That of the crate which the executable is
-/// called after, else the first.
+/// The crate and the address of Rust's `main`. If there are several, the one in the crate with the
+/// name of the executable is preferred, otherwise the first.
 fn main_symbol<'data>(
     object: &impl object::Object<'data>,
     executable: &str,

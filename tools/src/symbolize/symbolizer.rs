@@ -1,7 +1,7 @@
-//! From addresses to names, out of the recorded process, by build-id.
+//! Turns addresses into names, outside of the recorded process.
 //!
-//! Each distinct address of a module is looked up once, module by module, and each dump of a series
-//! profits from the ones before. Inlined functions become frames of their own.
+//! Each distinct address of a module is looked up once, so later dumps of a series reuse the names
+//! of earlier ones. Inlined functions become frames of their own.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -15,26 +15,27 @@ use serde::Serialize;
 use crate::heap::located::{Located, Mapping};
 use crate::heap::symbolized::{Frame, Symbolized};
 use crate::output::progress;
-use crate::symbolize::binaries::{Binaries, Files};
+use crate::symbolize::binaries::{Binaries, ModuleFiles};
 use crate::symbolize::cache::{self, Cache};
 use crate::symbolize::embedded::{embedded_frames, symbol_table};
 use crate::symbolize::locate::locate;
 use crate::symbolize::lookup;
 use crate::symbolize::modules::has_file;
 
-/// Where to look for binaries, and what to show.
+/// Where binaries are looked for, and which frames are kept.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Executables and libraries besides the recorded paths. Used only where the build-id matches.
+    /// Executables and libraries besides the recorded paths. Only those with a recorded build-id
+    /// are used.
     pub binaries: Vec<PathBuf>,
     /// Directories with separate debug files, besides `/usr/lib/debug`.
     pub debug_dirs: Vec<PathBuf>,
-    /// Keep the frames of allocator and profiler at the innermost end.
+    /// Keep the frames of the allocator and the profiler at the innermost end of each stack.
     pub full_stacks: bool,
-    /// Folder for names that were looked up, so that the next time is quicker; see
-    /// [`cache::default_folder`]. None: every time is the first.
+    /// The folder of the cache of names, for example [`cache::default_folder`]. `None` disables the
+    /// cache.
     pub cache: Option<PathBuf>,
-    /// Show a progress bar on standard error, if that is a terminal.
+    /// Show a progress bar on standard error if that is a terminal.
     pub progress: bool,
 }
 
@@ -42,25 +43,25 @@ pub struct Options {
 pub struct Symbolizer {
     options: Options,
     binaries: Binaries,
-    /// Of the addresses of each module: the functions there, innermost first.
+    /// The functions at the addresses of each module, innermost first.
     known: HashMap<ModuleKey, HashMap<u64, Vec<Frame>>>,
     warnings: Vec<String>,
 }
 
-/// A module of a dump, and the file on this machine that it is.
+/// A module of a dump and the file on this machine that belongs to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ModuleFile {
     /// The recorded path.
     pub path: String,
-    /// The recorded build-id, empty where the module has none.
+    /// The recorded build-id, empty if the module has none.
     pub build_id: String,
     /// The file that names are taken from.
     pub file: Option<PathBuf>,
-    /// Why there is none, or why it should not be trusted blindly.
+    /// Why there is no file, or why it may be the wrong one.
     pub problem: Option<String>,
 }
 
-/// What makes two modules of different dumps the same.
+/// Two modules of different dumps are the same if their keys are equal.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct ModuleKey {
     path: String,
@@ -68,7 +69,7 @@ struct ModuleKey {
 }
 
 impl Symbolizer {
-    /// A symbolizer that knows nothing yet.
+    /// A symbolizer that has not looked anything up yet.
     pub fn new(options: Options) -> Self {
         Self {
             binaries: Binaries::new(options.binaries.clone(), options.debug_dirs.clone()),
@@ -78,17 +79,17 @@ impl Symbolizer {
         }
     }
 
-    /// The stacks of a snapshot with names. What has no name is `module+0xaddress`; why it has
-    /// none is in [`take_warnings`](Self::take_warnings).
+    /// The stacks of a snapshot with names. An address without a name becomes `module+0xaddress`,
+    /// and [`take_warnings`](Self::take_warnings) explains why it has none.
     ///
-    /// Frames of the allocator and the profiler are cut off the innermost end by name, unless the
-    /// options say otherwise, and never so that nothing is left. A stack that was recorded without
-    /// any frame is `[no stack]`.
+    /// Frames of the allocator and the profiler are recognised by name and removed from the
+    /// innermost end, unless the options say otherwise; at least one frame is always kept. A stack
+    /// that was recorded without any frame becomes `[no stack]`.
     pub fn symbolize(&mut self, snapshot: &Snapshot) -> Symbolized {
         self.locate(snapshot).into_symbolized()
     }
 
-    /// The stacks of a snapshot as addresses with names beside them, cut and named as in
+    /// The stacks of a snapshot with both addresses and names. The same frames are removed as in
     /// [`symbolize`](Self::symbolize).
     pub fn locate(&mut self, snapshot: &Snapshot) -> Located {
         for warning in self.binaries.unused(&snapshot.modules) {
@@ -99,7 +100,7 @@ impl Symbolizer {
         locate(snapshot, self.functions_of(snapshot), mappings, self.options.full_stacks)
     }
 
-    /// The functions at each address of the snapshot as far as they are known, innermost first.
+    /// The functions at each address of the snapshot, innermost first; none if no name is known.
     fn functions_of(&self, snapshot: &Snapshot) -> impl Iterator<Item = Vec<Frame>> {
         let addresses = snapshot.frames.module.iter().zip(&snapshot.frames.address);
         addresses.zip(embedded_frames(snapshot)).map(|((&module, &address), embedded)| {
@@ -114,11 +115,11 @@ impl Symbolizer {
         known.cloned().unwrap_or_default()
     }
 
-    /// Where the code of a module was mapped.
+    /// The mapping of a module's code.
     ///
-    /// Dumps say where, but for older ones, where the file itself does. Without either, the
-    /// module's whole range is taken to be one mapping of the file from its start: true of what GNU ld
-    /// links, not of lld.
+    /// Recent dumps contain it; for older ones it is read from the file. Without either, the whole
+    /// range of the module is assumed to be one mapping of the file from its start, which is true
+    /// of files linked by GNU ld, but not by lld.
     fn mapping(&mut self, module: &Module, snapshot: &Snapshot) -> Mapping {
         const PAGE: u64 = 4096;
         let code = module.code.clone().or_else(|| {
@@ -142,7 +143,8 @@ impl Symbolizer {
         Mapping { path, build_id, start, end, offset }
     }
 
-    /// The names of all addresses that a stack of the snapshot has, to be put into its frames.
+    /// The names of all addresses in the stacks of the snapshot, as a table to be stored in its
+    /// frames.
     pub fn symbols(&mut self, snapshot: &Snapshot) -> Symbols {
         for warning in self.binaries.unused(&snapshot.modules) {
             self.warn(warning);
@@ -152,8 +154,8 @@ impl Symbolizer {
         symbol_table(functions.iter().map(Vec::as_slice))
     }
 
-    /// The functions at some addresses, innermost first; none where there is no name. An address is
-    /// given with its module, an index into those of the snapshot, and relative to it.
+    /// The functions at the given addresses, innermost first; none if there is no name. An address
+    /// is relative to its module, which is given as an index into the modules of the snapshot.
     pub fn functions(&mut self, snapshot: &Snapshot, addresses: &[(u32, u64)]) -> Vec<Vec<Frame>> {
         let mut asked = Snapshot::default();
         asked.process = snapshot.process.clone();
@@ -168,13 +170,13 @@ impl Symbolizer {
         addresses.iter().map(known).collect()
     }
 
-    /// The files of the modules of a snapshot, without reading names from them. What has no file,
-    /// such as `[vdso]`, is left out.
+    /// The files of the modules of a snapshot; no names are read from them. Modules that are not
+    /// files, such as `[vdso]`, are left out.
     pub fn match_modules(&mut self, snapshot: &Snapshot) -> Vec<ModuleFile> {
         for warning in self.binaries.unused(&snapshot.modules) {
             self.warn(warning);
         }
-        // What has names in the dump needs no file.
+        // A module needs no file if the dump names all of its addresses.
         let mut needed = vec![false; snapshot.modules.len()];
         for (&module, names) in snapshot.frames.module.iter().zip(embedded_frames(snapshot)) {
             needed[module as usize] |= names.is_none();
@@ -194,20 +196,19 @@ impl Symbolizer {
             .collect()
     }
 
-    /// What was not as it should be since the last call: each a line that names a file. The same
-    /// line is given once.
+    /// The warnings since the last call. Each is a line that names a file, and no line is repeated.
     pub fn take_warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut self.warnings)
     }
 
     fn warn(&mut self, line: String) {
-        // A handful of modules: a set would be more than it is worth.
+        // There are only a few warnings, so a linear search is enough.
         if !self.warnings.contains(&line) {
             self.warnings.push(line);
         }
     }
 
-    /// Fills `known` for every address in a stack of the snapshot.
+    /// Adds every address in a stack of the snapshot to `known`.
     fn look_up(&mut self, snapshot: &Snapshot) {
         let mut wanted: Vec<Vec<u64>> = vec![Vec::new(); snapshot.modules.len()];
         let used: HashSet<u32> =
@@ -240,10 +241,10 @@ impl Symbolizer {
         bar.finish_and_clear();
     }
 
-    /// The names of the sorted addresses of a module, from the cache as far as they are there.
+    /// The names of the sorted addresses of a module. Those that the cache has are not looked up.
     fn names(
         &mut self,
-        files: &Files,
+        files: &ModuleFiles,
         module: &Module,
         addresses: &[u64],
         bar: &ProgressBar,
@@ -262,7 +263,7 @@ impl Symbolizer {
         }
         match lookup::names(files, module, &missing, bar) {
             Ok(found) => {
-                // That there is no name is worth knowing, too.
+                // That an address has no name is cached as well.
                 known.extend(missing.iter().map(|&address| (address, Vec::new())));
                 known.extend(found);
                 if let (Some(cache), Some(source)) = (cache, source) {

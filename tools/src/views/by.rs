@@ -1,4 +1,4 @@
-//! What a row of a table is, and which row each stack and frame belongs to.
+//! What the rows of a table are, and which row each stack and frame belongs to.
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -6,19 +6,19 @@ use std::str::FromStr;
 use crate::heap::fold;
 use crate::heap::symbolized::{Frame, Stack, Symbolized};
 
-/// What a row of the table is.
+/// What each row of a table is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum By {
-    /// A function, whatever line of it.
+    /// A function, with all of its lines.
     #[default]
     Function,
     /// A crate, or a module of another language.
     Crate,
     /// A line of source.
     Line,
-    /// A whole stack, with its labels, in folded form: root first, `;` between.
+    /// A whole stack with its labels in folded form: root first, separated by `;`.
     Stack,
-    /// A value of the label with this key. Self and total are the same then.
+    /// A value of the label with this key. Self and total are equal then.
     Label(String),
 }
 
@@ -40,7 +40,7 @@ impl FromStr for By {
 }
 
 impl By {
-    /// The heading of the names.
+    /// The heading of the column of names.
     pub(super) fn title(&self) -> &str {
         match self {
             Self::Function => "function",
@@ -52,7 +52,7 @@ impl By {
     }
 }
 
-/// Of each stack, the name of the row that it is the self of.
+/// For each stack, the name of the row whose self it counts for.
 pub(super) fn sites<'a>(heap: &'a Symbolized, by: &By) -> Vec<Cow<'a, str>> {
     match by {
         By::Function | By::Crate | By::Line => {
@@ -77,7 +77,7 @@ pub(super) fn sites<'a>(heap: &'a Symbolized, by: &By) -> Vec<Cow<'a, str>> {
     }
 }
 
-/// The name of the row that a frame counts for.
+/// The name of the row that a frame belongs to.
 pub(super) fn of_frame<'a>(frame: &'a Frame, by: &By) -> Cow<'a, str> {
     match by {
         By::Crate => frame.krate.as_str().into(),

@@ -1,27 +1,27 @@
-//! Two dumps compared: which sites changed, by how much, and whether that can be chance.
+//! Compares two dumps: which call sites changed, by how much, and whether that can be chance.
 //!
-//! A site is what holds memory itself: the innermost function of a stack (or its crate, its line,
-//! the whole stack, or a label), so that the sites add up to the heap. Sites are matched by name,
-//! which lets dumps of different builds be compared.
+//! A site is the innermost function of a stack, or its crate, its line, the whole stack, or a
+//! label. So each stack belongs to one site, and the sites add up to the heap. Sites are matched by
+//! name, so the dumps may be of different builds.
 //!
 //! # The error of a change
-//! The change `d = new − base` of two unbiased sums is itself unbiased. Its variance:
-//! - of different recordings, the sum of both variances: their samples are independent;
-//! - of one recording at two times, that of the samples that are not in both. An object that is
-//!   in both dumps, unchanged, stands for the same bytes in both and adds neither change nor error:
-//!   so a leak of few bytes shows beside a cache of many. An object whose size or interval changed
-//!   counts as one that went and one that came;
-//! - of what was allocated since the start, in one recording, the difference of both variances: what
-//!   is sampled later is independent of what was sampled before;
-//! - of the peak, the sum of both variances, which is too much rather than too little.
+//! The change `d = new − base` of two unbiased sums is itself unbiased. Its variance is
+//! - for different recordings, the sum of both variances, because their samples are independent;
+//! - for live metrics of one recording, the variance of the samples that are not in both dumps. An
+//!   object that is unchanged in both stands for the same bytes in both and adds neither change nor
+//!   error, so a small leak is visible next to a large cache. An object whose size or interval
+//!   changed counts as a freed and a new one;
+//! - for allocation metrics of one recording, the difference of both variances, because later
+//!   samples are independent of earlier ones;
+//! - for the peak, the sum of both variances, which errs on the large side.
 //!
 //! # Significance
-//! `z = d / se(d)` is compared with the normal distribution, `p = erfc(|z|/√2)`. The approximation is
-//! rough below about ten samples. Thousands of sites are tested at once, so the 5% are a bound on
-//! the share of false ones among those called significant, by the procedure of Benjamini and Hochberg
-//! (1995): sorted by `p`, all up to the last with `p(i) ≤ 0.05·i/m`. It holds for the
-//! independent sites that the innermost functions are. Where everything was recorded, a change is
-//! what it is and has no error.
+//! `z = d / se(d)` is compared with the normal distribution: `p = erfc(|z|/√2)`. The approximation
+//! is rough below about ten samples. Because thousands of sites are tested at once, the 5% bound
+//! the false discovery rate, by the procedure of Benjamini and Hochberg (1995): of the changes
+//! sorted by `p`, all up to the last with `p(i) ≤ 0.05·i/m` are significant. The procedure assumes
+//! independent tests, and sites are independent because no stack belongs to two. If every
+//! allocation was recorded, a change has no error and is always significant.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
@@ -40,66 +40,67 @@ use crate::numbers::units;
 use crate::output::terminal;
 use crate::views::by::{self, By};
 
-/// The share of false ones among the changes that are called significant.
+/// The bound on the share of changes called significant that are due to chance.
 pub const FALSE_DISCOVERY_RATE: f64 = 0.05;
 
-/// Changes below this are rounding: dumps have thousandths.
+/// Smaller changes are rounding errors: dumps store thousandths.
 const ROUNDING: f64 = 0.5;
 
-/// A dump and its names, from [`Symbolizer::symbolize`](crate::Symbolizer::symbolize).
+/// One of the two dumps, with its names from
+/// [`Symbolizer::symbolize`](crate::Symbolizer::symbolize).
 #[derive(Clone, Copy, Debug)]
 pub struct Side<'a> {
     /// The dump.
     pub snapshot: &'a Snapshot,
-    /// The same stacks, in the same order, by name.
+    /// The same stacks with names, in the same order.
     pub heap: &'a Symbolized,
 }
 
-/// How a site stands to what it was.
+/// How a site changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// Nothing was there before.
+    /// It held nothing before.
     New,
-    /// Nothing is there any more.
+    /// It holds nothing any more.
     Gone,
-    /// There is more.
+    /// It holds more.
     Grew,
-    /// There is less.
+    /// It holds less.
     Shrank,
-    /// There is as much.
+    /// It holds as much.
     Same,
 }
 
 /// A site in both dumps.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
-    /// What it is about.
+    /// The name of the site.
     pub name: String,
-    /// How it changed. Whether that is more than chance, `significant` tells.
+    /// How it changed, be that significant or not.
     pub state: State,
-    /// What was there.
+    /// What it held in the base dump.
     pub base: Estimate,
-    /// What is there.
+    /// What it holds in the new dump.
     pub new: Estimate,
-    /// The difference.
+    /// The difference of the two.
     pub change: Estimate,
     /// The smallest false discovery rate at which the change is significant.
     pub q_value: f64,
-    /// Whether that is at most [`FALSE_DISCOVERY_RATE`].
+    /// Whether `q_value` is at most [`FALSE_DISCOVERY_RATE`].
     pub significant: bool,
 }
 
 /// The document of `diff --json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Diff {
-    /// As on the command line.
+    /// The name of the metric on the command line.
     pub metric: String,
-    /// Hours from the one dump to the other; negative if the new one is older.
+    /// Hours from the base to the new dump, negative if the new one is older.
     pub elapsed_hours: f64,
     /// The whole heap.
     pub total: Row,
-    /// The sites: significant ones first, then by how much they changed.
+    /// The sites, the significant ones first, then by the size of their change.
     pub rows: Vec<Row>,
 }
 
@@ -118,8 +119,8 @@ pub fn diff(base: Side<'_>, new: Side<'_>, by: &By, metric: Metric) -> Diff {
     let of_one_recording = sessions::session(base.snapshot) == sessions::session(new.snapshot);
     match metric {
         Metric::LiveBytes | Metric::LiveCount if of_one_recording => {
-            let came_and_went = Unshared::new(base.snapshot, new.snapshot);
-            for (samples, names) in [came_and_went.base, came_and_went.new].iter().zip(&names) {
+            let unshared = Unshared::new(base.snapshot, new.snapshot);
+            for (samples, names) in [unshared.base, unshared.new].iter().zip(&names) {
                 for sample in samples {
                     if let Some(sums) = sites.get_mut(&*names[sample.stack as usize]) {
                         sums.change_variance += variance(sample, metric);
@@ -174,7 +175,7 @@ impl SiteSums {
         }
     }
 
-    /// As a row whose `q_value` is the `p` of this site alone.
+    /// A row whose `q_value` is still the `p` of this site alone.
     fn row(self, name: String) -> Row {
         let value = self.new.value - self.base.value;
         let change = Sum { value, variance: self.change_variance }.estimate();
@@ -190,7 +191,7 @@ impl SiteSums {
     }
 }
 
-/// The probability of a change as large as this, or larger, if there was none.
+/// The probability of a change at least this large if nothing changed.
 fn p_value(change: Estimate) -> f64 {
     if change.value.abs() < ROUNDING {
         1.0
@@ -201,7 +202,7 @@ fn p_value(change: Estimate) -> f64 {
     }
 }
 
-/// Turns the `p` of each row into the `q` of Benjamini and Hochberg: `min over j ≥ i of p(j)·m/j`.
+/// Replaces the `p` of each row by the `q` of Benjamini and Hochberg: `min over j ≥ i of p(j)·m/j`.
 fn correct(rows: &mut [Row]) {
     rows.sort_by(|a, b| a.q_value.total_cmp(&b.q_value));
     let (tests, mut least) = (rows.len() as f64, 1.0_f64);
@@ -212,7 +213,7 @@ fn correct(rows: &mut [Row]) {
     }
 }
 
-/// The live samples of each of two dumps that are not, unchanged, in the other one.
+/// The live samples of two dumps that are not unchanged in the other dump.
 struct Unshared {
     base: Vec<LiveSample>,
     new: Vec<LiveSample>,
@@ -224,28 +225,28 @@ impl Unshared {
             base.live.iter().map(|sample| (sample.id, sample)).collect();
         let same = |a: &LiveSample, b: &LiveSample| a.size == b.size && a.interval == b.interval;
         let mut shared = HashSet::new();
-        let mut came = Vec::new();
+        let mut added = Vec::new();
         for sample in new.live.iter() {
             match before.get(&sample.id) {
                 Some(old) if same(old, &sample) => {
                     shared.insert(sample.id);
                 }
-                _ => came.push(sample),
+                _ => added.push(sample),
             }
         }
-        let went = base.live.iter().filter(|sample| !shared.contains(&sample.id)).collect();
-        Self { base: went, new: came }
+        let removed = base.live.iter().filter(|sample| !shared.contains(&sample.id)).collect();
+        Self { base: removed, new: added }
     }
 }
 
-/// What a sample adds to the variance of a sum.
+/// The variance that a sample adds to a sum.
 fn variance(sample: &LiveSample, metric: Metric) -> f64 {
     let weight = sample.weight();
     if metric.is_bytes() { weight.bytes_variance } else { weight.count_variance }
 }
 
 fn elapsed_hours(base: &Snapshot, new: &Snapshot, of_one_recording: bool) -> f64 {
-    // Of one recording by its own clock, which nobody sets.
+    // The uptime of one recording comes from a monotonic clock, unlike the time of day.
     let ms = |snapshot: &Snapshot| match of_one_recording {
         true => snapshot.taken.uptime_ms as f64,
         false => snapshot.taken.unix_ms as f64,
@@ -254,11 +255,11 @@ fn elapsed_hours(base: &Snapshot, new: &Snapshot, of_one_recording: bool) -> f64
 }
 
 impl Diff {
-    /// The first row, or else the whole heap, of which it is certain to 95% that it grows faster than
-    /// `rate`.
+    /// The first row, or else the whole heap, that grew significantly and faster than `rate` at the
+    /// lower end of its 95% interval.
     ///
     /// # Errors
-    /// When the dumps are not in order: there is no rate then.
+    /// The new dump was not taken after the base, so that there is no rate.
     pub fn faster_than(&self, rate: Rate) -> Result<Option<&Row>, String> {
         if self.elapsed_hours <= 0.0 {
             return Err(format!(
@@ -273,7 +274,7 @@ impl Diff {
         Ok(faster.next())
     }
 
-    /// A line that says what grew faster than `rate`, for those who set the bound.
+    /// A line that says how fast `row` grew and that it exceeds `rate`.
     pub fn crossing(&self, row: &Row, rate: Rate, metric: Metric) -> String {
         let per_hour = Estimate::new(
             row.change.value / self.elapsed_hours,
@@ -288,7 +289,7 @@ impl Diff {
         )
     }
 
-    /// The first `limit` rows as text with ANSI colours, below a line with the whole heap.
+    /// A line about the whole heap and the first `limit` rows, as text with ANSI colours.
     pub fn render_styled(&self, by: &By, metric: Metric, limit: usize) -> String {
         let (bold, dim) = (Style::new().bold(), Style::new().dimmed());
         let bytes = metric.is_bytes();
@@ -325,7 +326,7 @@ impl Diff {
             by.title()
         );
         for (row, cells) in shown.iter().zip(&cells) {
-            // The sign says it too: nothing hangs on telling colours apart.
+            // The sign says the same, for readers who cannot tell the colours apart.
             let color = match (row.significant, row.change.value > 0.0) {
                 (true, true) => Style::new().fg_color(Some(AnsiColor::Red.into())).bold(),
                 (true, false) => Style::new().fg_color(Some(AnsiColor::Blue.into())).bold(),

@@ -1,4 +1,4 @@
-//! The flamegraph: an SVG by inferno, in which every frame also has its standard error.
+//! Flamegraphs: SVGs by inferno, in which every frame also shows its standard error.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,14 +15,15 @@ use crate::numbers::metric::Metric;
 use crate::numbers::units;
 use crate::output::file;
 
-/// The most frames in a picture: 10 MB or so. 20,000 stacks that branch at every depth made 34 MB,
-/// which took longer to draw than everything before it, and more than browsers like.
+/// The most frames in a flamegraph, which makes about 10 MB. Without a limit, 20,000 stacks that
+/// branch at every depth made 34 MB: drawing that took longer than all other steps, and browsers
+/// are slow to show it.
 const MAX_FRAMES: usize = 20_000;
 
-/// Writes the flamegraph of one quantity to `path`, atomically; `-` is standard output.
+/// Writes the flamegraph of one quantity to `path` atomically; `-` is standard output.
 ///
 /// # Errors
-/// Those of the file system.
+/// The errors of the file system.
 pub fn write(heap: &Symbolized, metric: Metric, path: &Path) -> io::Result<()> {
     let svg = svg(heap, metric)?;
     file::write(path, |out| out.write_all(svg.as_bytes()))
@@ -30,12 +31,12 @@ pub fn write(heap: &Symbolized, metric: Metric, path: &Path) -> io::Result<()> {
 
 /// The flamegraph of one quantity.
 ///
-/// Widths are estimates rounded to whole bytes or objects; labels are the frames next to the root. Of
-/// more than 20,000 frames the widest are drawn, and the subtitle says so.
-/// Where there is nothing to draw, the picture says so.
+/// Widths are estimates rounded to whole bytes or objects; labels are the frames next to the root.
+/// If there are more than 20,000 frames, only the widest are drawn, and the subtitle says so. If
+/// there is nothing to draw, the picture says so.
 ///
 /// # Errors
-/// None that is known; inferno's are passed on.
+/// The errors of inferno; none is known to occur.
 pub fn svg(heap: &Symbolized, metric: Metric) -> io::Result<String> {
     let mut folded = Folded::new(heap, metric);
     let left_out = folded.prune(MAX_FRAMES);
@@ -46,7 +47,7 @@ pub fn svg(heap: &Symbolized, metric: Metric) -> io::Result<String> {
         return Ok(empty(&title(heap, metric), &subtitle));
     }
     if let Some(narrow) = left_out {
-        subtitle.push_str(&without(narrow, metric));
+        subtitle.push_str(&undrawn(narrow, metric));
     }
     let widest = widest(lines.len());
     let text = |Line { mut stack, mut estimate }| {
@@ -58,13 +59,13 @@ pub fn svg(heap: &Symbolized, metric: Metric) -> io::Result<String> {
     let mut options = Options::default();
     options.title = title(heap, metric);
     options.subtitle = Some(subtitle);
-    drawn(options, texts, estimates, metric)
+    draw(options, texts, estimates, metric)
 }
 
-/// Writes the flamegraph of one quantity, coloured by what it was in `base`, to `path`.
+/// Writes the flamegraph of one quantity, coloured by its change since `base`, to `path`.
 ///
 /// # Errors
-/// Those of the file system.
+/// The errors of the file system.
 pub fn write_diff(
     base: &Symbolized,
     heap: &Symbolized,
@@ -75,14 +76,15 @@ pub fn write_diff(
     file::write(path, |out| out.write_all(svg.as_bytes()))
 }
 
-/// The flamegraph of one quantity, coloured by what it was in `base`.
+/// The flamegraph of one quantity, coloured by its change since `base`.
 ///
-/// Widths are those of `heap`. A frame is red where it holds more itself than it did, its callees
-/// aside, and blue where it holds less, the more the darker: colours that the colour-blind can tell
-/// apart. What is gone has no width. Of more than 20,000 frames the widest are drawn.
+/// Widths are those of `heap`. A frame is red if its self value, without its callees, has grown,
+/// and blue if it has shrunk; a darker colour is a larger change, and colour-blind readers can tell
+/// the two apart. Frames that are gone have no width. If there are more than 20,000 frames, only
+/// the widest are drawn.
 ///
 /// # Errors
-/// None that is known; inferno's are passed on.
+/// The errors of inferno; none is known to occur.
 pub fn svg_diff(base: &Symbolized, heap: &Symbolized, metric: Metric) -> io::Result<String> {
     let before = fold::lines(base, metric);
     let now = fold::lines(heap, metric);
@@ -101,14 +103,15 @@ pub fn svg_diff(base: &Symbolized, heap: &Symbolized, metric: Metric) -> io::Res
         return Ok(empty(&title(heap, metric), &subtitle));
     }
     let mut lines: Vec<(String, (Estimate, Estimate))> = values.into_iter().collect();
-    // By frames, not by text: `a-b` sorts before `a;b` and would tear the frame `a` apart.
+    // Sorting by text instead of frames would put `a-b` before `a;b` and split the frame `a`.
     lines.sort_by(|(a, _), (b, _)| a.split(';').cmp(b.split(';')));
     let mut options = Options::default();
-    // Cut like those of the other picture, colours would be of what was cut, too.
+    // inferno hides the narrow frames here. Removing them from the stacks, as `svg` does, would add
+    // their changes to the colours of their callers.
     if let Some(narrow) = Folded::new(heap, metric).prune(MAX_FRAMES) {
         let whole: f64 = lines.iter().map(|(_, (_, now))| now.value).sum();
         options.min_width = options.min_width.max(100.0 * (narrow as f64 + 0.5) / whole);
-        subtitle.push_str(&without(narrow, metric));
+        subtitle.push_str(&undrawn(narrow, metric));
     }
     let widest = widest(lines.len());
     let text = |(mut stack, (before, mut now)): (String, (Estimate, Estimate))| {
@@ -120,21 +123,23 @@ pub fn svg_diff(base: &Symbolized, heap: &Symbolized, metric: Metric) -> io::Res
     let (texts, estimates) = lines.into_iter().map(text).unzip();
     options.title = title(heap, metric);
     options.subtitle = Some(subtitle);
-    drawn(options, texts, estimates, metric)
+    draw(options, texts, estimates, metric)
 }
 
-/// What the subtitle says of frames that are not drawn.
-fn without(narrow: u64, metric: Metric) -> String {
+/// The part of the subtitle about frames that are not drawn.
+fn undrawn(narrow: u64, metric: Metric) -> String {
     format!("; without frames of {} or less", units::amount(narrow as f64, metric.is_bytes()))
 }
 
-/// inferno adds the widths up as integers; no real heap comes near, a damaged dump may.
+/// The largest width of a line. inferno adds widths up as integers, which a damaged dump could
+/// overflow.
 fn widest(lines: usize) -> u64 {
     (1_u64 << 53) / lines as u64
 }
 
-/// The picture of lines: `texts` in inferno's own form, sorted by frames, with the estimate of each.
-fn drawn(
+/// Draws `texts`, which are lines in inferno's own form, sorted by frames; `estimates` has the
+/// estimate of each.
+fn draw(
     mut options: Options<'_>,
     texts: Vec<String>,
     estimates: Vec<Estimate>,
@@ -142,10 +147,10 @@ fn drawn(
 ) -> io::Result<String> {
     options.count_name = metric.unit().into();
     options.colors = Palette::Multi(MultiPalette::Rust);
-    // The same function has the same colour in every picture.
+    // A function has the same colour in every flamegraph.
     options.deterministic = true;
     options.text_truncate_direction = TextTruncateDirection::Right;
-    // The only way to have inferno take the order as it is. It starts from the end.
+    // This is the only way to make inferno keep the order of the lines. It starts from the last.
     options.flame_chart = true;
     let mut svg = Vec::new();
     inferno::flamegraph::from_lines(
@@ -153,7 +158,7 @@ fn drawn(
         texts.iter().rev().map(String::as_str),
         &mut svg,
     )?;
-    // As long as the picture, or longer.
+    // The lines can be longer than the picture, so their memory is freed now.
     drop(texts);
     let svg = String::from_utf8(svg).map_err(io::Error::other)?;
     Ok(with_errors(&svg, &estimates, metric.unit()))
@@ -186,10 +191,10 @@ fn subtitle(heap: &Symbolized, metric: Metric) -> String {
 
 /// Adds the standard error to the tooltip of each frame: `(1,234 ± 56 bytes, 7.89%)`.
 ///
-/// A frame covers a run of lines, and says in `fg:x` and `fg:w` which: so its variance is a
-/// difference of prefix sums. What does not look as expected is left as it is.
+/// A frame covers a range of lines, given by `fg:x` and `fg:w`, so its variance is a difference of
+/// prefix sums. Frames in an unexpected form are left as they are.
 fn with_errors(svg: &str, lines: &[Estimate], unit: &str) -> String {
-    // Where each line ends, and the variance up to there.
+    // The position at which each line ends, and the sum of the variances up to it.
     let (mut end, mut variance) = (0_u64, 0.0);
     let mut prefix = vec![(end, variance)];
     prefix.extend(lines.iter().map(|line| {
@@ -227,7 +232,7 @@ fn attribute(tag: &str, name: &str) -> Option<u64> {
     tag[from..].split('"').next()?.parse().ok()
 }
 
-/// inferno has no picture of nothing.
+/// A picture without frames, which inferno cannot draw.
 fn empty(title: &str, subtitle: &str) -> String {
     let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     format!(
@@ -250,7 +255,7 @@ mod tests {
 
     #[test]
     fn the_error_of_a_frame_is_the_root_of_the_sum_of_squares_below_it() {
-        // Of `a;b`, `a;c` and `d`.
+        // The estimates of `a;b`, `a;c` and `d`.
         let lines = [(10.0, 3.0), (20.0, 4.0), (5.0, 1.0)]
             .map(|(value, std_error)| Estimate::new(value, std_error));
         let frame = |x, w| {
@@ -260,12 +265,12 @@ mod tests {
         assert!(errors(0, 30).contains("(30 ± 5 bytes, 1%)"));
         assert!(errors(10, 20).contains("(20 ± 4 bytes, 1%)"));
         assert!(errors(30, 5).contains("(5 ± 1 bytes, 1%)"));
-        assert_eq!(errors(30, 6), frame(30, 6), "out of range: left alone");
+        assert_eq!(errors(30, 6), frame(30, 6), "a frame out of range is left alone");
         assert_eq!(with_errors("<title>x</title>", &lines, "bytes"), "<title>x</title>");
     }
 
     #[test]
-    fn of_many_frames_the_widest_are_drawn() {
+    fn if_there_are_too_many_frames_the_widest_are_drawn() {
         const DEPTH: u32 = 12;
         let mut heap = Symbolized { label_sets: vec![BTreeMap::new()], ..Symbolized::default() };
         for stack in 0..3000 {

@@ -1,4 +1,4 @@
-//! What a dump is, before anybody asks what is in it.
+//! A summary of a dump: its process, its recording, its losses and its totals.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,11 +17,11 @@ use crate::symbolize::symbolizer::ModuleFile;
 pub struct Info {
     /// Path of the executable as the process saw it.
     pub binary: String,
-    /// Its build-id, empty where it has none.
+    /// Its build-id, empty if it has none.
     pub build_id: String,
     /// The process id.
     pub pid: u32,
-    /// Name of the host, empty where unknown.
+    /// Name of the host, empty if unknown.
     pub host: String,
     /// The number that dumps of one recording have in common.
     pub session: u64,
@@ -31,9 +31,9 @@ pub struct Info {
     pub taken_unix_ms: u64,
     /// Milliseconds since recording started.
     pub uptime_ms: u64,
-    /// The how manieth dump of the session it is.
+    /// Sequence number within the session, from 1.
     pub sequence: u64,
-    /// What asked for it.
+    /// Why it was taken: by the interval, by a call, at the end.
     pub reason: String,
     /// Whether recording was `active`, `paused` or `off`.
     pub state: String,
@@ -41,19 +41,19 @@ pub struct Info {
     pub interval_bytes: f64,
     /// The interval at the start.
     pub initial_interval_bytes: f64,
-    /// The seed, where one was given.
+    /// The seed, if one was given.
     pub seed: Option<u64>,
     /// Samples taken.
     pub samples: u64,
     /// Samples whose allocation is live.
     pub samples_live: u64,
-    /// Samples of which something was lost.
+    /// Samples that were lost or lost a part.
     pub dropped: u64,
-    /// The counters behind `dropped`, and the others that should be 0; those that are not.
+    /// The counters of losses that are not 0.
     pub dropped_by: BTreeMap<&'static str, u64>,
     /// How stacks were captured.
     pub unwinder: String,
-    /// Stacks with their labels.
+    /// Distinct pairs of a stack and its labels.
     pub stacks: u64,
     /// Stacks without their outermost frames.
     pub truncated_stacks: u64,
@@ -61,7 +61,7 @@ pub struct Info {
     pub live_bytes: Estimate,
     /// Live objects.
     pub live_count: Estimate,
-    /// Live bytes when there were most.
+    /// Live bytes when the heap was largest.
     pub peak_bytes: Estimate,
     /// Live objects at that moment.
     pub peak_count: Estimate,
@@ -71,18 +71,18 @@ pub struct Info {
     pub alloc_count: Estimate,
     /// Bytes that the profiler holds.
     pub profiler_bytes: u64,
-    /// The cap on them.
+    /// The cap on `profiler_bytes`.
     pub max_profiler_bytes: u64,
-    /// Code addresses in stacks, and those of which the dump itself has names.
+    /// Code addresses in stacks.
     pub addresses: u64,
-    /// See `addresses`.
+    /// Those of `addresses` for which the dump itself has names.
     pub addresses_named: u64,
-    /// The modules in which frames lie, and where on this machine they are.
+    /// The modules of the recorded process and their files on this machine.
     pub modules: Vec<ModuleFile>,
 }
 
 impl Info {
-    /// What `snapshot` is; `modules` are from
+    /// The summary of `snapshot`. `modules` is the result of
     /// [`Symbolizer::match_modules`](crate::Symbolizer::match_modules).
     pub fn new(snapshot: &Snapshot, modules: Vec<ModuleFile>) -> Self {
         let Snapshot { process, taken, sampling, stats, totals, .. } = snapshot;
@@ -118,11 +118,7 @@ impl Info {
             samples: stats.samples_taken,
             samples_live: stats.samples_live,
             dropped: stats.samples_dropped(),
-            dropped_by: losses(stats)
-                .into_iter()
-                .filter(|loss| loss.count > 0)
-                .map(|loss| (loss.name, loss.count))
-                .collect(),
+            dropped_by: losses(stats).map(|loss| (loss.name, loss.count)).collect(),
             unwinder: snapshot.unwinder.clone(),
             stacks: snapshot.stacks.len() as u64,
             truncated_stacks: stats.truncated_stacks,
@@ -142,20 +138,20 @@ impl Info {
         }
     }
 
-    /// For people, with ANSI colours.
+    /// The summary as text with ANSI colours.
     pub fn render_styled(&self) -> String {
-        let mut page = Page::default();
-        page.line("binary", &self.binary);
-        page.line("build-id", if self.build_id.is_empty() { "none" } else { &self.build_id });
+        let mut lines = Lines::default();
+        lines.line("binary", &self.binary);
+        lines.line("build-id", if self.build_id.is_empty() { "none" } else { &self.build_id });
         let at = if self.host.is_empty() { "" } else { " on " };
-        page.line(
+        lines.line(
             "process",
             format!(
                 "{}{at}{}, recorded by heapdrift {}",
                 self.pid, self.host, self.heapdrift_version
             ),
         );
-        page.line(
+        lines.line(
             "taken",
             format!(
                 "{}, dump {} of the session ({})",
@@ -164,10 +160,10 @@ impl Info {
                 self.reason
             ),
         );
-        page.line("uptime", format!("{} of recording", units::duration_ms(self.uptime_ms)));
-        page.line("recording", &self.state);
-        page.line("interval", self.interval());
-        page.line(
+        lines.line("uptime", format!("{} of recording", units::duration_ms(self.uptime_ms)));
+        lines.line("recording", &self.state);
+        lines.line("interval", self.interval());
+        lines.line(
             "samples",
             format!(
                 "{} taken, {} live, {} stacks",
@@ -176,13 +172,13 @@ impl Info {
                 units::count(self.stacks as f64)
             ),
         );
-        page.line("dropped", units::count(self.dropped as f64));
+        lines.line("dropped", units::count(self.dropped as f64));
         for (name, count) in &self.dropped_by {
-            page.line("", format!("{name} {}: {}", units::count(*count as f64), meaning(name)));
+            lines.line("", format!("{name} {}: {}", units::count(*count as f64), meaning(name)));
         }
-        page.line("unwinder", &self.unwinder);
-        page.line("truncated", format!("{} stacks", units::count(self.truncated_stacks as f64)));
-        page.line(
+        lines.line("unwinder", &self.unwinder);
+        lines.line("truncated", format!("{} stacks", units::count(self.truncated_stacks as f64)));
+        lines.line(
             "profiler",
             format!(
                 "{} held, at most {}",
@@ -190,13 +186,13 @@ impl Info {
                 units::bytes(self.max_profiler_bytes as f64)
             ),
         );
-        page.estimates(&[
+        lines.estimates(&[
             ("live", self.live_bytes, self.live_count),
             ("at the peak", self.peak_bytes, self.peak_count),
             ("allocated", self.alloc_bytes, self.alloc_count),
         ]);
         if self.addresses_named > 0 {
-            page.line(
+            lines.line(
                 "names",
                 format!(
                     "in the dump, of {} of {} addresses",
@@ -208,11 +204,11 @@ impl Info {
         let unmatched: Vec<&ModuleFile> =
             self.modules.iter().filter(|m| m.problem.is_some()).collect();
         let matched = self.modules.iter().filter(|m| m.file.is_some()).count();
-        page.line("modules", format!("{} found of {}", matched, self.modules.len()));
+        lines.line("modules", format!("{} found of {}", matched, self.modules.len()));
         for problem in unmatched.iter().filter_map(|module| module.problem.as_ref()) {
-            page.line("", problem);
+            lines.line("", problem);
         }
-        page.text
+        lines.text
     }
 
     fn interval(&self) -> String {
@@ -229,38 +225,38 @@ impl Info {
     }
 }
 
-struct Loss {
+/// A counter of losses that is not 0.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Loss {
     name: &'static str,
     count: u64,
+    /// What the counter means.
+    meaning: &'static str,
 }
 
-/// What each counter that should be 0 means when it is not.
+/// The counters of losses and their meanings.
 const MEANINGS: [(&str, &str); 8] = [
-    ("dropped_records", "samples lost, no record was free"),
+    ("dropped_records", "samples were lost because no record was free"),
     (
         "dropped_slots",
-        "samples lost, no slot was free for the object or its alignment was too large",
+        "samples were lost because no slot was free for the object, or its alignment was too large",
     ),
-    ("dropped_stacks", "samples without their stack, the stack table was full"),
-    ("dropped_unwinds", "samples without their stack, no unwinder was free"),
+    ("dropped_stacks", "samples have no stack because the stack table was full"),
+    ("dropped_unwinds", "samples have no stack because no unwinder was free"),
     (
         "dropped_labels",
-        "samples without their labels, the label table was full or a label too long",
+        "samples have no labels because the label table was full, or a label was too long",
     ),
     ("dropped_dumps", "dumps that could not be written"),
     (
         "samples_thinned",
-        "live samples given up for the memory cap; estimates stay unbiased, but coarser",
+        "live samples were given up to stay below the memory cap; estimates are still unbiased, but less precise",
     ),
-    ("thinnings", "times the interval was raised for the memory cap"),
+    ("thinnings", "times the interval was raised to stay below the memory cap"),
 ];
 
-/// What it means that a counter of [`Info::dropped_by`] is not 0.
-pub(crate) fn meaning(name: &str) -> &'static str {
-    MEANINGS.iter().find(|(known, _)| *known == name).map_or("", |(_, meaning)| meaning)
-}
-
-fn losses(stats: &Stats) -> [Loss; 8] {
+/// The losses of a recording.
+pub(crate) fn losses(stats: &Stats) -> impl Iterator<Item = Loss> {
     let counts = [
         stats.dropped_records,
         stats.dropped_slots,
@@ -271,22 +267,31 @@ fn losses(stats: &Stats) -> [Loss; 8] {
         stats.samples_thinned,
         stats.thinnings,
     ];
-    std::array::from_fn(|i| Loss { name: MEANINGS[i].0, count: counts[i] })
+    let losses = MEANINGS.iter().zip(counts);
+    losses.filter(|(_, count)| *count > 0).map(|(&(name, meaning), count)| Loss {
+        name,
+        count,
+        meaning,
+    })
+}
+
+fn meaning(name: &str) -> &'static str {
+    MEANINGS.iter().find(|(known, _)| *known == name).map_or("", |(_, meaning)| meaning)
 }
 
 #[derive(Default)]
-struct Page {
+struct Lines {
     text: String,
 }
 
-impl Page {
+impl Lines {
     fn line(&mut self, key: &str, value: impl AsRef<str>) {
         let bold = Style::new().bold();
         let value = terminal::printable(value.as_ref());
         let _ = writeln!(self.text, "{bold}{key:<12}{bold:#} {value}");
     }
 
-    /// Values and errors right-aligned among each other.
+    /// Adds a line for each row, with values and errors right-aligned.
     fn estimates(&mut self, rows: &[(&str, Estimate, Estimate)]) {
         let cells: Vec<[String; 4]> = rows
             .iter()

@@ -1,4 +1,4 @@
-//! What heapdrift itself shows of a heap: tables and pictures.
+//! What heapdrift itself shows of a heap: tables, differences, flamegraphs.
 
 pub(crate) mod by;
 pub mod diff;

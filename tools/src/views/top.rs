@@ -1,8 +1,8 @@
 //! The table of self and total.
 //!
-//! *self* is what the innermost function of a stack allocated, *total* what a function and all it
-//! called did. A name that occurs twice in a stack (recursion, or two inlined functions of one
-//! line) counts once, so no total is above the sum of all stacks.
+//! *self* is what a function allocated as the innermost function of a stack, *total* what it and
+//! all the functions that it called allocated. A name that occurs twice in a stack (by recursion,
+//! or as two inlined functions of one line) counts once, so no total exceeds the sum of all stacks.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -22,17 +22,17 @@ use crate::views::by::{By, of_frame, sites};
 /// A row of the table.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
-    /// What it is about.
+    /// The function, crate, line, stack or value of a label.
     pub name: String,
-    /// Of the innermost function alone.
+    /// The sum over the stacks whose innermost frame is in the row.
     #[serde(rename = "self")]
     pub own: Estimate,
-    /// With everything it called.
+    /// The sum over the stacks with a frame in the row.
     pub total: Estimate,
 }
 
-/// The rows, the largest self first, then the largest total, then by name. Rows of which nothing
-/// was allocated are left out.
+/// The rows, sorted by self, then by total, both descending, then by name. Rows with nothing in
+/// them are left out.
 pub fn table(heap: &Symbolized, by: &By, metric: Metric) -> Vec<Row> {
     let mut groups = Groups::default();
     match by {
@@ -117,8 +117,8 @@ fn whole_stacks(groups: &mut Groups, heap: &Symbolized, by: &By, metric: Metric)
     }
 }
 
-/// The first `limit` rows as text with ANSI colours; [`anstream`] takes them out where they do not
-/// belong, [`render`] always.
+/// The first `limit` rows as text with ANSI colours. [`anstream`] removes the colours if the output
+/// is not a terminal, and [`render`] always does.
 pub fn render_styled(
     heap: &Symbolized,
     by: &By,
@@ -195,7 +195,7 @@ pub fn render(heap: &Symbolized, by: &By, metric: Metric, rows: &[Row], limit: u
 /// The document of `top --json`.
 #[derive(Debug, Serialize)]
 pub struct Document<'a> {
-    /// As on the command line.
+    /// The name of the metric on the command line.
     pub metric: String,
     /// The sum over all stacks.
     pub total: Estimate,

@@ -1,4 +1,5 @@
-//! Whatever is in the file: status 2, one line that names it, no panic, no blow-up.
+//! A damaged or foreign file ends in status 2 and one line that names it, without a panic and
+//! without much time or memory.
 
 use std::fs;
 use std::io::Write as _;
@@ -29,7 +30,7 @@ fn good(folder: &Path) -> (PathBuf, Value) {
     (path, serde_json::from_str(&json).unwrap())
 }
 
-/// Every command on `path`.
+/// Runs every command on `path`.
 fn each_command(path: &Path) -> Vec<Ran> {
     let path = path.to_str().unwrap();
     let export = |format, to| heapdrift(["export", "--format", format, path, "-o", to]);
@@ -44,7 +45,7 @@ fn each_command(path: &Path) -> Vec<Ran> {
         export("dhat", "-"),
         export("speedscope", "-"),
         export("jeprof", "-"),
-        // What is packed is no text.
+        // The pprof format is binary, so it cannot be captured as text.
         export("pprof", "/dev/null"),
         heapdrift(["symbolize", path, "-o", "/dev/null"]),
         heapdrift(["merge", path, "-o", "/dev/null"]),
@@ -64,7 +65,7 @@ fn refused(path: &Path, expected: &str) {
 }
 
 #[test]
-fn what_is_no_dump_is_refused_by_every_command() {
+fn a_file_that_is_not_a_dump_is_refused_by_every_command() {
     let folder = tempfile::tempdir().unwrap();
     let (good, json) = good(folder.path());
     let good = fs::read(good).unwrap();
@@ -124,12 +125,12 @@ fn what_is_no_dump_is_refused_by_every_command() {
 }
 
 #[test]
-fn a_bomb_is_refused_in_little_memory_and_time() {
+fn a_gzip_bomb_is_refused_in_little_memory_and_time() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bomb");
     let mut file = fs::File::create(&path).unwrap();
     file.write_all(&gzip(b"{\"format\": \"heapdrift\", \"x\": ")).unwrap();
-    // gzip files may be joined: 8 GiB in 8 MB.
+    // gzip files can be concatenated: this is 8 GiB in 8 MB.
     let member = gzip(&vec![b' '; 8 << 20]);
     for _ in 0..1024 {
         file.write_all(&member).unwrap();
@@ -148,7 +149,7 @@ fn a_bomb_is_refused_in_little_memory_and_time() {
 }
 
 #[test]
-fn numbers_beyond_all_measure_are_no_panic() {
+fn absurd_numbers_do_not_panic() {
     let folder = tempfile::tempdir().unwrap();
     let (path, mut json) = good(folder.path());
     for name in ["live_bytes", "live_count", "alloc_bytes", "peak_bytes"] {
@@ -182,7 +183,7 @@ fn an_absurdly_deep_stack_is_cut() {
 }
 
 #[test]
-fn labels_that_no_stack_has_cost_nothing() {
+fn unused_label_sets_are_dropped() {
     let folder = tempfile::tempdir().unwrap();
     let (path, mut json) = good(folder.path());
     let mut sets = vec![json!({}); 1_000_000];
@@ -198,7 +199,7 @@ fn labels_that_no_stack_has_cost_nothing() {
 }
 
 #[test]
-fn text_from_a_dump_cannot_steer_a_terminal() {
+fn text_from_a_dump_cannot_send_escape_sequences_to_a_terminal() {
     let folder = tempfile::tempdir().unwrap();
     let mut recording = Recording::new();
     recording.snapshot.process.executable = "/bin/\x1b[2Jevil\nsecond".into();

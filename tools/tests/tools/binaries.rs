@@ -1,4 +1,4 @@
-//! A file is used if its build-id is the recorded one, and only then.
+//! A file is used if and only if its build-id is the recorded one.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::names::recursive;
 use crate::recorded::{Recording, executable, heapdrift};
 
-/// A dump whose program is not where it was recorded.
+/// A dump whose program is not at the recorded path.
 fn moved(folder: &Path) -> Recording {
     let mut recording = Recording::new();
     recording.add(&recursive(2), &[], 1000.0, 0.0);
@@ -66,7 +66,7 @@ fn a_binary_with_another_build_id_is_named_and_not_used() {
 }
 
 #[test]
-fn a_module_without_a_build_id_gets_the_linker_flag_and_no_guess() {
+fn a_module_without_a_build_id_gets_a_hint_and_no_wrong_names() {
     let folder = tempfile::tempdir().unwrap();
     let mut recording = moved(folder.path());
     recording.snapshot.modules[0].path = executable().to_str().unwrap().to_owned();
@@ -74,16 +74,19 @@ fn a_module_without_a_build_id_gets_the_linker_flag_and_no_guess() {
     let dump = recording.write(folder.path(), "a.heap.json.gz");
     let ran = heapdrift(["top", dump.to_str().unwrap()]);
     assert!(ran.err.contains("-C link-arg=-Wl,--build-id"), "{}", ran.err);
-    assert!(!ran.out.contains("tools::names::recursive"), "this file has one: it is another");
+    assert!(
+        !ran.out.contains("tools::names::recursive"),
+        "this file has a build-id, so it is another build"
+    );
 }
 
 #[test]
-fn a_file_that_is_none_is_not_waited_for() {
+fn devices_are_not_opened() {
     let folder = tempfile::tempdir().unwrap();
     let mut recording = moved(folder.path());
     recording.snapshot.modules[0].path = "/dev/tty".into();
     let dump = recording.write(folder.path(), "a.heap.json.gz");
     let ran = heapdrift(["top", dump.to_str().unwrap(), "--binary", "/dev/zero"]);
     assert_eq!(ran.status, 0);
-    assert!(ran.err.contains("no regular file"), "{}", ran.err);
+    assert!(ran.err.contains("not a regular file"), "{}", ran.err);
 }

@@ -1,4 +1,4 @@
-//! What changed from one dump to another, and what may be called significant.
+//! What changed between two dumps, and which changes are significant.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,9 +10,10 @@ use heapdrift_tools::{By, Metric, Symbolizer};
 use serde_json::Value;
 
 use crate::names::recursive;
+use crate::random::Random;
 use crate::recorded::{Recording, heapdrift, output_of};
 
-/// Stacks of one nameless frame each: the site of address 7 is `app+0x7`.
+/// A recording with a stack of one unnamed frame for each site.
 fn sites(session: u64, sites: &[(u64, f64, f64)]) -> Recording {
     let mut recording = Recording::new();
     recording.snapshot.modules[0].path = "[unknown]".into();
@@ -62,14 +63,14 @@ fn a_change_within_its_error_is_not_significant() {
     let base = sites(1, &[(1, 1000.0, 300.0)]);
     let new = sites(2, &[(1, 1800.0, 300.0)]);
     let diff = compared(&base, &new, Metric::LiveBytes);
-    // 800 ± 424 is 1.89 standard errors: p = 0.059.
+    // The change of 800 ± 424 is 1.89 standard errors, so p = 0.059.
     assert!((diff.rows[0].q_value - 0.0593).abs() < 1e-3, "{}", diff.rows[0].q_value);
     assert_eq!(states(&diff), [("[unknown]+0x1", State::Grew, false)]);
 }
 
 #[test]
-fn many_sites_need_more_than_one_site_does() {
-    // 3 standard errors: p = 0.0027, enough for one site and not for one among a hundred.
+fn a_change_among_many_sites_needs_more_evidence() {
+    // 3 standard errors, or p = 0.0027, are enough for one site, but not for one among a hundred.
     let grown = |others: u64| {
         let quiet = |value: f64| (2..2 + others).map(move |site| (site, value, 10.0));
         let base: Vec<_> = [(1, 1000.0, 0.0)].into_iter().chain(quiet(1000.0)).collect();
@@ -82,7 +83,7 @@ fn many_sites_need_more_than_one_site_does() {
 }
 
 #[test]
-fn what_is_in_both_dumps_of_one_process_adds_no_error() {
+fn objects_in_both_dumps_of_one_process_add_no_error() {
     let recorded = |session, ids: &[u64]| {
         let mut recording = sites(session, &[]);
         let error = 64_000.0 * (ids.len() as f64).sqrt();
@@ -98,14 +99,14 @@ fn what_is_in_both_dumps_of_one_process_adds_no_error() {
     let base = recorded(1, &cache);
     let same = compared(&base, &recorded(1, &leaked), Metric::LiveBytes);
     let other = compared(&base, &recorded(2, &leaked), Metric::LiveBytes);
-    // 5 went and 20 came: the error is that of 25 samples.
+    // 5 objects were freed and 20 are new, so the error is that of 25 samples.
     let sampled: f64 = 1.0 - (-1.0_f64 / 16.0).exp();
     let expected = 4096.0 * (25.0 * (1.0 - sampled)).sqrt() / sampled;
     assert!((same.rows[0].change.std_error / expected - 1.0).abs() < 1e-9);
     assert!(same.rows[0].significant);
     assert_eq!(same.rows[0].change.value, other.rows[0].change.value);
-    assert!(!other.rows[0].significant, "of other processes these are 15 among 10,000");
-    // What was allocated since is independent of what was before.
+    assert!(!other.rows[0].significant, "for different processes these are 15 among 10,000");
+    // Later allocations are independent of earlier ones.
     let mut later = recorded(1, &leaked);
     let alloc = &mut later.snapshot.stacks[0].metrics.alloc_bytes;
     *alloc = heapdrift::Estimate::new(alloc.value + 5e6, alloc.std_error.hypot(1e6));
@@ -117,37 +118,24 @@ fn what_is_in_both_dumps_of_one_process_adds_no_error() {
 }
 
 #[test]
-fn where_everything_was_recorded_a_change_is_a_change() {
+fn a_change_without_error_is_significant() {
     let diff =
         compared(&sites(1, &[(1, 100.0, 0.0)]), &sites(2, &[(1, 101.0, 0.0)]), Metric::LiveBytes);
     assert_eq!(states(&diff), [("[unknown]+0x1", State::Grew, true)]);
 }
 
-/// Splitmix64: the numbers of a seed are the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn uniform(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    /// A site whose objects of 4 KiB are sampled one in 16: its estimate and its error.
-    fn site(&mut self, objects: u32) -> (f64, f64) {
-        let sampled: f64 = 1.0 - (-1.0_f64 / 16.0).exp();
-        let found = (0..objects).filter(|_| self.uniform() < sampled).count() as f64;
-        (found * 4096.0 / sampled, 4096.0 * (found * (1.0 - sampled)).sqrt() / sampled)
-    }
+/// The estimate and the error of a site with objects of 4 KiB, of which one in 16 is sampled.
+fn random_site(random: &mut Random, objects: u32) -> (f64, f64) {
+    let sampled: f64 = 1.0 - (-1.0_f64 / 16.0).exp();
+    let found = (0..objects).filter(|_| random.uniform() < sampled).count() as f64;
+    (found * 4096.0 / sampled, 4096.0 * (found * (1.0 - sampled)).sqrt() / sampled)
 }
 
-/// 20 pairs of dumps with 300 sites in which nothing changed and 30 that quadrupled. Of what is called
-/// significant at most 5% is false on average; over 20 pairs the mean has a standard error of about
-/// 1%, so 8% is 3 of them.
+/// 20 pairs of dumps in which 300 sites did not change and 30 quadrupled. On average at most 5% of
+/// the significant changes are false. The mean over 20 pairs has a standard error of about 1%, so
+/// the bound of 8% is 3 standard errors above it.
 #[test]
-fn at_most_five_percent_of_what_is_significant_is_chance() {
+fn at_most_five_percent_of_significant_changes_are_chance() {
     let mut random = Random(7);
     let (mut shares, mut found) = (0.0, 0);
     for _ in 0..20 {
@@ -156,7 +144,7 @@ fn at_most_five_percent_of_what_is_significant_is_chance() {
                 .map(|site| {
                     let objects = 50 + 20 * (site as u32 % 20);
                     let objects = if site < 30 { objects * grown } else { objects };
-                    let (bytes, error) = random.site(objects);
+                    let (bytes, error) = random_site(&mut random, objects);
                     (site, bytes, error)
                 })
                 .collect()
@@ -174,12 +162,15 @@ fn at_most_five_percent_of_what_is_significant_is_chance() {
         found += significant.len() - chance;
     }
     let share = shares / 20.0;
-    println!("{:.1}% of the significant ones false, {found} of 600 found", 100.0 * share);
+    println!(
+        "{:.1}% of the significant changes are false, {found} of 600 were found",
+        100.0 * share
+    );
     assert!(share < 0.08, "{share}");
-    assert!(found > 300, "a test that finds nothing has no false ones either: {found}");
+    assert!(found > 300, "the test must have power: {found}");
 }
 
-/// Two dumps of different builds: the second has other addresses, and more in one place.
+/// Dumps of two processes. The second holds more at one site, and nothing at the other.
 fn builds(folder: &Path) -> [String; 2] {
     let mut base = Recording::new();
     base.add(&recursive(2), &[("route", "/a")], 5_000_000.0, 1000.0);
@@ -235,14 +226,14 @@ fn growth_over_the_bound_is_status_1_and_one_line() {
         "{}",
         crossed.err
     );
-    assert_eq!(crossed.out, fine.out, "the table is there all the same");
+    assert_eq!(crossed.out, fine.out, "the table is printed all the same");
     let backwards = heapdrift(["diff", &new, &base, "--fail-over", "1GiB/h"]);
     assert_eq!(backwards.status, 2);
     assert!(backwards.err.contains("taken after the base"), "{}", backwards.err);
 }
 
 #[test]
-fn builds_that_have_no_names_are_not_matched_in_silence() {
+fn comparing_builds_without_names_gives_a_warning() {
     let folder = tempfile::tempdir().unwrap();
     let dump = |name: &str, id: &str| {
         let mut recording = Recording::new();
@@ -254,7 +245,7 @@ fn builds_that_have_no_names_are_not_matched_in_silence() {
     let (one, other) = (dump("1", "aa"), dump("2", "bb"));
     let ran = heapdrift(["diff", &one, &other]);
     assert_eq!(ran.status, 0);
-    assert!(ran.err.contains("different builds, and without names"), "{}", ran.err);
+    assert!(ran.err.contains("different builds, and names are missing"), "{}", ran.err);
     assert!(!heapdrift(["diff", &one, &one]).err.contains("different builds"));
 }
 
@@ -267,7 +258,7 @@ fn the_differential_flamegraph_is_red_where_it_grew() {
         output_of(&["flamegraph", new, "--diff", base, "-o", out.to_str().unwrap()]);
         fs::read_to_string(out).unwrap()
     };
-    /// The colours of the frames of a function: it is its own caller, and the innermost changed.
+    /// The colours of the frames of a function. It calls itself, and only the innermost changed.
     fn colors<'a>(svg: &'a str, function: &str) -> BTreeSet<&'a str> {
         let start = format!("{function} (");
         let frames = svg.split("<title>").filter(|frame| frame.starts_with(&start));
@@ -277,7 +268,7 @@ fn the_differential_flamegraph_is_red_where_it_grew() {
     let grown = svg(&new, &base);
     assert_eq!(colors(&grown, recursive), ["rgb(250,250,250)", "rgb(255,100,100)"].into());
     assert!(grown.contains("red has grown, blue has shrunk"), "the subtitle says so");
-    assert!(grown.contains("(65,000,000 ± 1,000 bytes"), "errors are there too");
+    assert!(grown.contains("(65,000,000 ± 1,000 bytes"), "frames have their errors");
     let shrunk = svg(&base, &new);
     assert_eq!(colors(&shrunk, recursive), ["rgb(100,100,255)", "rgb(250,250,250)"].into());
     let same = svg(&new, &new);

@@ -1,5 +1,5 @@
-//! What is written for other programs has the numbers of the dump, and the shape they expect.
-//! That the programs themselves read it is checked by `.ci/readers`.
+//! Exports have the numbers of the dump and the form of their format. `.ci/readers` checks that
+//! other programs can read them.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,7 +15,8 @@ use serde_json::Value;
 use crate::names::recursive;
 use crate::recorded::{Recording, heapdrift, output_of};
 
-/// Two stacks with the same addresses and other labels, and one that is deeper and truncated.
+/// A dump of two stacks with the same addresses and different labels, and one deeper truncated
+/// stack.
 fn dump(folder: &Path) -> String {
     let mut recording = Recording::new();
     let stack = recursive(2);
@@ -45,7 +46,7 @@ fn pprof(dump: &str) -> Profile {
     Profile::decode(&*bytes).unwrap()
 }
 
-/// Reads indices back into text.
+/// Translates indices of a profile into text.
 struct Names<'a>(&'a Profile);
 
 impl Names<'_> {
@@ -70,7 +71,7 @@ impl Names<'_> {
 }
 
 #[test]
-fn pprof_has_the_four_types_in_the_order_of_go() {
+fn pprof_has_the_four_sample_types_in_the_order_of_go() {
     let folder = tempfile::tempdir().unwrap();
     let profile = pprof(&dump(folder.path()));
     let names = Names(&profile);
@@ -99,24 +100,28 @@ fn pprof_has_the_four_types_in_the_order_of_go() {
 }
 
 #[test]
-fn pprof_has_labels_and_the_size_of_objects_where_it_is_one() {
+fn pprof_has_labels_and_the_object_size_if_there_is_only_one() {
     let folder = tempfile::tempdir().unwrap();
     let profile = pprof(&dump(folder.path()));
     let names = Names(&profile);
     let labels: Vec<_> = profile.sample.iter().map(|sample| names.labels(sample)).collect();
     assert_eq!(labels[0], [("route", "/api/<upload>".into()), ("bytes", "4096 bytes".to_owned())]);
     assert_eq!(labels[1], []);
-    assert_eq!(labels[2], [("route", "/b".into()), ("tenant", "a;b".to_owned())], "two sizes");
+    assert_eq!(
+        labels[2],
+        [("route", "/b".into()), ("tenant", "a;b".to_owned())],
+        "objects of two sizes"
+    );
 }
 
 #[test]
-fn the_mapping_of_a_binary_that_is_not_here_is_the_recorded_one() {
+fn the_mapping_of_a_missing_binary_is_the_recorded_one() {
     let mut recording = Recording::new();
     recording.add(&[0x3_1234], &[], 1000.0, 1.0);
     let module = &mut recording.snapshot.modules[0];
     (module.path, module.load_bias) = ("/gone/app".into(), 0x5555_0000_0000);
     (module.start, module.end) = (0x5555_0000_0000, 0x5555_0010_0000);
-    // As lld links: the code is further up in memory than in the file.
+    // lld puts code at a larger offset in memory than in the file.
     (module.code, module.file_offset) = (Some(0x3_1040..0x4_2000), 0x3_0040);
     let mapping = |recording: &Recording| {
         let snapshot = &recording.snapshot;
@@ -126,13 +131,13 @@ fn the_mapping_of_a_binary_that_is_not_here_is_the_recorded_one() {
     };
     let recorded = (0x5555_0003_1000, 0x5555_0004_2000, 0x3_0000);
     assert_eq!(mapping(&recording), recorded);
-    // An older dump does not tell.
+    // Older dumps do not contain the mapping.
     recording.snapshot.modules[0].code = None;
     assert_eq!(mapping(&recording), (0x5555_0000_0000, 0x5555_0010_0000, 0));
 }
 
 #[test]
-fn pprof_locations_are_addresses_of_the_process_in_their_mapping() {
+fn pprof_locations_are_process_addresses_inside_their_mapping() {
     let folder = tempfile::tempdir().unwrap();
     let profile = pprof(&dump(folder.path()));
     let names = Names(&profile);
@@ -155,11 +160,11 @@ fn pprof_locations_are_addresses_of_the_process_in_their_mapping() {
     }
     assert_eq!(mapping.memory_start % 4096, 0);
     assert!((mapping.memory_start..mapping.memory_limit).contains(&(0x5555_0000_0000 + text)));
-    assert!(mapping.has_inline_frames, "main is inlined into something");
+    assert!(mapping.has_inline_frames, "some function is inlined");
 }
 
 #[test]
-fn pprof_of_what_has_no_names_leaves_naming_to_the_reader() {
+fn pprof_without_names_can_be_symbolized_by_the_reader() {
     let folder = tempfile::tempdir().unwrap();
     let mut recording = Recording::new();
     recording.add(&[0x1000, 0x2000], &[], 1000.0, 0.0);
@@ -192,12 +197,12 @@ fn dhat_has_live_as_the_end_and_the_peak_as_the_maximum() {
     assert_eq!(json["bkacc"], false);
     let points = json["pps"].as_array().unwrap();
     assert_eq!(points.len(), 3);
-    // In no particular order.
+    // The points are in no particular order.
     let of_bytes = |bytes: u64| points.iter().find(|point| point["tb"] == bytes).unwrap();
     let (first, last) = (of_bytes(10_000_000), of_bytes(2_000_000));
     assert_eq!((&first["gb"], &first["eb"]), (&7_500_000.into(), &5_000_000.into()));
-    assert_eq!(first["mb"], 7_500_000, "a lower bound: the larger of both");
-    // Two samples of 4 KiB at 64 KiB, 50 s and 40 s old.
+    assert_eq!(first["mb"], 7_500_000, "the larger of both is a lower bound");
+    // There are two samples of 4 KiB at an interval of 64 KiB, 50 s and 40 s old.
     let weight = 1.0 / (1.0 - (-1.0_f64 / 16.0).exp());
     assert_eq!(first["tl"].as_f64().unwrap(), (weight * 90_000_000.0).round());
     assert_eq!(last["tl"], 1_000_000);
@@ -247,11 +252,14 @@ fn jeprof_has_symbols_stacks_and_libraries() {
     assert_eq!(
         stacks.next(),
         Some("heap profile: 90000: 9000000 [180000: 18000000] @ heap_v2/1"),
-        "objects are of 100 bytes: nothing is scaled"
+        "objects of 100 bytes are not scaled"
     );
     let first = stacks.next().unwrap();
     let (counts, addresses) = first.split_once(" @ ").unwrap();
-    assert_eq!(counts, "80000: 8000000 [160000: 16000000]", "stacks of different labels are one");
+    assert_eq!(
+        counts, "80000: 8000000 [160000: 16000000]",
+        "stacks that differ in labels are added up"
+    );
     let addresses: Vec<u64> = addresses
         .split(' ')
         .map(|address| u64::from_str_radix(&address[2..], 16).unwrap())

@@ -1,4 +1,4 @@
-//! Leak reports of a dump and of series: what is worked out, said, refused.
+//! Leak reports of one dump and of a series.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,8 +11,8 @@ use crate::recorded::{Ran, Recording, heapdrift, output_of};
 
 pub(crate) const LAST: u32 = 48;
 
-/// The live set after some ticks of a session: two objects a tick are kept in one place, in another
-/// they go after two ticks.
+/// The live set at a tick of a session. One call site keeps two objects per tick, another frees its
+/// objects after two ticks.
 pub(crate) fn at_tick(tick: u32) -> Snapshot {
     let mut recording = Recording::new();
     recording.add(&recursive(2)[..3], &[("route", "/leaky")], 1000.0, 0.0);
@@ -42,7 +42,7 @@ pub(crate) fn write(folder: &Path, name: &str, snapshot: &Snapshot) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// A series, of which names do not tell the order.
+/// A series whose file names do not sort in the order of the ticks.
 pub(crate) fn series(
     folder: &Path,
     ticks: impl Iterator<Item = u32>,
@@ -68,7 +68,7 @@ fn report(ran: &Ran) -> LeakReport {
     serde_json::from_str(&ran.out).unwrap()
 }
 
-/// A dump whose embedded report is that of its series.
+/// A dump with the report of its series.
 pub(crate) fn with_report(folder: &Path, name: &str, edit: impl Fn(&mut Snapshot)) -> String {
     let inner = tempfile::tempdir().unwrap();
     let dumps = series(inner.path(), 1..=LAST, &edit);
@@ -91,7 +91,7 @@ fn a_series_is_judged_in_the_order_of_its_ticks() {
     let folder = tempfile::tempdir().unwrap();
     let dumps = series(folder.path(), 1..=LAST, |_| ());
     let ran = leaks(&["--json"], &dumps);
-    assert_eq!(ran.err, "", "nothing is missing");
+    assert_eq!(ran.err, "", "no tick is missing");
     let json: Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!(json["tick"], LAST);
     let candidates = json["candidates"].as_array().unwrap();
@@ -119,7 +119,7 @@ fn a_series_is_judged_in_the_order_of_its_ticks() {
 }
 
 #[test]
-fn fail_over_is_status_1_if_a_confirmed_leak_is_faster_for_certain() {
+fn fail_over_is_status_1_if_a_confirmed_leak_is_significantly_faster() {
     let folder = tempfile::tempdir().unwrap();
     let dump = with_report(folder.path(), "one.heap.json.gz", |_| ());
     let leaked = report(&leaks(&["--json"], &[&dump])).candidates[0].leaked_bytes_per_hour;
@@ -127,7 +127,7 @@ fn fail_over_is_status_1_if_a_confirmed_leak_is_faster_for_certain() {
     assert!(low > 1e6 && low < leaked.value);
     let crossed = leaks(&["--fail-over", &format!("{}/h", low * 0.99)], &[&dump]);
     assert_eq!(crossed.status, 1);
-    assert!(crossed.out.starts_with("leaks at tick"), "the report comes all the same");
+    assert!(crossed.out.starts_with("leaks at tick"), "the report is printed all the same");
     assert!(
         crossed.err.starts_with("fail-over: tools::names::recursive: leaks "),
         "{}",
@@ -137,7 +137,7 @@ fn fail_over_is_status_1_if_a_confirmed_leak_is_faster_for_certain() {
     let hidden = leaks(&["-n", "1", "--json", "--fail-over", "1B/h"], &[&dump]);
     assert_eq!(hidden.status, 1);
     assert_eq!(leaks(&["--fail-over", &format!("{}/h", low * 1.01)], &[&dump]).status, 0);
-    // A suspicion is no ground for it.
+    // A suspected leak does not count.
     let mut suspected = heapdrift::dump::read(dump.as_ref()).unwrap();
     suspected.leaks.as_mut().unwrap().candidates[0].verdict = heapdrift::Verdict::Suspect;
     let suspected = write(folder.path(), "suspected.heap.json.gz", &suspected);
@@ -165,7 +165,7 @@ fn the_report_in_a_dump_gets_the_names_that_the_service_lacked() {
     assert_eq!(candidate.blame.crate_name.as_deref(), Some("tools"));
     assert!(candidate.stack.iter().all(|frame| !frame.function.starts_with("app+0x")));
     assert_eq!(candidate.evidence, nameless.candidates[0].evidence);
-    // Names travel with a dump, and then the detector's own run has them as well.
+    // Once dumps are symbolized, running the detector over them needs no binary.
     let inner = tempfile::tempdir().unwrap();
     let symbolized: Vec<String> = series(inner.path(), 1..=LAST, gone)
         .iter()
@@ -198,7 +198,7 @@ fn own_crates_can_be_named() {
 }
 
 #[test]
-fn a_baseline_tells_what_is_new() {
+fn a_baseline_marks_new_candidates() {
     let folder = tempfile::tempdir().unwrap();
     let dump = with_report(folder.path(), "one.heap.json.gz", |_| ());
     let known = leaks(&["--baseline", &dump], &[&dump]);
@@ -232,7 +232,7 @@ fn a_dump_without_a_report_is_refused() {
 }
 
 #[test]
-fn dumps_that_are_no_series_are_refused_by_name() {
+fn dumps_that_are_not_a_series_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let dumps = series(folder.path(), 1..=4, |_| ());
     let with = |name: &str, edit: fn(&mut Snapshot)| {
@@ -251,13 +251,13 @@ fn dumps_that_are_no_series_are_refused_by_name() {
     let (ran, other) = with("same.heap.json.gz", |dump| dump.modules[0].build_id = "cd34".into());
     refused(&ran, &[&other, "expected dumps of one build", "cd34"]);
     let (ran, other) = with("merged.heap.json.gz", |dump| dump.taken.reason = "merge".into());
-    refused(&ran, &[&other, "found one that was merged"]);
+    refused(&ran, &[&other, "found a merged dump"]);
     let (ran, other) = with("tick.heap.json.gz", |_| ());
     assert_eq!(ran.status, 0, "{} {other}", ran.err);
 }
 
 #[test]
-fn what_is_missing_or_left_out_is_said() {
+fn missing_ticks_and_unused_dumps_are_noted() {
     let folder = tempfile::tempdir().unwrap();
     let mut dumps = series(folder.path(), (1..=LAST).filter(|t| !(5..=9).contains(t)), |_| ());
     let complete = series(tempfile::tempdir().unwrap().path(), 1..=2, |_| ());
@@ -265,14 +265,14 @@ fn what_is_missing_or_left_out_is_said() {
     let gap = leaks(&["--json"], &dumps);
     let line = "note: ticks 5 to 9 are missing: verdicts may come later than in the service\n";
     assert_eq!(gap.err, line);
-    // One by call, later in the last tick, when half of it was gone; and one of before the first.
+    // Add a dump that was taken by a call after the last tick, and one from before the first tick.
     let mut later = at_tick(LAST);
     later.taken.sequence += 1;
     later.live = Default::default();
     dumps.insert(0, write(folder.path(), "0-later.heap.json.gz", &later));
     dumps.insert(0, write(folder.path(), "0-early.heap.json.gz", &at_tick(0)));
     let both = leaks(&["--json"], &dumps);
-    assert_eq!(both.out, gap.out, "the first of a tick counts");
+    assert_eq!(both.out, gap.out, "the first dump of a tick counts");
     let lines: Vec<&str> = both.err.lines().collect();
     assert_eq!(lines.len(), 3, "{}", both.err);
     assert_eq!(lines[0], "note: 1 dump before the first tick left out");
@@ -282,7 +282,7 @@ fn what_is_missing_or_left_out_is_said() {
         lines[1]
     );
     assert!(lines[1].ends_with("0-later.heap.json.gz"), "{}", lines[1]);
-    // Where the last one has a report, it says more.
+    // If the last dump has a report of its own, a note says so.
     let own = with_report(folder.path(), "own.heap.json.gz", |_| ());
     let hint = leaks(&[], &[&dumps[2], &own]).err;
     assert!(hint.contains(&format!("the service's own report: heapdrift leaks {own}")), "{hint}");
@@ -291,7 +291,7 @@ fn what_is_missing_or_left_out_is_said() {
 }
 
 #[test]
-fn a_damaged_report_cannot_steer_a_terminal_or_stop_it() {
+fn a_damaged_report_prints_no_escape_sequences_and_does_not_panic() {
     let folder = tempfile::tempdir().unwrap();
     let dump = with_report(folder.path(), "one.heap.json.gz", |_| ());
     let mut evil = heapdrift::dump::read(dump.as_ref()).unwrap();
@@ -319,7 +319,7 @@ fn a_damaged_report_cannot_steer_a_terminal_or_stop_it() {
     let two = leaks(&["-n", "2", "--json"], &[&evil]).out;
     let two: Value = serde_json::from_str(&two).unwrap();
     assert_eq!(two["candidates"].as_array().unwrap().len(), 2);
-    // Ticks that would not fit.
+    // A tick that is too large is refused.
     let mut late = at_tick(2);
     late.taken.tick = u32::MAX;
     let late = write(folder.path(), "late.heap.json.gz", &late);

@@ -1,5 +1,5 @@
-//! The library and the command on dumps of this very process: its stacks are real, its numbers are
-//! made up, so that every result is known.
+//! Tests of the library and the command on dumps of this very process. Its stacks are real and its
+//! numbers are made up, so every result is known.
 
 #![forbid(unsafe_code)]
 
@@ -13,6 +13,7 @@ mod mutations;
 mod names;
 mod numbers;
 mod output;
+mod random;
 mod recorded;
 mod report;
 mod scale;

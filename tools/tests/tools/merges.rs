@@ -1,4 +1,4 @@
-//! Many dumps as one: sums, weights, origins, and no more memory than a few dumps take.
+//! Merging dumps: sums, weights, origins, and memory for only a few dumps.
 
 use std::collections::HashMap;
 use std::fs;
@@ -13,10 +13,10 @@ use serde_json::Value;
 use crate::names::recursive;
 use crate::recorded::{Recording, build_id, command, executable, heapdrift, output_of, ran};
 
-/// A process with 2 live samples in one place, one of them labelled.
+/// A dump of a process with two live samples of one call site, one of them labelled.
 fn process(folder: &Path, session: u64, interval: f32) -> PathBuf {
     let mut recording = Recording::new();
-    // Without the callers, which are different ones.
+    // The callers are left out, because they differ.
     let stack = &recursive(2)[..3];
     recording.add(stack, &[], 1000.0, 30.0);
     recording.add(stack, &[("route", "/a")], 500.0, 40.0);
@@ -55,7 +55,8 @@ fn processes_of_one_build_add_up() {
     assert_eq!(metrics(true).live_bytes, Estimate::new(1000.0, 56.569));
     assert_eq!(merged.totals.live_bytes.value, 3000.0);
     assert_eq!(merged.totals.live_bytes.std_error, 70.711);
-    // Each sample has its own weight, and its birth by the clock of all.
+    // Each sample has its own weight, and its time of birth since the start of the merged
+    // recording.
     let mut live: Vec<_> =
         merged.live.iter().map(|s| (s.interval, s.birth_ms, s.size, s.stack)).collect();
     live.sort_by(|a, b| a.partial_cmp(b).unwrap());
@@ -91,7 +92,7 @@ fn every_command_reads_what_merge_writes() {
     assert!(origins.contains(&name(&one)) && origins.contains(&name(&two)), "{origins}");
     let routes = output_of(&["top", "--by", "label:route", "--json", dump]);
     let routes: Value = serde_json::from_str(&routes).unwrap();
-    assert_eq!(routes["rows"][1]["self"]["value"], 1000, "labels that were there stay");
+    assert_eq!(routes["rows"][1]["self"]["value"], 1000, "existing labels are kept");
     output_of(&["info", dump]);
     output_of(&["flamegraph", dump, "-o", "-"]);
     for format in ["folded", "dhat", "speedscope", "jeprof"] {
@@ -108,7 +109,7 @@ fn every_command_reads_what_merge_writes() {
 }
 
 #[test]
-fn the_label_host_is_the_name_of_the_host() {
+fn the_origin_label_host_is_the_name_of_the_host() {
     let folder = tempfile::tempdir().unwrap();
     let on = |session: u64, host: &str| {
         let path = process(folder.path(), session, 65_536.0);
@@ -120,12 +121,12 @@ fn the_label_host_is_the_name_of_the_host() {
     let dumps = [on(1, "web-1"), on(2, "web-2"), on(3, "web-2"), on(4, "")];
     let labels = |key: &str| -> Vec<String> {
         let merged = merged(folder.path(), &["--origin-label", key], &dumps.each_ref());
-        assert_eq!(merged.process.host, "", "there is more than one");
+        assert_eq!(merged.process.host, "", "there is more than one host");
         let values: std::collections::BTreeSet<String> =
             merged.label_sets.iter().map(|set| set[key].clone()).collect();
         values.into_iter().collect()
     };
-    // A dump without a host has its own name still.
+    // For a dump without a host, the label is the name of the dump.
     let unknown = folder.path().join("process-4").to_str().unwrap().to_owned();
     assert_eq!(labels("host"), [&unknown, "web-1", "web-2"]);
     assert_eq!(labels("origin").len(), 4);
@@ -136,7 +137,7 @@ fn the_label_host_is_the_name_of_the_host() {
 }
 
 #[test]
-fn sites_are_numbered_anew_and_what_the_detector_said_is_left_out() {
+fn sites_are_numbered_anew_and_leak_reports_are_left_out() {
     let folder = tempfile::tempdir().unwrap();
     let with_ticks = |session: u64, ticks: [u32; 2]| {
         let path = process(folder.path(), session, 65_536.0);
@@ -160,7 +161,7 @@ fn sites_are_numbered_anew_and_what_the_detector_said_is_left_out() {
 }
 
 #[test]
-fn of_a_series_the_last_dump_counts() {
+fn only_the_last_dump_of_a_series_counts() {
     let folder = tempfile::tempdir().unwrap();
     let first = process(folder.path(), 1, 65_536.0);
     let mut later = heapdrift::dump::read(&first).unwrap();
@@ -184,13 +185,13 @@ fn two_merges_of_the_same_processes_are_compared_object_by_object() {
     assert_eq!(now.process.session, again.process.session);
     let ids = |s: &Snapshot| s.live.id.iter().copied().collect::<std::collections::BTreeSet<_>>();
     assert_eq!(ids(&now), ids(&again));
-    assert_eq!(ids(&now).len(), 4, "equal identities of different processes stay apart");
+    assert_eq!(ids(&now).len(), 4, "equal ids of different processes stay distinct");
     let other = merged(folder.path(), &[], &[&dumps[0], &process(folder.path(), 3, 65_536.0)]);
     assert_ne!(now.process.session, other.process.session);
 }
 
 #[test]
-fn modules_of_other_builds_stay_apart() {
+fn modules_of_different_builds_stay_distinct() {
     let folder = tempfile::tempdir().unwrap();
     let one = process(folder.path(), 1, 65_536.0);
     let mut other = heapdrift::dump::read(&one).unwrap();
@@ -213,7 +214,7 @@ fn modules_of_other_builds_stay_apart() {
 }
 
 #[test]
-fn a_dump_from_a_pipe_is_read_and_one_that_is_none_is_named() {
+fn a_dump_is_read_from_a_pipe_and_anything_else_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let dump = fs::read(process(folder.path(), 1, 65_536.0)).unwrap();
     let piped = |args: &[&str], input: &[u8]| {
@@ -233,8 +234,8 @@ fn a_dump_from_a_pipe_is_read_and_one_that_is_none_is_named() {
     assert!(refused.err.starts_with("error: -: expected a heapdrift dump"), "{}", refused.err);
 }
 
-/// 1,000 dumps of 200,000 live samples over 20,000 stacks. Run it with `--release -- --ignored`;
-/// `HEAPDRIFT_MERGE_DUMPS` makes it fewer.
+/// Merges 1,000 dumps of 200,000 live samples on 20,000 stacks. Run it with `--release --
+/// --ignored`; `HEAPDRIFT_MERGE_DUMPS` sets a smaller number.
 #[test]
 #[ignore = "writes gigabytes and takes minutes"]
 fn a_thousand_dumps_merge_within_a_minute_and_a_gigabyte() {
@@ -272,31 +273,32 @@ fn a_thousand_dumps_merge_within_a_minute_and_a_gigabyte() {
         [("in", &paths[0]), ("out", &out)].map(|(k, p)| (k, fs::metadata(p).unwrap().len())).into();
     println!("{dumps} dumps of {bytes:?} bytes in {elapsed:?}: {used:?}");
     assert!(used.kilobytes < 1 << 20, "{used:?}");
-    // A minute on two cores that have nothing else to do.
+    // This is a minute on two idle cores.
     assert!(used.seconds < 0.06 * dumps as f64 * 2.0, "{used:?}");
 }
 
-/// What a process has used, at most a hundredth of a second before its end.
+/// The resources that a process has used, measured up to a hundredth of a second before its end.
 #[derive(Clone, Copy, Debug, Default)]
 struct Used {
-    /// The most memory that was resident.
+    /// The peak of resident memory.
     kilobytes: u64,
-    /// Processor time, of the system too.
+    /// User and system processor time.
     seconds: f64,
 }
 
-/// Waits for the end of a process.
+/// Waits for the end of a process and measures its resources.
 fn watched(mut process: Child) -> (ExitStatus, Used) {
     let folder = PathBuf::from(format!("/proc/{}", process.id()));
     let mut used = Used::default();
     loop {
-        // What has ended has no memory any more.
+        // A process that has ended has no memory any more.
         let facts = fs::read_to_string(folder.join("status")).unwrap_or_default();
         let memory = facts.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let memory = memory.and_then(|line| line.split_whitespace().next()?.parse().ok());
         used.kilobytes = memory.unwrap_or(used.kilobytes);
         let facts = fs::read_to_string(folder.join("stat")).unwrap();
-        // In hundredths, 14th and 15th; the 2nd is a name in brackets, which may hold blanks.
+        // Fields 14 and 15 are in hundredths of a second. Field 2 is a name in parentheses that may
+        // contain spaces.
         let times = facts.rsplit(')').next().unwrap().split_whitespace().skip(11).take(2);
         used.seconds = times.map(|time| time.parse::<f64>().unwrap() / 100.0).sum();
         if let Some(status) = process.try_wait().unwrap() {

@@ -1,6 +1,6 @@
-//! Damaged dumps and baselines by the thousand, through everything that reads them: an error of one
-//! line or a result, never a panic, never much time or memory. Dumps are all that our commands read:
-//! pprof and the other formats are written only.
+//! Thousands of damaged dumps and baselines go through everything that reads them. Each must give a
+//! result or an error of one line, without a panic and without much time or memory. heapdrift reads
+//! only dumps; it writes pprof and the other formats, but does not read them.
 
 use std::fmt::Display;
 use std::io::{Read as _, Write as _};
@@ -21,30 +21,11 @@ use heapdrift_tools::{
 };
 use serde_json::{Value, json};
 
+use crate::random::Random;
 use crate::recorded::Recording;
 
-/// Splitmix64: the numbers of a seed are the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit.max(1) as u64) as usize
-    }
-
-    fn of<'a, T>(&mut self, list: &'a [T]) -> &'a T {
-        &list[self.below(list.len())]
-    }
-}
-
-/// A dump with something of everything, and names in it: there are no files to look them up in.
+/// Dumps with something of everything, one of them with names. There are no files to look up
+/// others.
 fn corpus() -> [Snapshot; 2] {
     let mut recording = Recording::new();
     recording.snapshot.modules[0].path = "/gone/app".into();
@@ -56,7 +37,7 @@ fn corpus() -> [Snapshot; 2] {
         recording.live(stack as u32, 64 << stack, 65_536.0, stack * 1000);
     }
     recording.snapshot.stacks[3].truncated = true;
-    // Ticks at which the detector has an opinion.
+    // From about this tick on, the detector has verdicts.
     (recording.snapshot.taken.tick, recording.snapshot.taken.uptime_ms) = (30, 30_000);
     let plain = recording.snapshot.clone();
     let mut symbols = heapdrift::snapshot::Symbols::default();
@@ -75,22 +56,22 @@ fn corpus() -> [Snapshot; 2] {
     [plain, recording.snapshot]
 }
 
-/// Dumps with little but a report: of names, and of addresses that are looked up in the dump.
+/// Dumps with little but a report, one with names and one without.
 fn baselines() -> [Snapshot; 2] {
     let [_, named] = corpus();
     let mut other = Snapshot::default();
     (other.process, other.modules) = (named.process.clone(), named.modules.clone());
     (other.frames, other.label_sets) = (named.frames.clone(), named.label_sets.clone());
     other.leaks = named.leaks.clone();
-    let mut nameless = other.clone();
-    let report = nameless.leaks.as_mut().expect("the other has one");
+    let mut unnamed = other.clone();
+    let report = unnamed.leaks.as_mut().expect("the other has one");
     let twin = report.candidates[0].clone();
     report.candidates.push(twin);
-    nameless.frames.symbols = None;
-    [other, nameless]
+    unnamed.frames.symbols = None;
+    [other, unnamed]
 }
 
-/// What a service may have said.
+/// A leak report like that of a service.
 fn report() -> LeakReport {
     let frame = |function: &str, crate_name: Option<&str>| {
         json!({
@@ -131,7 +112,7 @@ fn unpacked(dump: &Snapshot) -> Vec<u8> {
     json
 }
 
-/// Flips, cuts, repeats and replaces bytes.
+/// Flips, cuts, repeats or replaces bytes.
 fn mutated_bytes(mut bytes: Vec<u8>, random: &mut Random) -> Vec<u8> {
     for _ in 0..=random.below(4) {
         let at = random.below(bytes.len());
@@ -170,7 +151,7 @@ fn mutated_bytes(mut bytes: Vec<u8>, random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// A value inside of `value`, so many levels down or less.
+/// A random value inside of `value`, at most `depth` levels down.
 fn somewhere<'a>(value: &'a mut Value, depth: usize, random: &mut Random) -> &'a mut Value {
     let inside = match value {
         Value::Array(list) => list.len(),
@@ -189,7 +170,7 @@ fn somewhere<'a>(value: &'a mut Value, depth: usize, random: &mut Random) -> &'a
     somewhere(inner, depth - 1, random)
 }
 
-/// Replaces, removes and repeats values: what is left is JSON, and most often a dump.
+/// Replaces, removes or repeats values. The result is JSON and usually still a dump.
 fn mutated_values(json: &mut Value, random: &mut Random) {
     for _ in 0..=random.below(3) {
         let depth = 2 + random.below(6);
@@ -221,7 +202,7 @@ fn mutated_values(json: &mut Value, random: &mut Random) {
                     map.remove(&key);
                 }
             }
-            // What may well be a number of this field.
+            // Numbers that the field may well have.
             Value::Number(number) if random.below(4) > 0 => {
                 let number = number.as_u64().unwrap_or(1);
                 let near = [number / 2, number.saturating_add(1), random.next() % (number | 3), 0];
@@ -236,12 +217,12 @@ fn mutated_values(json: &mut Value, random: &mut Random) {
     }
 }
 
-/// Reads a dump, both ways: as the commands do, and as a service does.
+/// Reads a dump in both ways, as the commands do and as a service does.
 fn read(bytes: &[u8]) -> Result<Snapshot, String> {
     let mut document = Vec::new();
     let whole = dump::unpack(bytes, &mut document).and_then(|()| dump::from_json(&document));
     let in_pieces = dump::from_reader(bytes);
-    // Where several things are wrong, the first that is met is said.
+    // Errors may differ: each way reports the first that it finds.
     assert_eq!(whole.as_ref().ok(), in_pieces.as_ref().ok());
     whole.map_err(|error| one_line(&error))
 }
@@ -314,7 +295,7 @@ fn everything(bytes: &[u8], other: &Snapshot) -> Result<(), String> {
     merge.add(&snapshot, None);
     let mut merged = merge.finish();
     let valid = |what: &str, snapshot: &Snapshot| {
-        // What is written must be readable, if numbers did not grow beyond all measure.
+        // A merged dump must be readable unless its numbers overflowed.
         snapshot.validate().or_else(|why| match why.contains("finite") {
             true => Ok(()),
             false => Err(format!("{what} gives a broken dump: {why}")),
@@ -328,7 +309,7 @@ fn everything(bytes: &[u8], other: &Snapshot) -> Result<(), String> {
     Ok(())
 }
 
-/// Reads a dump as the baseline of another, as `leaks --baseline` does and services do.
+/// Reads a dump as the baseline of another, as `leaks --baseline` and services do.
 fn compared(bytes: &[u8], other: &Snapshot) -> Result<(), String> {
     let baseline = read(bytes)?;
     let mut symbolizer = Symbolizer::new(Options::default());
@@ -347,7 +328,7 @@ fn compared(bytes: &[u8], other: &Snapshot) -> Result<(), String> {
 }
 
 fn one_line(text: &impl Display) -> String {
-    // Line ends in names are made harmless where lines are printed.
+    // Line ends in names are replaced where lines are printed.
     text.to_string()
 }
 
@@ -390,7 +371,7 @@ fn run(
         "{mutations} mutations: {good} read, {} refused, slowest {slowest:?}",
         mutations - good
     );
-    assert!(good > mutations / 10 && good < mutations * 9 / 10, "{good}: both should be tried");
+    assert!(good > mutations / 10 && good < mutations * 9 / 10, "{good}: both outcomes must occur");
     assert!(slowest < Duration::from_secs(10), "{slowest:?}");
     if let Ok(status) = std::fs::read_to_string("/proc/self/status") {
         let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
@@ -400,7 +381,7 @@ fn run(
     }
 }
 
-/// As many as the environment says, or a hundred thousand.
+/// Runs as many mutations as the environment says, or a hundred thousand.
 fn many(corpus: &[Snapshot; 2], reader: fn(&[u8], &Snapshot) -> Result<(), String>) {
     let number = |name: &str, other: u64| std::env::var(name).map_or(other, |n| n.parse().unwrap());
     let mutations = number("HEAPDRIFT_MUTATIONS", 100_000) as usize;
@@ -417,9 +398,9 @@ fn mutated_baselines_are_read_or_refused() {
     run(500, 1, &baselines(), compared);
 }
 
-/// `cargo test -p heapdrift-tools --test tools -- --ignored mutated`; other seeds by
-/// `HEAPDRIFT_SEED`, another number by `HEAPDRIFT_MUTATIONS`. With `--release` it is quicker and finds
-/// less: sums that overflow are not noticed.
+/// Run it with `cargo test -p heapdrift-tools --test tools -- --ignored mutated`. `HEAPDRIFT_SEED`
+/// sets another seed and `HEAPDRIFT_MUTATIONS` another number. With `--release` it is quicker, but
+/// overflows of sums are not noticed.
 #[test]
 #[ignore = "takes minutes"]
 fn a_hundred_thousand_mutated_dumps_are_read_or_refused() {

@@ -1,4 +1,4 @@
-//! From addresses of this program to the names in this file.
+//! Addresses of this program get the names of the functions in this file.
 
 use std::future::Future;
 use std::hint::black_box;
@@ -82,14 +82,14 @@ fn names_of(stack: &[u64]) -> Vec<String> {
 }
 
 #[test]
-fn the_name_of_an_inlined_function_stands_before_that_of_its_caller() {
+fn an_inlined_function_comes_before_its_caller() {
     assert_eq!(names_of(&plain()), ["tools::names::inlined", "tools::names::plain"]);
 }
 
 #[test]
-fn the_name_of_a_generic_function_has_its_type_in_it() {
+fn the_name_of_a_generic_function_contains_its_type() {
     let names = names_of(&Shelf(1_u8).of_trait());
-    // The legacy mangling has the parameter, v0 the argument.
+    // The legacy mangling contains the parameter, v0 the argument.
     assert!(
         ["tools::names::Shelf<T>::generic", "<tools::names::Shelf<u8>>::generic"]
             .contains(&&*names[0]),
@@ -99,7 +99,7 @@ fn the_name_of_a_generic_function_has_its_type_in_it() {
 }
 
 #[test]
-fn the_body_of_an_async_function_is_told_from_a_closure() {
+fn the_body_of_an_async_function_is_distinguished_from_a_closure() {
     let names = names_of(&ready(handler()));
     assert_eq!(
         names,

@@ -1,4 +1,4 @@
-//! The tables and the folded stacks have the numbers of the dump.
+//! Tables and folded stacks have the numbers of the dump.
 
 use heapdrift::Estimate;
 use heapdrift_tools::symbolizer::Options;
@@ -7,10 +7,10 @@ use heapdrift_tools::{By, Metric, Symbolized, Symbolizer, fold, top};
 use crate::names::recursive;
 use crate::recorded::Recording;
 
-/// Functions, innermost first; labels; live bytes and their error.
+/// A stack: its functions, innermost first, its labels, its live bytes and their error.
 type Given<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], f64, f64);
 
-/// Stacks by name: the frames have no binary to be looked up in.
+/// A heap with stacks of the given names, which are not looked up.
 fn heap(stacks: &[Given<'_>]) -> Symbolized {
     let mut recording = Recording::new();
     for (names, labels, bytes, error) in stacks {
@@ -53,7 +53,7 @@ fn sample() -> Symbolized {
 }
 
 #[test]
-fn self_is_of_the_innermost_and_total_counts_a_name_once_a_stack() {
+fn self_is_that_of_the_innermost_frame_and_total_counts_a_name_once_per_stack() {
     let e = Estimate::new;
     assert_eq!(
         rows(&sample(), By::Function),
@@ -70,7 +70,7 @@ fn self_is_of_the_innermost_and_total_counts_a_name_once_a_stack() {
 }
 
 #[test]
-fn labels_and_stacks_are_rows_too() {
+fn rows_can_be_labels_or_stacks() {
     let e = Estimate::new;
     let by_route = rows(&sample(), By::Label("route".into()));
     assert_eq!(by_route[0], ("/x;y".into(), e(100.0, 3.0), e(100.0, 3.0)));
@@ -80,7 +80,7 @@ fn labels_and_stacks_are_rows_too() {
 }
 
 #[test]
-fn a_recursion_is_counted_once() {
+fn a_recursive_function_counts_once() {
     let mut recording = Recording::new();
     recording.add(&recursive(5), &[], 1000.0, 10.0);
     let heap = Symbolizer::new(Options::default()).symbolize(&recording.snapshot);

@@ -15,8 +15,7 @@ fn recording() -> Recording {
     recording
 }
 
-/// The frames beyond this program's, of the C library, may have no names on a machine: warnings
-/// about them are none of these tests' business, so they are cut off.
+/// The path of a dump of [`recording`] in `folder`.
 fn dump(folder: &tempfile::TempDir) -> String {
     recording().write(folder.path(), "a.heap.json.gz").to_str().unwrap().to_owned()
 }
@@ -41,7 +40,7 @@ fn info_has_the_fixed_fields_and_names_each_loss() {
     for expected in [
         "64.0 KiB now, 4.0 KiB at the start",
         "5.7 MiB ± 2.2 KiB",
-        "dropped_slots 3: samples lost",
+        "dropped_slots 3: samples were lost",
         "2027-01-15 08:01:00 UTC, dump 1",
     ] {
         assert!(text.contains(expected), "{expected:?} in\n{text}");
@@ -50,7 +49,7 @@ fn info_has_the_fixed_fields_and_names_each_loss() {
 }
 
 #[test]
-fn top_as_json_has_all_rows_and_its_table_the_first() {
+fn top_prints_all_rows_as_json_and_the_first_as_a_table() {
     let folder = tempfile::tempdir().unwrap();
     let dump = dump(&folder);
     let json: serde_json::Value =
@@ -68,8 +67,8 @@ fn top_as_json_has_all_rows_and_its_table_the_first() {
 fn the_flamegraph_is_xml_with_a_frame_for_each_function_and_label() {
     let folder = tempfile::tempdir().unwrap();
     let (dump, svg) = (dump(&folder), folder.path().join("out.svg"));
-    let said = output_of(&["flamegraph", &dump, "-o", svg.to_str().unwrap()]);
-    assert_eq!(said, format!("{}\n", svg.display()));
+    let printed = output_of(&["flamegraph", &dump, "-o", svg.to_str().unwrap()]);
+    assert_eq!(printed, format!("{}\n", svg.display()));
     let text = fs::read_to_string(&svg).unwrap();
     let options = roxmltree::ParsingOptions { allow_dtd: true, ..Default::default() };
     let document = roxmltree::Document::parse_with_options(&text, options).unwrap();
@@ -89,7 +88,7 @@ fn the_flamegraph_is_xml_with_a_frame_for_each_function_and_label() {
 }
 
 #[test]
-fn the_flamegraph_of_nothing_says_so() {
+fn the_flamegraph_of_an_empty_heap_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let dump = Recording::new().write(folder.path(), "empty.heap.json.gz");
     let svg = output_of(&["flamegraph", dump.to_str().unwrap(), "-o", "-"]);
@@ -101,7 +100,7 @@ fn the_flamegraph_of_nothing_says_so() {
 }
 
 #[test]
-fn of_a_series_the_last_dump_is_drawn_and_processes_are_summed() {
+fn the_flamegraph_adds_up_processes_and_uses_the_last_dump_of_each() {
     let folder = tempfile::tempdir().unwrap();
     let mut recording = Recording::new();
     recording.add(&recursive(1), &[], 100.0, 0.0);
@@ -122,7 +121,7 @@ fn of_a_series_the_last_dump_is_drawn_and_processes_are_summed() {
 }
 
 #[test]
-fn a_folded_file_is_whole_or_the_old_one() {
+fn a_folded_file_is_replaced_as_a_whole() {
     let folder = tempfile::tempdir().unwrap();
     let (dump, out) = (dump(&folder), folder.path().join("a.folded"));
     let export = |out: &str| heapdrift(["export", "--format", "folded", &dump, "-o", out]);
@@ -142,7 +141,7 @@ fn a_folded_file_is_whole_or_the_old_one() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_fault() {
+fn a_closed_pipe_is_not_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let dump = dump(&folder);
     for args in

@@ -1,4 +1,4 @@
-//! Stacks of this process as snapshots, and the command run on them.
+//! Snapshots of stacks of this process, and ways to run the command on them.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -9,8 +9,8 @@ use heapdrift::snapshot::{Metrics, Module, Stack};
 use heapdrift::{Estimate, Snapshot};
 use object::Object as _;
 
-/// Where this process called from, innermost first: addresses of the program, in call
-/// instructions, relative to it.
+/// A stack of this process, innermost first, as addresses of call instructions relative to the
+/// program.
 pub(crate) type Addresses = Vec<u64>;
 
 /// The stack of the caller.
@@ -20,7 +20,7 @@ pub(crate) fn stack() -> Addresses {
     let mut addresses = Vec::new();
     let mut own = true;
     backtrace::trace(|frame| {
-        // The frames of the unwinder and of this function are no part of it.
+        // The frames of the unwinder and of this function are left out.
         let start = frame.symbol_address() as u64;
         if own && start == stack as *const () as u64 {
             own = false;
@@ -32,7 +32,7 @@ pub(crate) fn stack() -> Addresses {
     addresses
 }
 
-/// Where the program is mapped: its first segment has the address 0 in the file.
+/// The address at which the program is mapped. Its first segment has the address 0 in the file.
 fn load_bias() -> u64 {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     let path = executable();
@@ -51,7 +51,7 @@ pub(crate) fn build_id(file: &Path) -> String {
     id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Grows a snapshot stack by stack.
+/// Builds a snapshot stack by stack.
 pub(crate) struct Recording {
     pub(crate) snapshot: Snapshot,
 }
@@ -81,7 +81,7 @@ impl Recording {
         Self { snapshot }
     }
 
-    /// Adds a stack with so many live bytes, ± `error`.
+    /// Adds a stack with `live_bytes` ± `error`.
     pub(crate) fn add(
         &mut self,
         stack: &[u64],
@@ -141,7 +141,7 @@ impl Recording {
         self.snapshot.stats.samples_live += 1;
     }
 
-    /// A frame of the snapshot; each call is a new one.
+    /// Adds a frame to the snapshot.
     pub(crate) fn frame(&mut self, module: u32, address: u64) -> u32 {
         self.snapshot.frames.module.push(module);
         self.snapshot.frames.address.push(address);
@@ -156,7 +156,7 @@ impl Recording {
     }
 }
 
-/// What the command did.
+/// The result of a command.
 pub(crate) struct Ran {
     pub(crate) status: i32,
     pub(crate) out: String,
@@ -172,7 +172,7 @@ where
     ran(command().args(args).output().unwrap())
 }
 
-/// The command, with a cache of these tests.
+/// The command, with a cache folder for these tests.
 pub(crate) fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_heapdrift"));
     command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
@@ -181,13 +181,13 @@ pub(crate) fn command() -> Command {
 
 pub(crate) fn ran(output: Output) -> Ran {
     Ran {
-        status: output.status.code().expect("no signal ends it"),
+        status: output.status.code().expect("the command is not ended by a signal"),
         out: String::from_utf8(output.stdout).unwrap(),
         err: String::from_utf8(output.stderr).unwrap(),
     }
 }
 
-/// Runs a command that must succeed in silence, and gives its output.
+/// Runs a command that must succeed without messages, and returns its output.
 pub(crate) fn output_of(args: &[&str]) -> String {
     let ran = heapdrift(args);
     assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{args:?}");

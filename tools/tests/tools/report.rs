@@ -1,5 +1,5 @@
-//! The page: its numbers are those of the other commands, and names stay text. What it looks like and
-//! does in a browser is checked by `.ci/page`.
+//! The page has the numbers of the other commands, and names stay text. `.ci/page` checks how it
+//! looks and works in a browser.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -45,7 +45,7 @@ fn indices(column: &Value) -> Vec<usize> {
     numbers(column).into_iter().map(|number| number as usize).collect()
 }
 
-/// Of each stack, its functions from the innermost: as the page's scripts read them.
+/// The functions of each stack, innermost first, as the scripts of the page read them.
 fn stacks(document: &Value) -> Vec<Vec<String>> {
     let nodes = &document["nodes"];
     let frames = indices(&nodes["frame"]);
@@ -67,7 +67,7 @@ fn stacks(document: &Value) -> Vec<Vec<String>> {
     indices(&document["stacks"]["node"]).into_iter().map(path).collect()
 }
 
-/// A dump with the names of an attacker.
+/// A dump with the names that an attacker could choose.
 fn hostile(folder: &Path) -> String {
     let mut recording = Recording::new();
     recording.add(&[1, 2], &[("route", "</script><script>alert(2)</script>")], 5e6, 1000.0);
@@ -90,12 +90,12 @@ fn function(name: &str) -> Function {
 }
 
 #[test]
-fn the_page_is_one_file_that_may_load_nothing() {
+fn the_page_is_one_file_that_loads_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (dump, out) =
         (with_report(folder.path(), "a.heap.json.gz", |_| ()), folder.path().join("r.html"));
-    let said = output_of(&["report", &dump, "-o", out.to_str().unwrap()]);
-    assert_eq!(said, format!("{}\n", out.display()));
+    let printed = output_of(&["report", &dump, "-o", out.to_str().unwrap()]);
+    assert_eq!(printed, format!("{}\n", out.display()));
     let page = fs::read_to_string(&out).unwrap();
     for part in [
         "<!doctype html>",
@@ -163,13 +163,13 @@ fn document_line(page: &str) -> String {
 }
 
 #[test]
-fn names_stay_text_and_files_one_word() {
+fn names_stay_text_and_a_path_stays_one_word() {
     let folder = tempfile::tempdir().unwrap();
     let dump = hostile(folder.path());
     let page = page(&[&dump]);
     assert_eq!(page.matches("</script>").count(), 3);
     assert!(!page.contains("<script>alert"));
-    assert!(page.contains("<title>&lt;b&gt;&amp;"), "the title is text, too");
+    assert!(page.contains("<title>&lt;b&gt;&amp;"), "the title is escaped");
     let document = document(&page);
     let stacks = stacks(&document);
     assert_eq!(stacks[0][0], "</script><script>alert(1)</script>");
@@ -187,9 +187,9 @@ fn names_stay_text_and_files_one_word() {
 }
 
 #[test]
-fn a_series_is_in_order_and_its_differences_are_those_of_diff() {
+fn a_series_is_in_order_and_has_the_differences_of_diff() {
     let folder = tempfile::tempdir().unwrap();
-    // As if all that is recorded was in the live samples, as it is in a real dump.
+    // In a real dump, the sums of the stacks are those of the live samples.
     let consistent = |snapshot: &mut Snapshot| {
         let live = snapshot.live.iter().collect::<Vec<_>>();
         for (at, stack) in (0..).zip(&mut snapshot.stacks) {
@@ -236,7 +236,7 @@ fn a_series_is_in_order_and_its_differences_are_those_of_diff() {
 }
 
 #[test]
-fn candidates_are_those_of_the_last_dump_with_their_stacks() {
+fn the_page_has_the_candidates_of_the_last_dump_with_their_stacks() {
     let folder = tempfile::tempdir().unwrap();
     let dump = with_report(folder.path(), "one.heap.json.gz", |_| ());
     let alone = document(&page(&[&dump]));
@@ -250,7 +250,7 @@ fn candidates_are_those_of_the_last_dump_with_their_stacks() {
 }
 
 #[test]
-fn the_memory_limit_is_what_the_reader_says() {
+fn the_memory_limit_is_that_of_the_command_line() {
     let folder = tempfile::tempdir().unwrap();
     let dump = write(folder.path(), "one.heap.json.gz", &at_tick(3));
     assert_eq!(document(&page(&[&dump]))["memory_limit"], Value::Null);
@@ -263,7 +263,7 @@ fn the_memory_limit_is_what_the_reader_says() {
 }
 
 #[test]
-fn what_was_lost_is_said() {
+fn losses_and_warnings_are_on_the_page() {
     let folder = tempfile::tempdir().unwrap();
     let mut recording = Recording::new();
     recording.add(&[1], &[], 5e6, 1000.0);
@@ -273,12 +273,12 @@ fn what_was_lost_is_said() {
     let document = document(&page(&[&dump]));
     assert_eq!(document["losses"][0]["name"], "dropped_slots");
     assert_eq!(document["losses"][0]["count"], 3);
-    assert!(document["losses"][0]["meaning"].as_str().unwrap().starts_with("samples lost"));
+    assert!(document["losses"][0]["meaning"].as_str().unwrap().starts_with("samples were lost"));
     assert!(document["warnings"][0].as_str().unwrap().contains("/gone/app"));
 }
 
 #[test]
-fn dumps_that_are_no_series_are_refused_by_name() {
+fn dumps_that_are_not_a_series_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let dumps = series(folder.path(), 1..=2, |_| ());
     let mut other = at_tick(3);

@@ -1,4 +1,4 @@
-//! Large dumps take time in proportion.
+//! The time for a large dump is proportional to its size.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! Where names are found: beside the binary, in debug directories, in packages, in the dump, in the
-//! cache. The program is compiled and taken apart here, by rustc and binutils.
+//! Names are found next to the binary, in debug directories, in packages, in the dump and in the
+//! cache. The tests compile a program with rustc and take it apart with binutils.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ fn run(program: &str, args: &[&str]) {
     assert!(output.status.success(), "{program} {args:?}: {output:?}");
 }
 
-/// The program, whole; `split` has its debug information in a package beside it.
+/// The compiled program. If `split`, its debug information is in a package next to it.
 fn compiled(split: bool) -> PathBuf {
     static FOLDERS: [OnceLock<PathBuf>; 2] = [OnceLock::new(), OnceLock::new()];
     let folder = FOLDERS[usize::from(split)].get_or_init(|| {
@@ -44,7 +44,7 @@ fn compiled(split: bool) -> PathBuf {
         if done() {
             return shared;
         }
-        // Other processes may be about to do the same: the first to be done is the one.
+        // Other processes may be compiling it too; the first to finish wins.
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap().keep();
         compile(&folder, if split { "packed" } else { "off" });
         if !done() {
@@ -67,7 +67,7 @@ fn compile(folder: &Path, split: &str) {
     assert!(output.status.success(), "{output:?}");
 }
 
-/// A program in pieces, in a folder of its own, and a dump with each address of `outer`.
+/// A folder for the pieces of a program, and a dump with each address of `outer`.
 struct Pieces {
     folder: tempfile::TempDir,
     recording: Recording,
@@ -116,7 +116,7 @@ impl Pieces {
         heapdrift(["top", "--no-cache", "--by", "line", "-n", "0", &dump].iter().chain(args))
     }
 
-    /// Lines and inlined functions are known.
+    /// Asserts that lines and inlined functions are known.
     fn named(&self, args: &[&str]) {
         let ran = self.top(args);
         assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{args:?}");
@@ -134,7 +134,7 @@ fn a_stripped_binary_leads_to_its_debug_file_by_debuglink() {
         ("bin/app.debug", vec![]),
         ("bin/.debug/app.debug", vec![]),
         ("debug/app.debug", vec!["--debug-dir", "debug"]),
-        // The name that `.gnu_debuglink` has need not be that of the module.
+        // The name in `.gnu_debuglink` can differ from that of the module.
         ("debug/another.name", vec!["--debug-dir", "debug"]),
     ] {
         let pieces = Pieces::new(Path::new(program));
@@ -150,7 +150,7 @@ fn a_stripped_binary_leads_to_its_debug_file_by_debuglink() {
 }
 
 #[test]
-fn a_debug_file_of_another_build_is_not_believed() {
+fn a_debug_file_of_another_build_is_not_used() {
     let program = compiled(false);
     let pieces = Pieces::new(&program);
     let program = program.to_str().unwrap();
@@ -165,12 +165,12 @@ fn a_debug_file_of_another_build_is_not_believed() {
 }
 
 #[test]
-fn debuglinks_in_a_circle_have_an_end() {
+fn a_cycle_of_debuglinks_ends() {
     let program = compiled(false);
     let pieces = Pieces::new(&program);
     let program = program.to_str().unwrap();
     let (one, two) = (pieces.path("bin/app"), pieces.path("bin/other"));
-    fs::write(&one, "what a link is made to must exist").unwrap();
+    fs::write(&one, "objcopy needs an existing file").unwrap();
     pieces.objcopy(&["--strip-all", &format!("--add-gnu-debuglink={one}")], program, &two);
     pieces.objcopy(&["--strip-all", &format!("--add-gnu-debuglink={two}")], program, &one);
     let ran = pieces.top(&[]);
@@ -188,7 +188,7 @@ fn a_debug_directory_may_hold_build_ids_or_a_whole_file_system() {
     let by_id = pieces.path(&format!("debug/.build-id/{}/{}.debug", &id[..2], &id[2..]));
     pieces.objcopy(&["--only-keep-debug"], program, &by_id);
     pieces.named(&["--debug-dir", &debug]);
-    // The file system of a container: the recorded path, below the directory.
+    // The directory may be the root of a container: it has the recorded path in it.
     let pieces = Pieces::new(Path::new(program));
     let recorded = pieces.path("bin/app");
     let root = pieces.path("debug");
@@ -208,7 +208,7 @@ fn lines_and_symbols_may_be_in_different_files() {
     let debug = pieces.path("debug");
     pieces.named(&["--debug-dir", &debug]);
     let without = pieces.top(&[]);
-    assert!(without.out.contains("  outer\n"), "the symbol table alone: {}", without.out);
+    assert!(without.out.contains("  outer\n"), "only the symbol table is used: {}", without.out);
     assert!(!without.out.contains("inlined"), "{}", without.out);
 }
 
@@ -217,14 +217,14 @@ fn split_debug_information_is_read_from_its_package() {
     let program = compiled(true);
     let package = program.with_extension("dwp");
     let program = program.to_str().unwrap();
-    // Beside the binary.
+    // The package is next to the binary.
     let pieces = Pieces::new(Path::new(program));
     fs::copy(program, pieces.path("bin/app")).unwrap();
     let without = pieces.top(&[]);
     assert!(!without.out.contains("inlined"), "{}", without.out);
     fs::copy(&package, pieces.path("bin/app.dwp")).unwrap();
     pieces.named(&[]);
-    // In a directory, or by name.
+    // The package is in a debug directory, or given by name.
     let pieces = Pieces::new(Path::new(program));
     fs::copy(program, pieces.path("bin/app")).unwrap();
     let (folder, copy) = (pieces.path("debug"), pieces.path("debug/app.dwp"));
@@ -246,9 +246,9 @@ fn split_debug_information_that_was_not_packed_is_read() {
     assert!(!units().is_empty());
     let pieces = Pieces::new(&program);
     fs::copy(&program, pieces.path("bin/app")).unwrap();
-    // Where the compiler has left them.
+    // The units are where the compiler put them.
     pieces.named(&[]);
-    // Elsewhere.
+    // The units are in a debug directory.
     let debug = pieces.path("debug");
     for unit in units() {
         let name = unit.file_name().unwrap().to_str().unwrap();
@@ -257,7 +257,7 @@ fn split_debug_information_that_was_not_packed_is_read() {
     let without = pieces.top(&[]);
     assert!(!without.out.contains("inlined"), "{}", without.out);
     pieces.named(&["--debug-dir", &debug]);
-    // The file system of the machine that it was built on.
+    // The units are in the file system of the machine on which they were built.
     let image = pieces.path("image");
     let inside = pieces.path(&format!("image{}/x", built.path().to_str().unwrap()));
     let inside = Path::new(&inside).parent().unwrap();
@@ -265,7 +265,7 @@ fn split_debug_information_that_was_not_packed_is_read() {
         fs::rename(unit.path(), inside.join(unit.file_name())).unwrap();
     }
     pieces.named(&["--debug-dir", &image]);
-    // Cut in half.
+    // Units that were cut in half are not used.
     for unit in fs::read_dir(inside).unwrap().map(|file| file.unwrap()) {
         let bytes = fs::read(unit.path()).unwrap();
         fs::write(unit.path(), &bytes[..bytes.len() / 2]).unwrap();
@@ -297,9 +297,9 @@ fn a_symbolized_dump_needs_no_binaries() {
     }
     let info = output_of(&["info", &named]);
     assert!(info.contains("names        in the dump, of "), "{info}");
-    assert!(!info.contains("expected build-id"), "it is not missed: {info}");
+    assert!(!info.contains("expected build-id"), "the binary is not missed: {info}");
     assert!(output_of(&["info", &dump]).contains("expected build-id"));
-    // Twice is as good as once, and a merge keeps the names.
+    // Symbolizing twice changes nothing, and a merge keeps the names.
     let (again, merged) = (pieces.path("again.heap.json.gz"), pieces.path("merged.heap.json.gz"));
     output_of(&["symbolize", &named, "-o", &again]);
     let symbols = |path: &str| heapdrift::dump::read(path.as_ref()).unwrap().frames.symbols;
@@ -334,7 +334,7 @@ fn a_second_run_takes_names_from_the_cache() {
         serde_json::from_reader(flate2::read::GzDecoder::new(fs::File::open(&file).unwrap()))
             .unwrap();
     assert_eq!(top(&[]), cold);
-    // A name that only the cache can have.
+    // Rename a function in the cache only.
     for function in json["symbols"]["functions"].as_array_mut().unwrap() {
         if function["name"] == "outer" {
             function["name"] = "from_the_cache".into();
@@ -345,11 +345,11 @@ fn a_second_run_takes_names_from_the_cache() {
     fs::write(&file, gzip.finish().unwrap()).unwrap();
     assert_eq!(top(&[]), cold.replace("(outer)", "(from_the_cache)"));
     assert_eq!(top(&["--no-cache"]), cold);
-    // The same build-id in a file that has changed since.
+    // The cache is ignored if the file has changed, even with the same build-id.
     let times = fs::FileTimes::new().set_modified(std::time::SystemTime::UNIX_EPOCH);
     fs::File::options().write(true).open(&copy).unwrap().set_times(times).unwrap();
     assert_eq!(top(&[]), cold);
-    // Nothing to write a cache to is no fault.
+    // A cache that cannot be written is not an error.
     fs::remove_dir_all(&caches).unwrap();
     fs::write(&caches, "a file").unwrap();
     assert_eq!(top(&[]), cold);

@@ -1,14 +1,14 @@
 //! The messages of pprof's `profile.proto`, package `perftools.profiles`, field by field.
 //!
-//! Written by hand, because they are few and the format does not change. Strings are indices into
-//! [`Profile::string_table`], ids count from 1.
+//! They are written by hand, because they are few and the format does not change. Strings are
+//! indices into [`Profile::string_table`], and ids count from 1.
 
 use prost::Message;
 
 /// A whole profile.
 #[derive(Clone, PartialEq, Message)]
 pub struct Profile {
-    /// What each of a sample's values is.
+    /// The meaning of each value of a sample.
     #[prost(message, repeated, tag = "1")]
     pub sample_type: Vec<ValueType>,
     /// The samples.
@@ -35,24 +35,24 @@ pub struct Profile {
     /// When the profile was taken, in nanoseconds since the Unix epoch.
     #[prost(int64, tag = "9")]
     pub time_nanos: i64,
-    /// How long it was recorded.
+    /// The length of the recording.
     #[prost(int64, tag = "10")]
     pub duration_nanos: i64,
-    /// What is counted between two samples.
+    /// The quantity that is counted between two samples.
     #[prost(message, optional, tag = "11")]
     pub period_type: Option<ValueType>,
-    /// How much of it lies between two samples, on average.
+    /// The mean of that quantity between two samples.
     #[prost(int64, tag = "12")]
     pub period: i64,
-    /// Text for people.
+    /// Free text.
     #[prost(int64, repeated, tag = "13")]
     pub comment: Vec<i64>,
-    /// The type that is shown unless another one is asked for.
+    /// The sample type that is shown by default.
     #[prost(int64, tag = "14")]
     pub default_sample_type: i64,
 }
 
-/// What a value is, and its unit.
+/// The meaning of a value and its unit.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct ValueType {
     /// `inuse_space`, for example.
@@ -72,7 +72,7 @@ pub struct Sample {
     /// One value for each sample type.
     #[prost(int64, repeated, tag = "2")]
     pub value: Vec<i64>,
-    /// What else is known of it.
+    /// Its labels.
     #[prost(message, repeated, tag = "3")]
     pub label: Vec<Label>,
 }
@@ -97,7 +97,7 @@ pub struct Label {
 /// A mapped executable or library.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct Mapping {
-    /// Its number.
+    /// Its id.
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// Start of the mapped range.
@@ -106,7 +106,7 @@ pub struct Mapping {
     /// End (exclusive) of the mapped range.
     #[prost(uint64, tag = "3")]
     pub memory_limit: u64,
-    /// Offset in the file of what is mapped at the start.
+    /// Offset in the file of the byte that is mapped at the start.
     #[prost(uint64, tag = "4")]
     pub file_offset: u64,
     /// Path of the file.
@@ -132,7 +132,7 @@ pub struct Mapping {
 /// A code address.
 #[derive(Clone, PartialEq, Message)]
 pub struct Location {
-    /// Its number.
+    /// Its id.
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// The mapping that it is in, or 0.
@@ -163,13 +163,13 @@ pub struct Line {
 /// A function.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct Function {
-    /// Its number.
+    /// Its id.
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    /// Name for people.
+    /// Readable name.
     #[prost(int64, tag = "2")]
     pub name: i64,
-    /// Name as the linker has it.
+    /// Name of the symbol.
     #[prost(int64, tag = "3")]
     pub system_name: i64,
     /// Source file.

@@ -1,10 +1,11 @@
-//! pprof: what `go tool pprof`, Parca, Pyroscope and many others read.
+//! pprof: the format that `go tool pprof`, Parca, Pyroscope and many others read.
 //!
-//! gzip over one protobuf message, see [`message`]. Four sample types in Go's order, the estimates
-//! rounded to whole objects and bytes; their standard errors have no place in the format, so those
-//! of the totals are in the comments. Labels of the program are string labels; the numeric label
-//! `bytes` is the size of the objects where it is one. Addresses, mappings and build-ids are those
-//! of the recorded process, so that what has no name here can be symbolized later.
+//! A profile is one protobuf message, see [`message`], compressed with gzip. It has four sample
+//! types in Go's order, with estimates rounded to whole objects and bytes. The format has no
+//! standard errors, so those of the totals are in the comments. Labels of the program are string
+//! labels; the numeric label `bytes` is the size of the objects of a stack if they all have the
+//! same. Addresses, mappings and build-ids are those of the recorded process, so addresses without
+//! a name can be symbolized later.
 
 pub mod message;
 
@@ -30,18 +31,18 @@ const SAMPLE_TYPES: [(&str, &str, Metric); 4] = [
     ("inuse_space", "bytes", Metric::LiveBytes),
 ];
 
-/// Writes the heap of `snapshot`, of which `heap` is what
-/// [`Symbolizer::locate`](crate::Symbolizer::locate) gave.
+/// Writes the heap of `snapshot`. `heap` is the result of
+/// [`Symbolizer::locate`](crate::Symbolizer::locate) for it.
 ///
 /// # Errors
-/// Those of the writer.
+/// The errors of the writer.
 pub fn write(snapshot: &Snapshot, heap: &Located, out: &mut dyn Write) -> io::Result<()> {
     let mut gzip = GzEncoder::new(out, Compression::default());
     gzip.write_all(&profile(snapshot, heap).encode_to_vec())?;
     gzip.finish()?.flush()
 }
 
-/// The heap as a message.
+/// The heap as a protobuf message.
 pub fn profile(snapshot: &Snapshot, heap: &Located) -> Profile {
     let mut strings = Strings::default();
     let mappings = Mappings::new(heap, &mut strings);
@@ -94,7 +95,7 @@ pub fn profile(snapshot: &Snapshot, heap: &Located) -> Profile {
     }
 }
 
-/// What the format has no field for.
+/// Facts for which the format has no field.
 fn comments(snapshot: &Snapshot) -> Vec<String> {
     let total = |metric: Metric| {
         let estimate = metric.of(&snapshot.totals);
@@ -149,14 +150,14 @@ fn sample(
     Some(Sample { location_id, value, label })
 }
 
-/// Each function once, whatever line of it.
+/// The functions, each once for all of its lines.
 #[derive(Default)]
 struct Functions {
     messages: Vec<Function>,
-    /// By name and file.
+    /// The id of each function by its name and file.
     index: HashMap<(i64, i64), u64>,
-    /// Of each frame of the heap.
-    of: Vec<u64>,
+    /// The function id of each frame of the heap.
+    of_frame: Vec<u64>,
 }
 
 impl Functions {
@@ -165,7 +166,7 @@ impl Functions {
         for frame in &heap.frames {
             let file = strings.id(frame.file.as_deref().unwrap_or_default());
             let id = functions.id(strings.id(&frame.function), file);
-            functions.of.push(id);
+            functions.of_frame.push(id);
         }
         functions
     }
@@ -173,29 +174,29 @@ impl Functions {
     fn id(&mut self, name: i64, filename: i64) -> u64 {
         *self.index.entry((name, filename)).or_insert_with(|| {
             let id = id(self.messages.len());
-            // Without a name of the linker's: where both are equal, Go's pprof takes the name for one
-            // of C++, and leaves out of `<T as Trait>::f` all but `::f`.
+            // There is no `system_name`: if both names are equal, Go's pprof takes them for C++ and
+            // shortens `<T as Trait>::f` to `::f`.
             self.messages.push(Function { id, name, filename, ..Function::default() });
             id
         })
     }
 
-    /// A location without a line is one that the reader may find names for.
+    /// The functions at a location. An unnamed location has none, so that readers may symbolize it.
     fn lines(&self, heap: &Located, location: &crate::heap::located::Location) -> Vec<Line> {
         let known = location.frames.iter().filter(|_| location.named);
         known
             .map(|&frame| Line {
-                function_id: self.of[frame as usize],
+                function_id: self.of_frame[frame as usize],
                 line: heap.frames[frame as usize].line.map_or(0, i64::from),
             })
             .collect()
     }
 }
 
-/// The modules that are files.
+/// The modules that are files, as mappings.
 struct Mappings {
     messages: Vec<Mapping>,
-    /// Of each module of the heap; 0 where it is no file.
+    /// The mapping id of each module of the heap, 0 if it is not a file.
     ids: Vec<u64>,
 }
 
@@ -203,7 +204,7 @@ impl Mappings {
     fn new(heap: &Located, strings: &mut Strings) -> Self {
         let mut mappings = Self { messages: Vec::new(), ids: Vec::new() };
         for module in &heap.mappings {
-            // `[unknown]` is all the code that is nowhere else.
+            // `[unknown]` stands for code outside of all modules.
             if module.path.is_empty() || module.path == "[unknown]" {
                 mappings.ids.push(0);
                 continue;
@@ -236,7 +237,7 @@ impl Mappings {
     }
 }
 
-/// The table of strings; the first is the empty one.
+/// The table of strings. The first is empty.
 struct Strings {
     table: Vec<String>,
     index: HashMap<String, i64>,
@@ -260,7 +261,7 @@ impl Strings {
     }
 }
 
-/// Ids count from 1: 0 stands for none.
+/// Ids count from 1, because 0 stands for none.
 fn id(at: usize) -> u64 {
     at as u64 + 1
 }

@@ -1,10 +1,12 @@
-// Small pictures of a few counts, with the counts as a table for those who do not see them.
+// Small bar charts, each with its counts in a table for readers who cannot see the chart.
 
 import { element, shape } from "./dom.js";
 
 const [WIDTH, HEIGHT] = [320, 96];
 
-/** Bars of one or two counts on top of each other: `{ label, values }`. `names` are what the values are. */
+/**
+ * A chart of stacked bars. Groups are `{ label, values }`, and `names` are the names of the values.
+ */
 export function bars(title, groups, names, [start, end]) {
     const highest = Math.max(1, ...groups.map(({ values }) => values.reduce((sum, value) => sum + value, 0)));
     const step = WIDTH / Math.max(groups.length, 1);

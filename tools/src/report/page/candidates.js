@@ -1,22 +1,22 @@
-// The leak candidates: each with its verdict, whose code it is, and what the verdict rests on.
+// The leak candidates, each with its verdict, whose code it is, and the evidence.
 
 import { element } from "./dom.js";
 import { pictures } from "./growth.js";
-import { bytes, duration, estimate } from "./units.js";
+import { bytes, count, counted, duration, estimate } from "./units.js";
 
 const FRAMES = 6;
 
-const STANDINGS = {
+const BASELINES = {
     new: "New since the baseline.",
-    worse: "In the baseline too, and worse now.",
-    known: "In the baseline too: not new.",
+    worse: "Also in the baseline, and worse now.",
+    known: "Also in the baseline.",
 };
 
 const MEANINGS = {
-    suspect: "Old objects do not die and more keep coming. A cache that is still filling looks the same.",
+    suspect: "Old objects are not freed and new ones keep coming. A cache that is still filling looks the same.",
     confirmed:
-        "The evidence has exceeded a stricter bound, corrected for the number of call sites, at three ticks in a row.",
-    retracted: "It was suspected, and its objects died after all or no more are kept.",
+        "The evidence has exceeded a stricter bound, corrected for the number of call sites, at three ticks.",
+    retracted: "It was suspected, but its objects were freed after all, or no more are being kept.",
 };
 
 /** Fills the section. */
@@ -24,11 +24,11 @@ export function candidates(container, state) {
     const { leaks } = state.heap.page;
     if (leaks === null) {
         container.append(
-            element("p", {}, "No verdicts: no tick of the leak detector was over when this was recorded."),
+            element("p", {}, "There are no verdicts: no tick of the leak detector had ended when this was recorded."),
         );
         return;
     }
-    const said = ["confirmed", "suspect", "retracted"].map((verdict) => {
+    const counts = ["confirmed", "suspect", "retracted"].map((verdict) => {
         const found = leaks.candidates.filter((candidate) => candidate.verdict === verdict);
         return `${found.length} ${verdict}`;
     });
@@ -36,7 +36,7 @@ export function candidates(container, state) {
         element(
             "p",
             { class: "quiet" },
-            `At tick ${leaks.tick}, up ${duration(leaks.uptime_ms)}: ${said.join(", ")}, of ${leaks.tested_sites} call sites.`,
+            `At tick ${leaks.tick}, up ${duration(leaks.uptime_ms)}: ${counts.join(", ")}, among ${counted(leaks.tested_sites, "call site")}.`,
         ),
         leaks.baseline_problem
             ? element("p", { class: "warning" }, `No comparison with the baseline: ${leaks.baseline_problem}`)
@@ -48,7 +48,7 @@ export function candidates(container, state) {
                 "p",
                 {},
                 leaks.tick < 20
-                    ? "Nothing is suspected, and before the twentieth tick nothing can be."
+                    ? "Nothing is suspected. Before tick 20 there is not enough evidence for any suspicion."
                     : "Nothing is suspected.",
             ),
         );
@@ -85,7 +85,7 @@ function card(candidate, at, state) {
         element("summary", {}, element("h3", {}, headline(candidate))),
         body,
     );
-    // A curve has no width before it is shown.
+    // A curve has no width until its card is open.
     const draw = () => {
         if (!card.open || frame.childElementCount > 0) return;
         frame.append(...pictures(candidate, stacks, state.heap));
@@ -94,7 +94,9 @@ function card(candidate, at, state) {
     return card;
 }
 
-/** `confirmed: 41 ± 6 MiB/h kept by authlib 0.3.1 under token::refresh (your code: login.rs:88)`. */
+/**
+ * `confirmed: 41 ± 6 MiB/h kept by authlib 0.3.1 under token::refresh (your code: login.rs:88)`.
+ */
 function headline(candidate) {
     const { blame } = candidate;
     const rate = candidate.leaked_bytes_per_hour;
@@ -118,14 +120,14 @@ function placeOf(frame) {
 }
 
 function facts(candidate) {
-    const { live_bytes: live, live_count: count, blame, labels } = candidate;
+    const { live_bytes: live, live_count: objects, blame, labels } = candidate;
     const kind = { own: "your code", dependency: "a dependency", std: "the standard library", c: "C code" }[
         blame.kind
     ];
     const facts = [
         [
             "Live",
-            `${estimate(live.value, live.std_error, "bytes")} in ${estimate(count.value, count.std_error, "objects")} objects`,
+            `${estimate(live.value, live.std_error, "bytes")} in ${estimate(objects.value, objects.std_error, "objects")} objects`,
         ],
         [
             "Blamed",
@@ -138,7 +140,7 @@ function facts(candidate) {
     ];
     const labelled = Object.entries(labels).map(([key, value]) => `${key}=${value}`);
     if (labelled.length > 0) facts.push(["Labels", labelled.join(" ")]);
-    if (candidate.baseline) facts.push(["Baseline", STANDINGS[candidate.baseline]]);
+    if (candidate.baseline) facts.push(["Baseline", BASELINES[candidate.baseline]]);
     return element(
         "dl",
         { class: "facts" },
@@ -146,25 +148,32 @@ function facts(candidate) {
     );
 }
 
-/** What the verdict rests on, in words. */
+/** The evidence in words. */
 function evidence(candidate) {
     const found = candidate.evidence;
     if (found.kind === "container") {
         const steps = found.steps.map(([tick, size]) => `${bytes(size)} at tick ${tick}`);
-        return `A container that only grows: a few large blocks, which grew by two fifths or more ${steps.length} times: ${steps.join(", ")}.`;
+        return `A container that only grows: a few large blocks that grew by two fifths or more ${steps.length === 1 ? "once" : `${steps.length} times`}: ${steps.join(", ")}.`;
     }
-    const alive = found.mature_alive.toLocaleString("en-US");
-    const power = (exponent) => ["10", element("sup", {}, exponent.toFixed(1))];
+    const { mature_alive: alive, mature_deaths: freed, mature_age: age } = found;
+    const objects = `${counted(alive + freed, "sampled object")} older than ${counted(age, "tick")}`;
+    const outcome =
+        freed === 0 && alive !== 1
+            ? `None of the ${objects} has been freed.`
+            : `Of the ${objects}, ${count(freed)} ${freed === 1 ? "has" : "have"} been freed.`;
+    const power = (exponent) => (exponent < 10 ? exponent.toFixed(1) : Math.floor(exponent));
+    const oneIn = (exponent) => ["1 in 10", element("sup", {}, power(exponent))];
+    if (found.log10_e <= 0) return [`${outcome} They are freed like those of healthy call sites.`];
     return [
-        `${alive} sampled objects older than ${found.mature_age} ticks are alive, and ${found.mature_deaths.toLocaleString("en-US")} such died. That is `,
-        ...power(found.log10_e),
-        " times as likely if old objects never die as if they die like those of healthy programs; ",
-        ...power(found.log10_threshold),
-        " times confirm it, among so many call sites.",
+        `${outcome} Healthy call sites free theirs; the odds that this one does are below `,
+        ...oneIn(found.log10_e),
+        ". Among so many call sites, confirming it takes odds below ",
+        ...oneIn(found.log10_threshold),
+        ".",
     ];
 }
 
-/** The stack, the first frame of own code marked. */
+/** The stack, with its first frame of own code marked. */
 function stack(candidate) {
     const { frames, shared_frames: shared } = candidate;
     const firstOwn = frames.findIndex((frame) => frame.own);
@@ -176,7 +185,7 @@ function stack(candidate) {
             frame.file ? element("span", { class: "place" }, placeOf(frame)) : "",
             at === firstOwn ? element("span", { class: "mark" }, "your code") : "",
             at + 1 === shared && candidate.evidence.sites > 1
-                ? element("span", { class: "mark quiet" }, "up to here shared by all call sites")
+                ? element("span", { class: "mark quiet" }, "shared by all call sites up to here")
                 : "",
         );
     const shown = Math.max(FRAMES, Math.min(firstOwn + 2, 12));
@@ -193,7 +202,7 @@ function stack(candidate) {
             ? element(
                   "details",
                   {},
-                  element("summary", {}, `${rest.length} more frames`),
+                  element("summary", {}, `${counted(rest.length, "more frame")}`),
                   element(
                       "ol",
                       { start: shown + 1 },

@@ -1,10 +1,13 @@
-// Curves over time, by uPlot: an estimate with the band of one standard error around it.
+// Curves over time, drawn by uPlot: an estimate with a band of one standard error.
 
 /* global uPlot */
 import { css, onScheme } from "./colors.js";
 import { bytes, duration } from "./units.js";
 
-/** Points are `{ x, value, error }`, x in milliseconds, the error if it is known; a limit is a line across. Gives the plot. */
+/**
+ * Draws points `{ x, value, error }`, with x in milliseconds and the error if it is known. A limit
+ * becomes a horizontal line. Returns the plot.
+ */
 export function curve(container, points, { height, label, limit = null, cursor = {}, hooks = {} }) {
     const columns = [
         points.map((point) => point.x),
@@ -59,7 +62,7 @@ export function curve(container, points, { height, label, limit = null, cursor =
     return plot;
 }
 
-/** Distances of ticks that are round in binary units. */
+/** Distances between ticks of the axis that are round in binary units. */
 function binarySteps() {
     const steps = [];
     for (let power = 0; power < 60; power += 10) {

@@ -1,9 +1,10 @@
-// Colours that nobody needs to tell apart by hue alone: own code is orange and everything else bluish or
-// grey; what grew is orange and what shrank is blue (Okabe and Ito's palette), and the sign says it too.
+// Colours that can be told apart without seeing hues: own code is orange and all other code bluish
+// or grey. Growth is orange and shrinkage blue (from the palette of Okabe and Ito), and signs say
+// the same.
 
 const query = window.matchMedia("(prefers-color-scheme: dark)");
 
-/** Calls back when the reader's scheme changes. */
+/** Calls `listener` when the colour scheme changes. */
 export function onScheme(listener) {
     query.addEventListener("change", listener);
 }
@@ -20,7 +21,7 @@ function hash(text) {
     return (sum % 1000) / 1000;
 }
 
-/** The colour of a frame by whose code it is; the same crate has the same one everywhere. */
+/** The colour of a frame by whose code it is. A crate has the same colour everywhere. */
 export function ofCrate(kind, krate) {
     const [shade, dark] = [hash(krate), query.matches];
     const hsl = (hue, saturation, light, range) =>
@@ -30,11 +31,11 @@ export function ofCrate(kind, krate) {
     return hsl(210, 8, [91, 20], 5);
 }
 
-/** The colour of a change: paler the more it can be chance. */
+/** The colour of a change. The more likely it is chance, the paler the colour. */
 export function ofChange(change, error, width) {
     const dark = query.matches;
     const surprise = error > 0 ? Math.min(Math.abs(change) / error / 4, 1) : 1;
-    // What came and what went below one frame may cancel.
+    // Growth and shrinkage below one frame can cancel out.
     const strength = width > 0 ? surprise * Math.min(Math.abs(change) / width + 0.2, 1) : 0;
     if (strength < 0.25) return dark ? "hsl(210 6% 24%)" : "hsl(210 8% 90%)";
     const hue = change > 0 ? 28 : 205;

@@ -1,19 +1,22 @@
-// Elements. Whatever comes from the recorded program gets into the page as text, here and nowhere else.
+// Creating elements. Only this module puts data of the recorded program into the page, always as
+// text.
 
-/** Characters that would steer the text around them instead of being seen. */
-const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+/** Control characters, and those that change the direction of the text around them. */
+const CONTROLS = /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
 
-/** A text from the recorded program. */
+/** Replaces control characters in text from the recorded program. */
 export function printable(text) {
-    return String(text).replace(UNSEEN, "\ufffd");
+    return String(text).replace(CONTROLS, "\ufffd");
 }
 
-/** An element with attributes, or listeners where a name begins with `on`, and children. */
+/**
+ * An element with attributes and children. An attribute whose name begins with `on` is a listener.
+ */
 export function element(name, attributes = {}, ...children) {
     return filled(document.createElement(name), attributes, children);
 }
 
-/** The same in SVG. */
+/** An SVG element, made like `element`. */
 export function shape(name, attributes = {}, ...children) {
     return filled(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
 }
@@ -37,7 +40,7 @@ export function byId(id) {
     return document.getElementById(id);
 }
 
-/** A label and one of several choices, each a value and its text. */
+/** A labelled list of choices, each a value and its text. */
 export function choice(label, choices, chosen, onChange) {
     const select = element("select", { onchange: () => onChange(select.value) });
     for (const [value, text] of choices)

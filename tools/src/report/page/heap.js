@@ -1,8 +1,8 @@
-// The document of the page, and what it says of each stack.
+// The data of the page, and the numbers of each stack.
 
 import { duration } from "./units.js";
 
-/** Running sums over the samples of stacks. Standard errors are kept squared: variances add. */
+/** A sum for each stack. It keeps variances, because those add up. */
 export class Sums {
     constructor(stacks) {
         this.value = new Float64Array(stacks);
@@ -15,14 +15,16 @@ export class Sums {
     }
 }
 
-/** What was recorded. Indices of dumps are of those with a profile, unless they are called moments. */
+/**
+ * The recorded heap. Dumps are indices of the dumps with a profile; all dumps are called moments.
+ */
 export class Heap {
     constructor(page) {
         this.page = page;
         const { nodes, stacks, frames, runs } = page;
         this.texts = page.texts;
         this.frames = frames;
-        /** Of each node its parent, which is before it; -1 of the outermost. */
+        /** The parent of each node, which always precedes it; -1 for outermost nodes. */
         this.parent = new Int32Array(nodes.frame.length);
         let node = 0;
         nodes.branch.forEach((start, branch) => {
@@ -30,25 +32,25 @@ export class Heap {
             for (let parent = start; node < end; parent = node++) this.parent[node] = parent;
         });
         this.frame = Int32Array.from(nodes.frame);
-        /** The frame that stands for missing ones. */
+        /** The index of the frame that stands for missing frames. */
         this.missing = frames.function.length;
         this.leaf = Int32Array.from(stacks.node);
         this.labels = Int32Array.from(stacks.labels);
         this.stacks = stacks.node.length;
         let at = 0;
-        this.runs = { ...runs, stack: Int32Array.from(runs.stack, (further) => (at += further)) };
+        this.runs = { ...runs, stack: Int32Array.from(runs.stack, (distance) => (at += distance)) };
         this.moments = page.moments;
         this.profiles = this.moments.filter((moment) => moment.has_profile);
         this.hasSeries = this.profiles.length > 1;
         this.labelKeys = [...new Set(page.label_sets.flatMap((set) => Object.keys(set)))].sort();
     }
 
-    /** The last of the dumps. */
+    /** The last dump. */
     get last() {
         return this.profiles.length - 1;
     }
 
-    /** A dump by its time: `3 min 12 s (tick 4)`. */
+    /** The name of a dump, which is its time: `3 min 12 s (tick 4)`. */
     named(dump) {
         const { uptime_ms: uptime, tick } = this.profiles[dump];
         return duration(uptime) + (tick > 0 ? ` (tick ${tick})` : "");
@@ -73,7 +75,7 @@ export class Heap {
         return this.texts[this.frames.file[frame]] + (line > 0 ? `:${line}` : "");
     }
 
-    /** Of a metric of the last dump, like `peak_bytes`. */
+    /** The sums of a metric of the last dump, like `peak_bytes`. */
     metric(name) {
         const sums = new Sums(this.stacks);
         const column = this.page.stacks[name];
@@ -82,13 +84,13 @@ export class Heap {
         return sums;
     }
 
-    /** What was live at a dump. */
+    /** The live heap at a dump. */
     liveAt(dump, unit) {
         if (dump === this.last) return this.metric(unit === "bytes" ? "live_bytes" : "live_count");
         return this.sumRuns(unit, (from, to) => (from <= dump && dump <= to ? 1 : 0));
     }
 
-    /** What came and went from one dump to another. Objects that are in both add no error. */
+    /** The difference between two dumps. Objects that are in both add no error. */
     difference(base, now, unit) {
         const covers = (from, to, dump) => from <= dump && dump <= to;
         return this.sumRuns(unit, (from, to) => covers(from, to, now) - covers(from, to, base));
@@ -105,7 +107,7 @@ export class Heap {
         return sums;
     }
 
-    /** The sum over the chosen stacks, at each dump. */
+    /** The live bytes of the chosen stacks at each dump. */
     curve(chosen) {
         const { stack, from, to, bytes } = this.runs;
         const points = this.profiles.map(() => ({ value: 0, variance: 0 }));
@@ -119,7 +121,7 @@ export class Heap {
         return points;
     }
 
-    /** Of each node, whether its frame or one around it is among the chosen. */
+    /** For each node, whether its frame or that of an ancestor is among the chosen. */
     within(chosen) {
         const inside = new Uint8Array(this.parent.length);
         for (let node = 0; node < inside.length; node++) {
@@ -130,7 +132,7 @@ export class Heap {
     }
 }
 
-/** Reads the document out of the page: JSON, and where it is long under gzip, in base64. */
+/** Reads the data from the page: JSON, or gzip in base64 if it is long. */
 export async function readHeap() {
     const element = document.getElementById("data");
     if (element.type === "application/json") return new Heap(JSON.parse(element.textContent));

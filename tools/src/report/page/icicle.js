@@ -1,5 +1,6 @@
-// The icicle: the call tree with its root on top, on a canvas. Frames too narrow to be seen are not drawn,
-// so the time of a picture is that of its pixels, whatever the number of stacks.
+// The icicle graph: the call tree on a canvas, with its root on top. Frames that are too narrow to
+// be seen are not drawn, so drawing time depends on the size of the picture and not on the number
+// of stacks.
 
 import { css, ofChange, ofCrate, onScheme } from "./colors.js";
 import { element, printable } from "./dom.js";
@@ -9,7 +10,7 @@ import { change, estimate, percent } from "./units.js";
 
 const ROW = 19;
 const NARROWEST = 0.7;
-/** Crates of folded frames that are named. */
+/** How many crates of folded frames are named. */
 const CRATES = 6;
 const FONT = "12px system-ui, sans-serif";
 
@@ -17,7 +18,7 @@ export class Icicle {
     constructor(container, state) {
         this.state = state;
         this.heap = state.heap;
-        this.plant();
+        this.buildTree();
         this.forms = new Map();
         this.widths = new Map();
         this.canvas = element("canvas", {
@@ -25,7 +26,7 @@ export class Icicle {
             role: "application",
             "aria-roledescription": "icicle graph",
             "aria-label":
-                "Call tree, the root on top. Arrow keys go from frame to frame, Enter zooms, Escape shows all. The table below has the same numbers.",
+                "Call tree with the root on top. Arrow keys move between frames, Enter zooms in, Escape shows all. The table below has the same numbers.",
             "aria-describedby": "graph-details",
         });
         this.spacer = element("div", { class: "icicle-spacer" });
@@ -53,7 +54,7 @@ export class Icicle {
         });
         this.canvas.addEventListener("keydown", (event) => this.press(event));
         document.addEventListener("keydown", (event) => {
-            // In the field for searching it clears that.
+            // In the search field, Escape clears the search.
             if (event.key === "Escape" && !event.target.matches("input")) this.zoom(ROOT);
         });
         this.canvas.addEventListener("focus", () => this.draw());
@@ -63,15 +64,15 @@ export class Icicle {
         onScheme(() => this.draw());
         this.state.listen((changes) => {
             const isSearch = Object.keys(changes).every((key) => key === "search" || key === "by");
-            if (changes.folded !== undefined) this.plant();
+            if (changes.folded !== undefined) this.buildTree();
             if (isSearch) this.mark();
             else this.update();
             if (changes.shown !== undefined) this.zoom(this.tree.shared(changes.shown));
         });
     }
 
-    /** Makes the tree, folded or not. */
-    plant() {
+    /** Builds the tree, folded or not. */
+    buildTree() {
         this.tree = new Tree(this.heap, this.state.folded);
         this.zoomed = ROOT;
         this.focused = ROOT;
@@ -82,7 +83,7 @@ export class Icicle {
         });
     }
 
-    /** Takes over what is looked at. */
+    /** Shows the current view. */
     update() {
         this.weights = this.tree.weigh(this.state.stackSums(), this.state.chosen());
         const { width } = this.weights;
@@ -93,7 +94,7 @@ export class Icicle {
         this.layout();
     }
 
-    /** Finds what is searched for. */
+    /** Finds the frames that match the search. */
     mark() {
         const matched = this.state.matchedFrames();
         this.found =
@@ -104,7 +105,7 @@ export class Icicle {
         this.show(this.focused);
     }
 
-    /** The children that have a width, the widest first. */
+    /** The children with a width, the widest first. */
     children(node) {
         let children = this.ordered.get(node);
         if (children === undefined) {
@@ -116,7 +117,7 @@ export class Icicle {
         return children;
     }
 
-    /** Works out which frames are where. */
+    /** Computes the position of each frame. */
     layout() {
         const { tree, zoomed } = this;
         const { width } = this.weights;
@@ -194,7 +195,10 @@ export class Icicle {
             : ofCrate(this.heap.kindOf(frame), this.heap.crateOf(frame));
     }
 
-    /** As much of a name as fits, from its end: that tells more than where a path begins. */
+    /**
+     * As much of a name as fits. The end of a path is kept, because it says more than its
+     * beginning.
+     */
     fitting(name, space) {
         if (!this.forms.has(name)) this.forms.set(name, shorter(printable(name)));
         const forms = this.forms.get(name);
@@ -213,7 +217,7 @@ export class Icicle {
         return row?.find((frame) => frame.x <= x && x < frame.x + frame.w)?.node ?? null;
     }
 
-    /** Says what a frame is. */
+    /** Shows the details of a frame. */
     show(node) {
         if (node === null || node === undefined) return;
         this.details.replaceChildren(...this.describe(node));
@@ -229,7 +233,7 @@ export class Icicle {
             : `${estimate(total[node], error, unit)}, ${percent(total[node], total[ROOT])}`;
         const suffix = unit === "objects" ? " objects" : "";
         const crates = new Set(this.tree.frames[node].map((frame) => this.heap.crateOf(frame)));
-        const self = own[node] !== 0 && !isChange ? `, itself ${percent(own[node], total[ROOT])}` : "";
+        const self = own[node] !== 0 && !isChange ? `, self ${percent(own[node], total[ROOT])}` : "";
         return [
             element("strong", {}, this.names[node]),
             element("span", { class: "number" }, `${numbers}${suffix}${self}`),

@@ -1,4 +1,4 @@
-// The page: reads its numbers, draws everything, and listens to the controls.
+// The page: reads the data, draws everything, and connects the controls.
 
 import { candidates } from "./candidates.js";
 import { byId, choice, element } from "./dom.js";
@@ -11,12 +11,12 @@ import { Table } from "./table.js";
 import { Timeline } from "./timeline.js";
 import { estimate, percent } from "./units.js";
 
-/** What is said below the controls. */
+/** The explanation below the controls. */
 const EXPLAINED = {
-    live: "What is allocated and not freed.",
-    peak: "What was live when the heap was largest.",
+    live: "Allocated and not freed.",
+    peak: "Live when the heap was largest.",
     difference:
-        "What changed: wide is what came or went, orange has grown, blue has shrunk; pale can be chance.",
+        "The change of live memory: width is the size of the change, orange has grown, blue has shrunk. Pale changes can be chance.",
     allocated: "Everything allocated since the start, freed or not.",
 };
 
@@ -49,7 +49,7 @@ function controls(form, state) {
         checked: state.folded,
         onchange: () => state.set({ folded: folded.checked }),
     });
-    const fold = element("label", {}, folded, element("span", {}, "fold frames of others"));
+    const fold = element("label", {}, folded, element("span", {}, "fold frames of other crates"));
     const search = element("input", {
         type: "search",
         id: "search",
@@ -79,13 +79,13 @@ function controls(form, state) {
     });
 }
 
-/** Which dump or dumps are looked at, where that is not the last one. */
+/** The dump or dumps that are shown, unless that is the last one. */
 function whenOf({ heap, view, range }) {
-    if (view === "live" && range[1] !== heap.last) return ` This is at ${heap.named(range[1])}.`;
+    if (view === "live" && range[1] !== heap.last) return ` The heap is shown at ${heap.named(range[1])}.`;
     return view === "difference" ? ` From ${heap.named(range[0])} to ${heap.named(range[1])}.` : "";
 }
 
-/** What the stacks hold in which the search finds something. */
+/** The sum over the stacks that match the search. */
 function foundOf(state) {
     const { heap } = state;
     const inside = heap.within(state.matchedFrames());
@@ -115,7 +115,7 @@ async function main() {
     recording(byId("recording"), heap);
     commands(byId("commands"), state);
     byId("footer").textContent =
-        `Made by heapdrift ${heap.page.version}. This file loads nothing from anywhere.`;
+        `Made by heapdrift ${heap.page.version}. This file loads nothing else.`;
     performance.mark("drawn");
 }
 

@@ -1,4 +1,4 @@
-// Names of functions, as long as there is room for them.
+// Shorter forms of function names, for frames with little room.
 
 /** The parts of a path: `a::b<c::d>::e` has three. */
 function segments(name) {
@@ -17,10 +17,10 @@ function segments(name) {
     return parts;
 }
 
-/** Forms of a name, each shorter than the one before; the last is its own name without its path. */
+/** Forms of a name, each shorter than the one before. The last has no path. */
 export function shorter(name) {
     const parts = segments(name);
-    // Closures are called after the function they are in.
+    // A closure keeps the name of the function that it is in.
     let least = 1;
     while (least < parts.length && parts[parts.length - least].startsWith("{")) least++;
     const forms = [];

@@ -1,13 +1,13 @@
-// How it was recorded, what was lost, and the commands to go on with.
+// How the heap was recorded, what was lost, and suggested commands.
 
 import { element } from "./dom.js";
-import { bytes, count, duration, estimate, moment } from "./units.js";
+import { bytes, count, duration, estimate, timestamp } from "./units.js";
 
-/** Fills the head of the page. */
+/** Fills the header of the page. */
 export function header(heap, { taken, totals }) {
     const { info } = heap.page;
     const series = heap.moments.length > 1 ? `, the last of ${heap.moments.length} dumps` : "";
-    taken.textContent = `Process ${info.pid}, up ${duration(info.uptime_ms)}; taken ${moment(info.taken_unix_ms)}${series}.`;
+    taken.textContent = `Process ${info.pid}, up ${duration(info.uptime_ms)}; taken ${timestamp(info.taken_unix_ms)}${series}.`;
     const sums = heap.page.totals;
     for (const [title, size, number] of [
         ["Live", sums.live_bytes, sums.live_count],
@@ -29,10 +29,10 @@ export function header(heap, { taken, totals }) {
 export function recording(container, heap) {
     const { info, losses, warnings } = heap.page;
     const interval =
-        info.interval_bytes <= 1 ? "every allocation" : `one in ${bytes(info.interval_bytes)}, on average`;
+        info.interval_bytes <= 1 ? "every allocation" : `one per ${bytes(info.interval_bytes)} on average`;
     const changed =
         info.interval_bytes !== info.initial_interval_bytes
-            ? `; at the start ${bytes(info.initial_interval_bytes)}`
+            ? `, at first one per ${bytes(info.initial_interval_bytes)}`
             : "";
     const facts = [
         ["Binary", info.binary],
@@ -73,12 +73,12 @@ export function recording(container, heap) {
         element(
             "p",
             { class: "quiet" },
-            "± is one standard error: two of them on both sides have the truth in 95 of 100 cases. What C libraries allocate by themselves is not in here.",
+            "± is one standard error; the true value is within two of them in 95 of 100 cases. Memory that C libraries allocate themselves is not included.",
         ),
     );
 }
 
-/** Fills the section of commands. */
+/** Fills the section on commands. */
 export function commands(container, state) {
     const { heap } = state;
     const list = element("dl", { class: "commands" });
@@ -100,12 +100,12 @@ export function commands(container, state) {
         update();
     }
     container.append(
-        element("p", { class: "quiet" }, "Where the dumps are and heapdrift is installed:"),
+        element("p", { class: "quiet" }, "On a machine with the dumps and heapdrift:"),
         list,
     );
 }
 
-/** A button that copies a command, where the browser lets it. */
+/** A button that copies a command, if the browser allows that. */
 function copier(title, code) {
     if (navigator.clipboard === undefined) return "";
     const button = element("button", { type: "button", "aria-label": `copy: ${title}` }, "copy");

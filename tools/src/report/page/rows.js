@@ -1,17 +1,17 @@
 // The rows of the table: sums by name.
 //
-// *self* is what the innermost function of a stack allocated, *total* what a function and all it called
-// did; a name that is in a stack twice counts once.
+// *self* is what a function allocated as the innermost function of a stack, *total* what it and all
+// functions that it called allocated. A name that is in a stack twice counts once.
 
 import { pValue, significant } from "./significance.js";
 
-/** What a row can be about, as `[value, text]`. */
+/** What the rows can be, as `[value, text]`. */
 export function kinds(heap) {
     const labels = heap.labelKeys.map((key) => [`label:${key}`, `label ${key}`]);
     return [["function", "function"], ["crate", "crate"], ["line", "line"], ...labels];
 }
 
-/** Sums by name over some stacks. */
+/** Sums by name. */
 class Groups {
     constructor() {
         this.index = new Map();
@@ -21,7 +21,7 @@ class Groups {
     row(name) {
         if (!this.index.has(name)) {
             this.index.set(name, this.rows.length);
-            this.rows.push({ name, own: 0, ownVariance: 0, total: 0, totalVariance: 0, seenIn: -1 });
+            this.rows.push({ name, own: 0, ownVariance: 0, total: 0, totalVariance: 0, lastStack: -1 });
         }
         return this.rows[this.index.get(name)];
     }
@@ -31,8 +31,8 @@ class Groups {
             row.own += sums.value[stack];
             row.ownVariance += sums.variance[stack];
         }
-        if (row.seenIn !== stack) {
-            row.seenIn = stack;
+        if (row.lastStack !== stack) {
+            row.lastStack = stack;
             row.total += sums.value[stack];
             row.totalVariance += sums.variance[stack];
         }
@@ -73,7 +73,10 @@ function framesNamed(heap, by) {
     });
 }
 
-/** Of a difference: what was and is there, and whether that can be chance. */
+/**
+ * Adds to the rows of a difference their values at both ends, and whether the change is
+ * significant.
+ */
 export function withEnds(found, state) {
     const { heap, by, unit, range } = state;
     const chosen = state.chosen();
@@ -90,7 +93,7 @@ export function withEnds(found, state) {
     }
     const tested = found.filter((row) => row.was >= 0.5 || row.is >= 0.5);
     significant(tested.map((row) => row.p)).forEach((yes, at) => (tested[at].isSignificant = yes));
-    // Significant ones first, then by how much they changed: as `heapdrift diff` does.
+    // Significant changes come first, then the largest, as in `heapdrift diff`.
     const rank = (row) => Number(row.isSignificant);
     return tested.sort((a, b) => rank(b) - rank(a) || Math.abs(b.own) - Math.abs(a.own));
 }

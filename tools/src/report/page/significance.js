@@ -1,18 +1,18 @@
-// Which changes can be chance: as `heapdrift diff` tells it.
+// Which changes are significant, by the same tests as in `heapdrift diff`.
 
-/** The share of false ones among the changes that are called significant. */
+/** The bound on the share of changes called significant that are due to chance. */
 export const FALSE_DISCOVERY_RATE = 0.05;
 
-/** Changes below this are rounding. */
+/** Smaller changes are rounding errors. */
 const ROUNDING = 0.5;
 
-/** The probability of a change as large as this, or larger, if there was none. */
+/** The probability of a change at least this large if nothing changed. */
 export function pValue(change, error) {
     if (Math.abs(change) < ROUNDING) return 1;
     return error > 0 ? erfc(Math.abs(change / error) / Math.SQRT2) : 0;
 }
 
-/** Which of these are significant, by the procedure of Benjamini and Hochberg (1995). */
+/** Which of the changes are significant, by the procedure of Benjamini and Hochberg (1995). */
 export function significant(pValues) {
     const order = [...pValues.keys()].sort((a, b) => pValues[a] - pValues[b]);
     let last = -1;
@@ -25,8 +25,8 @@ export function significant(pValues) {
 }
 
 /**
- * The complementary error function of x ≥ 0: its continued fraction from 2 on, the series of erf below.
- * (Abramowitz and Stegun, 7.1.5 and 7.1.14.)
+ * The complementary error function of x ≥ 0: the series of erf below 2 and a continued fraction
+ * from 2 on (Abramowitz and Stegun, 7.1.5 and 7.1.14).
  */
 export function erfc(x) {
     if (x < 2) {

@@ -1,4 +1,4 @@
-// What is being looked at. Everything that shows something of it listens.
+// The state of the view. Everything that shows a part of it listens to its changes.
 
 export const VIEWS = [
     ["live", "Live"],
@@ -12,13 +12,13 @@ export class State {
         this.heap = heap;
         this.view = "live";
         this.unit = "bytes";
-        /** First and last dump of the range. */
+        /** The first and the last dump of the range. */
         this.range = [0, heap.last];
-        /** A label as `[key, value]`; none: all stacks. */
+        /** The label to which stacks are restricted, as `[key, value]`, or null. */
         this.label = null;
         this.search = "";
         this.by = "function";
-        /** Whether frames of others are one where they lead nowhere else. */
+        /** Whether chains of frames that are not own code are folded. */
         this.folded = true;
         this.listeners = [];
     }
@@ -33,7 +33,7 @@ export class State {
         for (const listener of this.listeners) listener(changes);
     }
 
-    /** Of each stack, the numbers that are looked at. */
+    /** The numbers of each stack in the current view. */
     stackSums() {
         this.sums ??= this.computed();
         return this.sums;
@@ -47,19 +47,19 @@ export class State {
         return this.view === "difference" ? heap.difference(...range, unit) : heap.liveAt(range[1], unit);
     }
 
-    /** Of each stack, whether it has the label. */
+    /** For each stack, whether it has the chosen label. */
     chosen() {
         const { heap, label } = this;
         const sets = heap.page.label_sets.map((set) => label === null || set[label[0]] === label[1]);
         return Uint8Array.from(heap.labels, (set) => (sets[set] ? 1 : 0));
     }
 
-    /** Whether a name is searched for. */
+    /** Whether a name matches the search. */
     matches(name) {
         return this.search !== "" && name.toLowerCase().includes(this.search.toLowerCase());
     }
 
-    /** Of each frame, whether its function is searched for. */
+    /** For each frame, whether its function matches the search. */
     matchedFrames() {
         const { heap } = this;
         return Uint8Array.from({ length: heap.missing + 1 }, (_, frame) =>

@@ -1,12 +1,13 @@
-// The table of self and total, as `heapdrift top` has it, and of changes, as `heapdrift diff` has it.
+// The table of self and total, like that of `heapdrift top`, or of changes, like that of `heapdrift
+// diff`.
 
 import { element } from "./dom.js";
 import { rows, withEnds } from "./rows.js";
-import { amount, change, estimate, percent } from "./units.js";
+import { amount, change, counted, estimate, percent } from "./units.js";
 
 const SHOWN = 50;
 
-/** The columns of a view: heading, what is sorted by, what is shown. */
+/** The columns of a view: the heading, the key to sort by, and the cells to show. */
 function columns(view, unit, whole) {
     const spread = (variance) => `± ${amount(Math.sqrt(variance), unit)}`;
     if (view === "difference") {
@@ -16,8 +17,8 @@ function columns(view, unit, whole) {
                 key: (row) => row.own,
                 cells: (row) => [change(row.own, Math.sqrt(row.ownVariance), unit)],
             },
-            { title: "was", key: (row) => row.was, cells: (row) => [estimate(row.was, row.wasError, unit)] },
-            { title: "is", key: (row) => row.is, cells: (row) => [estimate(row.is, row.isError, unit)] },
+            { title: "before", key: (row) => row.was, cells: (row) => [estimate(row.was, row.wasError, unit)] },
+            { title: "now", key: (row) => row.is, cells: (row) => [estimate(row.is, row.isError, unit)] },
             {
                 title: "significant",
                 key: (row) => -row.p,
@@ -139,7 +140,7 @@ export class Table {
         const rest = sorted.length - this.shown;
         this.more.hidden = rest <= 0;
         this.more.textContent = `Show all ${sorted.length.toLocaleString("en-US")} rows`;
-        this.caption.textContent = `${sorted.length.toLocaleString("en-US")} rows. ± is one standard error.`;
+        this.caption.textContent = `${counted(sorted.length, "row")}. ± is one standard error.`;
     }
 
     row(row) {
@@ -152,7 +153,7 @@ export class Table {
                   {
                       type: "button",
                       class: "link",
-                      title: "Search for it",
+                      title: "Search for this name",
                       onclick: () => this.state.set({ search: row.name }),
                   },
                   row.name,

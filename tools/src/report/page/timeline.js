@@ -1,21 +1,21 @@
-// Live memory at each dump of the series, and the range between two of them.
+// Live memory at each dump of the series, and the range between two dumps.
 
 import { curve } from "./chart.js";
 import { element } from "./dom.js";
 import { bytes, duration, estimate, percent } from "./units.js";
 
-/** When the limit is reached, if what is confirmed goes on leaking. */
+/** When the limit is reached if the confirmed candidates keep leaking. */
 function untilLimit({ memory_limit: limit, totals, leaks }) {
     if (limit === null) return "";
     const live = totals.live_bytes;
-    const said = `The limit is ${bytes(limit)}; ${estimate(live.value, live.std_error, "bytes")} are live, ${percent(live.value, limit)} of it.`;
+    const text = `The limit is ${bytes(limit)}; ${estimate(live.value, live.std_error, "bytes")} are live, ${percent(live.value, limit)} of it.`;
     const rates = (leaks?.candidates ?? [])
         .filter(({ verdict }) => verdict === "confirmed")
         .map((candidate) => candidate.leaked_bytes_per_hour);
     const rate = rates.reduce((sum, { value }) => sum + value, 0);
     const error = Math.sqrt(rates.reduce((sum, { std_error: each }) => sum + each ** 2, 0));
     const [room, slowest] = [limit - live.value, rate - 1.96 * error];
-    if (room <= 0 || rate <= 0) return element("p", {}, said);
+    if (room <= 0 || rate <= 0) return element("p", {}, text);
     const within = (perHour) => duration((room / perHour) * 3.6e6);
     const latest =
         slowest > 0
@@ -24,7 +24,7 @@ function untilLimit({ memory_limit: limit, totals, leaks }) {
     return element(
         "p",
         {},
-        `${said} What is confirmed leaks the rest in ${latest} (95%), and sooner if the allocator or C libraries need more.`,
+        `${text} What is confirmed leaks the rest in ${latest} (95%), and sooner if the allocator or C libraries use more memory.`,
     );
 }
 
@@ -39,7 +39,7 @@ export class Timeline {
                 element(
                     "p",
                     { class: "quiet" },
-                    "This is one dump. Of all dumps of a session, heapdrift report makes a timeline: name them all.",
+                    "This is one dump. To see a timeline, pass all dumps of a session to heapdrift report.",
                 ),
             );
             return;
@@ -50,18 +50,18 @@ export class Timeline {
             error: moment.live_bytes.std_error,
         }));
         this.figure = element("div", { class: "plot" });
-        this.told = element("p", { id: "range-told", role: "status", "aria-live": "polite" });
+        this.summary = element("p", { id: "range-told", role: "status", "aria-live": "polite" });
         this.ends = [0, 1].map((end) => this.slider(end));
         const jump = element(
             "button",
             { type: "button", onclick: () => this.showDifference() },
-            "Show this difference",
+            "Show the difference",
         );
         container.append(
             element(
                 "p",
                 { class: "quiet" },
-                "Live bytes at each dump; the band is one standard error. Drag across the curve to choose a range, or move its ends.",
+                "Live bytes at each dump, with a band of one standard error. To choose a range, drag across the curve or move the sliders.",
             ),
             this.figure,
             untilLimit(this.heap.page),
@@ -71,7 +71,7 @@ export class Timeline {
                 this.ends.map(({ label }) => label),
                 jump,
             ),
-            this.told,
+            this.summary,
             this.table(),
         );
         this.plot = curve(this.figure, points, {
@@ -100,7 +100,7 @@ export class Timeline {
         return { input, label: element("label", {}, element("span", {}, end === 0 ? "From" : "To"), input) };
     }
 
-    /** The ends stay in order, and apart. */
+    /** Keeps the ends of the range in order and distinct. */
     moved(end) {
         const range = [...this.state.range];
         range[end] = Number(this.ends[end].input.value);
@@ -125,7 +125,7 @@ export class Timeline {
         else this.mark(this.plot);
     }
 
-    /** A range is looked at as a difference. */
+    /** Shows the difference over a range. */
     choose(range) {
         this.state.set({ range, view: "difference" });
     }
@@ -144,7 +144,7 @@ export class Timeline {
         const [base, now] = range.map((dump) => heap.profiles[dump]);
         const between = duration(now.uptime_ms - base.uptime_ms);
         const live = (moment) => estimate(moment.live_bytes.value, moment.live_bytes.std_error, "bytes");
-        this.told.textContent = `From ${this.heap.named(range[0])} to ${this.heap.named(range[1])}, ${between}: ${live(base)} became ${live(now)}.`;
+        this.summary.textContent = `From ${this.heap.named(range[0])} to ${this.heap.named(range[1])}, ${between}: ${live(base)} became ${live(now)}.`;
         this.mark(this.plot);
     }
 

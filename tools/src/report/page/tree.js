@@ -1,19 +1,20 @@
-// The call tree by function: what the icicle shows. Lines of one function are one frame here, and so are,
-// if they are folded, frames of others that follow each other and lead nowhere else: between the start of
-// a thread and the first of one's own functions there may be sixty.
+// The call tree by function, which the icicle shows. All lines of a function are one frame. If
+// folding is on, a chain of frames that are not the user's own becomes one frame too, as long as it
+// does not branch: between the start of a thread and the first own function there can be sixty
+// frames.
 
 export const ROOT = 0;
 
-/** Nodes come after their parents; the root is above all threads. */
+/** Nodes come after their parents. The root is the parent of all threads. */
 export class Tree {
     constructor(heap, isFolded) {
         this.parent = [-1];
-        /** Of each node its frames, the outermost first; none of the root. */
+        /** The frames of each node, the outermost first; the root has none. */
         this.frames = [[]];
         this.depth = [0];
         const functions = new FunctionTree(heap);
-        const place = isFolded ? this.foldedFrom(functions, heap) : this.copiedFrom(functions);
-        this.leaf = Int32Array.from(functions.leaf, (node) => place[node]);
+        const indices = isFolded ? this.foldedFrom(functions, heap) : this.copiedFrom(functions);
+        this.leaf = Int32Array.from(functions.leaf, (node) => indices[node]);
         this.size = this.parent.length;
         this.children = Array.from({ length: this.size }, () => []);
         for (let node = 1; node < this.size; node++) this.children[this.parent[node]].push(node);
@@ -26,34 +27,34 @@ export class Tree {
         return this.parent.length - 1;
     }
 
-    /** Gives of each node the one here. */
+    /** Adds all nodes and returns the new index of each. */
     copiedFrom({ parent, frame }) {
         for (let node = 1; node < parent.length; node++) this.add(parent[node], frame[node]);
         return [...parent.keys()];
     }
 
-    /** Gives of each node the one here. */
+    /** Adds the nodes with chains folded and returns the new index of each. */
     foldedFrom({ parent, frame, leaf }, heap) {
-        const ways = new Uint32Array(parent.length);
-        for (let node = 1; node < parent.length; node++) ways[parent[node]]++;
+        const childCounts = new Uint32Array(parent.length);
+        for (let node = 1; node < parent.length; node++) childCounts[parent[node]]++;
         const isEnd = new Uint8Array(parent.length);
         for (const node of leaf) isEnd[node] = 1;
         const isOwn = frame.map((of) => of >= 0 && heap.kindOf(of) === "own");
-        const place = [ROOT];
+        const indices = [ROOT];
         for (let node = 1; node < parent.length; node++) {
             const above = parent[node];
-            const isInner = above !== ROOT && ways[above] === 1 && !isEnd[above];
+            const isInner = above !== ROOT && childCounts[above] === 1 && !isEnd[above];
             if (isInner && !isEnd[node] && !isOwn[node] && !isOwn[above]) {
-                place.push(place[above]);
-                this.frames[place[above]].push(frame[node]);
+                indices.push(indices[above]);
+                this.frames[indices[above]].push(frame[node]);
             } else {
-                place.push(this.add(place[above], frame[node]));
+                indices.push(this.add(indices[above], frame[node]));
             }
         }
-        return place;
+        return indices;
     }
 
-    /** The innermost node that all of some stacks share. */
+    /** The innermost node that all of the given stacks share. */
     shared(stacks) {
         const [first, ...others] = stacks.map((stack) => this.leaf[stack]);
         return others.reduce((a, b) => {
@@ -66,7 +67,7 @@ export class Tree {
         }, first);
     }
 
-    /** The sums of stacks, with everything that was called, at each node. `width` is what is drawn. */
+    /** The sums at each node, including everything called. `width` is the width that is drawn. */
     weigh(sums, chosen) {
         const total = new Float64Array(this.size);
         const variance = new Float64Array(this.size);
@@ -95,12 +96,12 @@ class FunctionTree {
         const known = new Map();
         this.parent = [-1];
         this.frame = [-1];
-        /** Of each node of the heap, the one here. */
-        const place = new Int32Array(heap.parent.length);
+        /** The index in this tree of each node of the heap. */
+        const indices = new Int32Array(heap.parent.length);
         const functions = heap.texts.length;
-        for (let node = 0; node < place.length; node++) {
+        for (let node = 0; node < indices.length; node++) {
             const [above, frame] = [heap.parent[node], heap.frame[node]];
-            const parent = above < 0 ? ROOT : place[above];
+            const parent = above < 0 ? ROOT : indices[above];
             const name = frame === heap.missing ? functions : heap.frames.function[frame];
             const key = parent * (functions + 1) + name;
             let at = known.get(key);
@@ -110,8 +111,8 @@ class FunctionTree {
                 this.parent.push(parent);
                 this.frame.push(frame);
             }
-            place[node] = at;
+            indices[node] = at;
         }
-        this.leaf = Int32Array.from(heap.leaf, (node) => place[node]);
+        this.leaf = Int32Array.from(heap.leaf, (node) => indices[node]);
     }
 }

@@ -1,8 +1,8 @@
-// Numbers for people: bytes in binary units, counts with separators, estimates with their ±.
+// Numbers as text: bytes in binary units, counts with separators, estimates with their ±.
 
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
-/** Which power of 1024 suits a number of bytes. */
+/** The power of 1024 in which a number of bytes is shown. */
 function scaleOf(value) {
     let scale = 0;
     // 1023.95 would be printed as 1024.0.
@@ -31,7 +31,7 @@ export function amount(value, unit) {
     return unit === "bytes" ? bytes(value) : count(value);
 }
 
-/** `41.2 ± 1.9 MiB`, both in the unit of the value. An error that is too small to be seen is `<0.1`. */
+/** `41.2 ± 1.9 MiB`, both in the unit of the value. An error that would round to 0 is `<0.1`. */
 export function estimate(value, error, unit) {
     const isBytes = unit === "bytes";
     const scale = isBytes ? scaleOf(value || error) : 0;
@@ -49,7 +49,7 @@ export function change(value, error, unit) {
     return (value > 0 ? "+" : "") + estimate(value, error, unit).replace(/^-/, "−");
 }
 
-/** `12.3%`, or nothing where the whole is 0. */
+/** `12.3%`, or an empty text if the whole is 0. */
 export function percent(part, whole) {
     return whole > 0 ? `${((100 * part) / whole).toFixed(1)}%` : "";
 }
@@ -69,9 +69,14 @@ export function duration(ms) {
     return `${(ms / 1000).toFixed(1)} s`;
 }
 
-/** A moment in UTC: whoever reads this may be in another time zone than the service. */
-export function moment(unixMs) {
+/** A time in UTC, because the reader may be in another time zone than the service. */
+export function timestamp(unixMs) {
     const date = new Date(unixMs);
     if (Number.isNaN(date.getTime())) return `${unixMs} ms since 1970`;
     return `${date.toISOString().slice(0, 19).replace("T", " ")} UTC`;
+}
+
+/** `1 tick`, `2 ticks`: a count with its noun. */
+export function counted(number, noun) {
+    return `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 }

@@ -1,7 +1,7 @@
-//! The first fields of a dump: which process it is of, and when it was taken.
+//! The header of a dump: the fields that say which process it is of and when it was taken.
 //!
-//! They stand at the beginning of the document, so a thousand dumps are put in order without reading
-//! them. What is wrong with a file is not said here: whoever reads all of it says so.
+//! These fields come first in the document, so a thousand dumps can be put in order without reading
+//! all of them. Errors are not reported here, but when the whole file is read.
 
 use std::fmt;
 use std::fs::File;
@@ -13,28 +13,28 @@ use heapdrift::snapshot::{Process, Taken};
 use serde::Deserializer as _;
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 
-/// More than what stands before the tables in any dump of ours.
-const MAX_HEAD_BYTES: u64 = 1 << 20;
+/// More bytes than precede the tables in any dump that heapdrift writes.
+const MAX_HEADER_BYTES: u64 = 1 << 20;
 
-/// Which process, and when.
+/// The process of a dump and the time when it was taken.
 #[derive(Debug)]
-pub(crate) struct Head {
+pub(crate) struct DumpHeader {
     pub(crate) process: Process,
     pub(crate) taken: Taken,
 }
 
-impl Head {
-    /// Reads the head of a dump, if that is what the file is.
+impl DumpHeader {
+    /// Reads the header, or returns `None` if the file is not a dump.
     pub(crate) fn read(path: &Path) -> Option<Self> {
-        // Opening a pipe would take away what the reader needs.
+        // Reading from a pipe would consume bytes that the reader of the whole dump needs.
         if !path.metadata().ok()?.is_file() {
             return None;
         }
         let unpacked = MultiGzDecoder::new(BufReader::new(File::open(path).ok()?));
         let mut json =
-            serde_json::Deserializer::from_reader(BufReader::new(unpacked.take(MAX_HEAD_BYTES)));
+            serde_json::Deserializer::from_reader(BufReader::new(unpacked.take(MAX_HEADER_BYTES)));
         let mut found = Fields::default();
-        // Ends with an error on purpose, as soon as both fields are there.
+        // The visitor ends parsing with an error on purpose, once it has both fields.
         let _ = json.deserialize_map(&mut found);
         Some(Self { process: found.process?, taken: found.taken? })
     }
