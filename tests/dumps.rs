@@ -1,5 +1,5 @@
-//! Dumps: when they are written, that nobody ever sees half of one, and what happens when they cannot
-//! be written.
+//! Dumps: when they are written, that nobody ever sees half of one, and what happens when they
+//! cannot be written.
 #![cfg(all(feature = "profiling", unix))]
 #![allow(unsafe_code)]
 
