@@ -229,3 +229,105 @@ fn log_changes(before: Option<&LeakReport>, now: &LeakReport) {
         log::log!(target: "heapdrift", level, "leak {}", candidate.to_string().trim_end());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use crate::Snapshot;
+    use crate::blame::{Frame, Packages};
+    use crate::leak::{Names, Replay, Verdict};
+    use crate::snapshot::{Frames, LiveSample, LiveSamples, Module, Stack, Taken};
+
+    /// Knows no names.
+    #[derive(Default)]
+    struct Nameless(Packages);
+
+    impl Names for Nameless {
+        fn resolve(&mut self, _: &[Module], _: &[(usize, u64)]) -> Vec<Vec<Frame>> {
+            Vec::new()
+        }
+
+        fn packages(&self) -> &Packages {
+            &self.0
+        }
+    }
+
+    const LEAKING: u32 = 0;
+    const HEALTHY: u32 = 1;
+
+    /// The state at the end of a tick of a program with two call sites, recorded exactly.
+    fn snapshot(tick: u32, live: LiveSamples) -> Snapshot {
+        let function = vec![0x1000, 0x2000];
+        Snapshot {
+            taken: Taken { tick, uptime_ms: 1000 * u64::from(tick), ..Taken::default() },
+            modules: vec![Module { end: 0x10000, ..Module::named("/app") }],
+            frames: Frames {
+                module: vec![0, 0],
+                address: function.clone(),
+                function,
+                symbols: None,
+            },
+            label_sets: vec![BTreeMap::new()],
+            stacks: [LEAKING, HEALTHY]
+                .map(|site| Stack { frames: vec![site], site, ..Stack::default() })
+                .to_vec(),
+            live,
+            ..Snapshot::default()
+        }
+    }
+
+    fn sample(id: u64, stack: u32, size: u64, birth_tick: u32, reallocs: u32) -> LiveSample {
+        LiveSample { id, stack, size, interval: 1.0, birth_tick, reallocs, birth_ms: 0 }
+    }
+
+    /// The first tick with a candidate, and the first with one that is confirmed, of a program that
+    /// leaks as `leaking` says beside a healthy call site.
+    fn first_ticks(leaking: impl Fn(u32) -> Vec<LiveSample>) -> [Option<u32>; 2] {
+        let (mut replay, mut names) = (Replay::new(), Nameless::default());
+        let mut first = [None; 2];
+        for tick in 1..=60 {
+            let mut live = LiveSamples::default();
+            leaking(tick).into_iter().for_each(|sample| live.push(sample));
+            // What is born in a tick is dead at the end of the next.
+            (0..10).for_each(|n| {
+                live.push(sample(u64::from(tick) << 32 | n, HEALTHY, 100, tick, 0));
+            });
+            let report = replay.tick(&snapshot(tick, live), &mut names);
+            assert!(report.candidates.len() <= 1, "{report}");
+            let Some(candidate) = report.candidates.first() else { continue };
+            first[0].get_or_insert(tick);
+            if candidate.verdict == Verdict::Confirmed {
+                first[1].get_or_insert(tick);
+            }
+        }
+        first
+    }
+
+    #[test]
+    fn the_documented_first_ticks_are_those_of_the_detector() {
+        // As much evidence as there can be: many objects, none of which dies.
+        let leak = first_ticks(|tick| {
+            let births = (1..=tick).flat_map(|birth| (0..500).map(move |n| (birth, n)));
+            births
+                .map(|(birth, n)| sample(u64::from(birth) << 16 | n, LEAKING, 1000, birth, 0))
+                .collect()
+        });
+        // A block that grows by `realloc`, by half at every tick.
+        let container = first_ticks(|tick| {
+            vec![sample(7, LEAKING, (1000.0 * 1.5_f64.powi(tick as i32)) as u64, 1, tick)]
+        });
+        let [Some(candidate), Some(confirmed)] = leak else { panic!("{leak:?}") };
+        let [Some(_), Some(confirmed_container)] = container else { panic!("{container:?}") };
+        assert_eq!(container[0], Some(candidate), "a container comes no earlier");
+        let documented: String = include_str!("mod.rs")
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("/// "))
+            .fold(String::new(), |text, line| text + line + " ");
+        let claim = format!(
+            "no candidates before tick {candidate}. A leak is confirmed at tick {confirmed} at the \
+             earliest, a container that only grows at tick {confirmed_container}:"
+        );
+        assert!(documented.contains(&claim), "the documentation does not say: {claim}");
+    }
+}

@@ -153,9 +153,12 @@ impl Profiler {
         self.shared.snapshot("call")
     }
 
-    /// Ends a tick of the leak detector by hand: compares the live set with that of the tick before,
-    /// and says what leaks. The first nineteen ticks have no candidates, and the first 25 none that
-    /// is confirmed: before there is no age to speak of. See [`crate::leak`].
+    /// Ends a tick of the leak detector by hand: compares the live set with that of the tick
+    /// before, and reports what leaks.
+    ///
+    /// A report has no candidates before tick 20. A leak is confirmed at tick 24 at the earliest, a
+    /// container that only grows at tick 22: before, objects are not old enough to tell. See
+    /// [`crate::leak`].
     ///
     /// Allocating threads go on meanwhile and wait for nothing. Time and memory are linear in live
     /// samples and stacks; the names of new candidates are looked up in the debug information.
