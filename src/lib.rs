@@ -61,15 +61,19 @@
 #[allow(unsafe_code)]
 mod alloc;
 pub mod blame;
+#[cfg(feature = "read")]
 mod diff;
 pub mod dump;
 mod engine;
 mod estimate;
+#[cfg(feature = "read")]
 mod hash;
 mod labels;
 pub mod leak;
+#[cfg(feature = "read")]
 pub mod names;
 mod profiler;
+mod signals;
 pub mod snapshot;
 mod stats;
 

@@ -13,7 +13,7 @@ use super::snapshot::Facts;
 use crate::engine::recording::live_set::Slots;
 use crate::engine::recording::sampler::{Interval, Random};
 use crate::engine::recording::sync::Lane;
-use crate::leak::Observation;
+use crate::leak::detection::observation::Observation;
 use crate::profiler::{Config, StartError};
 use crate::{Snapshot, Stats};
 
