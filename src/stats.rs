@@ -41,7 +41,7 @@ pub struct Stats {
     pub stacks: u64,
     /// Stacks captured by the fast unwinder, which reads DWARF tables in place.
     pub unwound_framehop: u64,
-    /// Stacks captured by the `backtrace` crate: on other platforms, and on foreign stacks.
+    /// Stacks captured by the standard library's unwinder: on other platforms, and on foreign stacks.
     pub unwound_backtrace: u64,
     /// Stacks that end before the thread's first function: depth limit, or no unwind information.
     pub truncated_stacks: u64,
