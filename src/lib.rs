@@ -62,16 +62,20 @@
 mod alloc;
 pub mod blame;
 mod config;
+#[cfg(feature = "read")]
 mod diff;
 pub mod dump;
 mod engine;
 mod error;
 mod estimate;
+#[cfg(feature = "read")]
 mod hash;
 mod labels;
 pub mod leak;
+#[cfg(feature = "read")]
 pub mod names;
 mod profiler;
+mod signals;
 pub mod snapshot;
 mod stats;
 

@@ -15,11 +15,25 @@
 //! dump tells what a program does and for whom), syncs it and renames it. A reader never sees half
 //! a dump, and a failed write leaves the old file as it was.
 
+// A dump of what was recorded takes serde and a compressor. Without the feature `read` the only dumps
+// are those of inert sessions, which take neither.
+#[cfg(feature = "read")]
+mod document;
+#[cfg(any(test, not(feature = "read")))]
+mod empty;
+#[cfg(feature = "read")]
+mod estimate;
+#[cfg(feature = "read")]
 mod reader;
 mod writer;
 
+#[cfg(feature = "read")]
+pub use document::{to_writer, write};
+#[cfg(not(feature = "read"))]
+pub(crate) use empty::{read, write};
+#[cfg(feature = "read")]
 pub use reader::{MAX_UNPACKED_BYTES, ReadError, from_json, from_reader, read, unpack};
-pub use writer::{WriteError, to_writer, write};
+pub use writer::WriteError;
 
 /// The value of the key `format` in every dump.
 pub const FORMAT: &str = "heapdrift";

@@ -34,29 +34,18 @@
 //! - A leak whose objects share a call site with others that live long, but not for ever, is found
 //!   late: only once it has outlived them.
 
-mod births;
-mod container;
-mod detector;
-mod finding;
-mod history;
-mod naming;
-mod nodes;
-mod observation;
-mod path;
-mod replay;
+// Detection names what it finds and is found in dumps as well, for which it takes the feature `read`.
+// A report is plain data and always there.
+#[cfg(feature = "read")]
+pub(crate) mod detection;
+mod json;
 mod report;
-mod scene;
-mod survival;
-mod tally;
 mod text;
-mod track;
-mod tree;
 mod verdict;
 
-pub(crate) use detector::Detector;
-pub use finding::MAX_CANDIDATES;
-pub use naming::Names;
-pub(crate) use observation::{Observation, SnapshotObservation};
-pub use replay::Replay;
-pub use report::{AgeGroup, BaselineStatus, Evidence, EvidenceKind, LeakCandidate, LeakReport};
+#[cfg(feature = "read")]
+pub use detection::{Names, Replay};
+pub use report::{
+    AgeGroup, BaselineStatus, Evidence, EvidenceKind, LeakCandidate, LeakReport, MAX_CANDIDATES,
+};
 pub use verdict::Verdict;

@@ -2,15 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
-use super::finding::{Finding, Findings, MAX_CANDIDATES};
-use super::naming::{Named, Names};
-use super::observation::Observation;
+use super::json;
 use super::verdict::Verdict;
 use crate::Estimate;
-use crate::blame::{self, Blame, Frame, Packages};
-use crate::names::machinery::{self, Role};
+use crate::blame::{Blame, Frame};
+
+/// The most candidates of a report; what comes after them is counted.
+pub const MAX_CANDIDATES: usize = 20;
 
 /// The leak candidates at the end of a tick, the best first: confirmed before suspected before
 /// retracted, then by the lower bound of the 95% interval of what leaks in an hour.
@@ -18,7 +16,8 @@ use crate::names::machinery::{self, Role};
 /// [`to_json`](Self::to_json) writes the fields under their names here, as version
 /// [`VERSION`](Self::VERSION) of the format; the [`Display`](std::fmt::Display) form is a text that
 /// fits on a screen, with three candidates in full, or with as many as its precision: `{report:.10}`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct LeakReport {
     /// Version of this format; goes up when a field changes its meaning or goes away.
@@ -33,15 +32,16 @@ pub struct LeakReport {
     /// The candidates, at most [`MAX_CANDIDATES`].
     pub candidates: Vec<LeakCandidate>,
     /// Candidates beyond those.
-    #[serde(default)]
+    #[cfg_attr(feature = "read", serde(default))]
     pub omitted: u64,
     /// Why candidates cannot be compared with the baseline, if so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "read", serde(default, skip_serializing_if = "Option::is_none"))]
     pub baseline_problem: Option<String>,
 }
 
 /// Something that leaks, or may, or was believed to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct LeakCandidate {
     /// How sure the detector is.
@@ -50,7 +50,7 @@ pub struct LeakCandidate {
     /// container's or the profiler's.
     pub function: String,
     /// Its crate.
-    #[serde(rename = "crate")]
+    #[cfg_attr(feature = "read", serde(rename = "crate"))]
     pub crate_name: Option<String>,
     /// Whether that crate is the service's own.
     pub own: bool,
@@ -68,11 +68,11 @@ pub struct LeakCandidate {
     /// Whose code it is.
     pub blame: Blame,
     /// How it compares with the baseline, where one was given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "read", serde(default, skip_serializing_if = "Option::is_none"))]
     pub baseline: Option<BaselineStatus>,
     /// The stack of the call site with most of it, innermost first, without the frames of the
     /// allocator.
-    #[serde(rename = "frames")]
+    #[cfg_attr(feature = "read", serde(rename = "frames"))]
     pub stack: Vec<Frame>,
     /// How many of these frames, from the innermost, all of its call sites share.
     pub shared_frames: usize,
@@ -81,8 +81,9 @@ pub struct LeakCandidate {
 }
 
 /// How a candidate compares with the report of an earlier release, the baseline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "read", serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum BaselineStatus {
     /// The baseline does not have it.
@@ -94,7 +95,8 @@ pub enum BaselineStatus {
 }
 
 /// What a verdict rests on.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Evidence {
     /// What was tested.
@@ -131,8 +133,9 @@ pub struct Evidence {
 }
 
 /// Which rule a verdict rests on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "read", serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum EvidenceKind {
     /// Objects that outlive all that is usual at their call site, and more of them all the time.
@@ -143,7 +146,8 @@ pub enum EvidenceKind {
 }
 
 /// Sampled objects between an age and twice that age.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct AgeGroup {
     /// The age in ticks at which the group begins.
@@ -158,30 +162,9 @@ impl LeakReport {
     /// The version of the format that this crate writes.
     pub const VERSION: u32 = 1;
 
-    pub(crate) fn new(findings: Findings, live: &dyn Observation, names: &mut dyn Names) -> Self {
-        let named = Named::new(&findings.findings, live, names);
-        let ticks_per_hour = 3.6e6 * f64::from(findings.tick) / findings.uptime_ms.max(1) as f64;
-        let omitted = findings.findings.len().saturating_sub(MAX_CANDIDATES) as u64;
-        let candidates = findings
-            .findings
-            .into_iter()
-            .take(MAX_CANDIDATES)
-            .map(|finding| LeakCandidate::new(finding, ticks_per_hour, &named))
-            .collect();
-        Self {
-            version: Self::VERSION,
-            tick: findings.tick.into(),
-            uptime_ms: findings.uptime_ms,
-            tested_sites: findings.tested as u64,
-            candidates,
-            omitted,
-            baseline_problem: None,
-        }
-    }
-
     /// The report as a JSON document, indented.
     pub fn to_json(&self) -> String {
-        serde_json::to_string_pretty(self).expect("a report has nothing that JSON cannot hold")
+        json::text(self)
     }
 
     /// The candidates with this verdict, the best first.
@@ -211,119 +194,4 @@ impl LeakReport {
             });
         }
     }
-}
-
-impl LeakCandidate {
-    fn new(finding: Finding, ticks_per_hour: f64, named: &Named<'_>) -> Self {
-        let mut stack = Vec::new();
-        let mut shared = 0;
-        // Instances of one generic function are different functions, of one name.
-        if let [main, others @ ..] = &finding.inner[..] {
-            let frames = named.at(*main);
-            let name = |address: &u64| generic_name(named.at(*address).last());
-            let own = name(main);
-            if !others.is_empty() && own.is_some() && others.iter().all(|other| name(other) == own)
-            {
-                stack.extend_from_slice(frames);
-            }
-        }
-        for (at, address) in finding.frames.iter().enumerate() {
-            stack.extend_from_slice(named.at(*address));
-            if at < finding.shared_frames {
-                shared = stack.len();
-            }
-        }
-        let rate = finding.bytes_per_tick;
-        let facts = finding.facts;
-        let is_container = !facts.steps.is_empty();
-        let mut candidate = Self {
-            verdict: finding.verdict,
-            function: String::new(),
-            crate_name: None,
-            own: false,
-            leaked_bytes_per_hour: Estimate::new(
-                rate.value * ticks_per_hour,
-                rate.std_error * ticks_per_hour,
-            ),
-            live_bytes: finding.live_bytes,
-            live_count: finding.live_count,
-            first_seen_tick: finding.first_seen_tick.into(),
-            labels: finding.labels,
-            blame: Blame::default(),
-            baseline: None,
-            stack: Vec::new(),
-            shared_frames: 0,
-            evidence: Evidence {
-                kind: if is_container { EvidenceKind::Container } else { EvidenceKind::Survival },
-                sites: finding.sites.len() as u64,
-                log10_e: decimal(facts.log_e),
-                log10_threshold: decimal(facts.threshold),
-                mature_age: facts.mature_age.into(),
-                mature_alive: facts.mature_alive.into(),
-                mature_deaths: facts.mature_deaths.round() as u64,
-                births: facts.born.round() as u64,
-                ticks: (facts.ticks.0.into(), facts.ticks.1.into()),
-                quarters: facts.quarters.map(|quarter| (quarter * 100.0).round() / 100.0),
-                cohorts: facts.births.iter().map(|alive| u64::from(*alive)).collect(),
-                ages: facts
-                    .ages
-                    .iter()
-                    .map(|(from, alive, died)| AgeGroup {
-                        from: (*from).into(),
-                        alive: (*alive).into(),
-                        died: *died as u64,
-                    })
-                    .collect(),
-                curve: facts.curve.iter().map(|(tick, b)| (u64::from(*tick), b.round())).collect(),
-                steps: facts.steps.iter().map(|(tick, b)| (u64::from(*tick), *b)).collect(),
-            },
-        };
-        candidate.set_stack(stack, shared, named.packages);
-        candidate
-    }
-
-    /// Replaces the stack, of which all call sites share the innermost `shared` frames, and derives
-    /// function, crate and blame from it. Frames of the allocator are cut off, but at least one of
-    /// the shared ones stays.
-    ///
-    /// Not part of the public API: `heapdrift-tools` of the same version uses it where it finds
-    /// names that the service did not have.
-    #[doc(hidden)]
-    pub fn set_stack(&mut self, mut stack: Vec<Frame>, shared: usize, packages: &Packages) {
-        let roles: Vec<Role> = stack.iter().map(|frame| machinery::role(&frame.function)).collect();
-        // Not beyond what all call sites have in common: it is named by something they share.
-        let depth = machinery::depth(roles.iter().copied()).min(shared.saturating_sub(1));
-        let is_kept = |at: usize| at == depth || (at > depth && roles[at] != Role::Profiler);
-        self.shared_frames = (0..shared.min(stack.len())).filter(|at| is_kept(*at)).count();
-        let mut at = 0;
-        stack.retain(|_| {
-            at += 1;
-            is_kept(at - 1)
-        });
-        let first = stack.first().cloned().unwrap_or_default();
-        (self.function, self.crate_name, self.own) = (first.function, first.crate_name, first.own);
-        self.blame = blame::blame(&stack, packages);
-        self.stack = stack;
-    }
-}
-
-/// A function's name without generic arguments.
-fn generic_name(frame: Option<&Frame>) -> Option<String> {
-    let mut depth = 0_u32;
-    let mut name = String::new();
-    for c in frame?.function.chars() {
-        match c {
-            '<' => depth += 1,
-            '>' => depth = depth.saturating_sub(1),
-            _ if depth == 0 => name.push(c),
-            _ => {}
-        }
-    }
-    Some(name)
-}
-
-/// A natural logarithm as a decimal one, with two digits.
-fn decimal(log: f64) -> f64 {
-    let log = if log.is_finite() { log } else { 0.0 };
-    (log / std::f64::consts::LN_10 * 100.0).round() / 100.0
 }

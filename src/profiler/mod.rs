@@ -125,7 +125,9 @@ impl Profiler {
         config.check()?;
         let dump_dir =
             config.dump_dir.as_ref().map(|dir| DumpDir::open(dir, config.dump_keep)).transpose()?;
-        let baseline = config.baseline.as_deref().map(Baseline::read).transpose()?;
+        // Without recording there is nothing to be compared with it.
+        let baseline = config.baseline.as_deref().filter(|_| Session::RECORDS);
+        let baseline = baseline.map(Baseline::read).transpose()?;
         let session = Session::start(&config)?;
         let leaks = engine::muted(|| Leaks::new(&config, baseline));
         let shared = Arc::new(Shared {

@@ -1,7 +1,7 @@
 //! A look at all units of a module, which may be made in steps: it tells which crates there are, and
 //! in which units names are to be looked for.
 
-use gimli_std::{DebugInfoOffset, Section as _};
+use gimli::{DebugInfoOffset, Section as _};
 
 use super::debug_info::{Dwarf, Reader, Unit, dwarf, for_each_symbol};
 use super::elf::Files;

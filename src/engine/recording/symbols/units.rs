@@ -2,7 +2,7 @@
 //!
 //! The functions at an address are in one unit; to find it without this takes a look at all of them.
 
-use gimli_std::{DebugInfoOffset, Range};
+use gimli::{DebugInfoOffset, Range};
 
 use super::debug_info::{Dwarf, Unit};
 
