@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::SettingError;
-use crate::leak::LeakReport;
+use crate::report::LeakReport;
 use crate::signals;
 use crate::snapshot::MAX_STACK_DEPTH;
 

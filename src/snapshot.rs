@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 pub(crate) use crate::estimate::inclusion_probability;
-use crate::leak::LeakReport;
+use crate::report::LeakReport;
 use crate::{Estimate, Stats, Weight};
 
 /// The most frames that a recorded stack has.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::wake::Wake;
 use crate::config::Config;
 use crate::error::StartError;
-use crate::leak::LeakReport;
+use crate::report::LeakReport;
 use crate::{Snapshot, Stats};
 
 #[inline(always)]

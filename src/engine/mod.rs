@@ -25,7 +25,7 @@ pub(crate) use wake::Wake;
 
 use crate::config::Config;
 use crate::error::StartError;
-use crate::leak::LeakReport;
+use crate::report::LeakReport;
 use crate::{Snapshot, Stats};
 
 // The allocation path.

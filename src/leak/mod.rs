@@ -34,18 +34,14 @@
 //! - A leak whose objects share a call site with others that live long, but not for ever, is found
 //!   late: only once it has outlived them.
 
-// Detection names what it finds and is found in dumps as well, for which it takes the feature `read`.
-// A report is plain data and always there.
+// The detector works on dumps as well as in a running session, so it comes with `read`. A report is
+// plain data and always there.
 #[cfg(feature = "read")]
 pub(crate) mod detection;
-mod json;
-mod report;
-mod text;
-mod verdict;
 
+pub use crate::report::{
+    AgeGroup, BaselineStatus, Blame, Evidence, EvidenceKind, Frame, Kind, LeakCandidate,
+    LeakReport, MAX_CANDIDATES, Verdict,
+};
 #[cfg(feature = "read")]
 pub use detection::{Names, Replay};
-pub use report::{
-    AgeGroup, BaselineStatus, Evidence, EvidenceKind, LeakCandidate, LeakReport, MAX_CANDIDATES,
-};
-pub use verdict::Verdict;

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use crate::config::{Config, ReportHook};
 use crate::engine::{self, Analysis, Session};
 use crate::error::StartError;
-use crate::leak::{LeakCandidate, LeakReport, Verdict};
+use crate::report::{LeakCandidate, LeakReport, Verdict};
 use crate::{Snapshot, dump};
 
 /// The detector, its last report, and who is told about verdicts.

@@ -16,7 +16,7 @@ use crate::config::{self, Config};
 use crate::dump::{self, WriteError};
 use crate::engine::{self, Session};
 use crate::error::{SettingError, StartError};
-use crate::leak::LeakReport;
+use crate::report::LeakReport;
 use crate::{Snapshot, Stats};
 use dump_dir::DumpDir;
 use leaks::{Baseline, Leaks};

@@ -3,9 +3,9 @@
 use super::names::OwnNames;
 use super::session::Session;
 use crate::Snapshot;
-use crate::leak::LeakReport;
 use crate::leak::detection::detector::Detector;
 use crate::leak::detection::observation::{Observation, SnapshotObservation};
+use crate::report::LeakReport;
 
 #[derive(Debug)]
 pub(crate) struct Analysis {

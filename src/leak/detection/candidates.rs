@@ -5,8 +5,8 @@ use super::naming::{Named, Names};
 use super::observation::Observation;
 use crate::Estimate;
 use crate::blame::{self, Blame, Frame, Packages};
-use crate::leak::{AgeGroup, Evidence, EvidenceKind, LeakCandidate, LeakReport, MAX_CANDIDATES};
 use crate::names::machinery::{self, Role};
+use crate::report::{AgeGroup, Evidence, EvidenceKind, LeakCandidate, LeakReport, MAX_CANDIDATES};
 
 impl LeakReport {
     pub(crate) fn new(findings: Findings, live: &dyn Observation, names: &mut dyn Names) -> Self {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::Estimate;
-use crate::leak::Verdict;
+use crate::report::Verdict;
 
 /// Something that leaks, or was believed to.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::finding::Finding;
 use super::observation::Observation;
 use crate::blame::{Frame, Packages};
-use crate::leak::MAX_CANDIDATES;
+use crate::report::MAX_CANDIDATES;
 use crate::snapshot::Module;
 
 /// Gives names to code addresses.

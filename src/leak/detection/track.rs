@@ -6,7 +6,7 @@ use super::nodes::Found;
 use super::scene::Scene;
 use crate::Estimate;
 use crate::hash::NumberMap;
-use crate::leak::Verdict;
+use crate::report::Verdict;
 
 /// Ticks with certainty, each with more of it than the one before, that make a suspicion a certainty.
 /// Where it is seen without certainty, one is taken away; a pause between two bursts says nothing.

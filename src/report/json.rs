@@ -1,16 +1,21 @@
 //! A report as JSON.
 
-use super::report::LeakReport;
+use super::leak_report::LeakReport;
 
-/// The report as a JSON document, indented.
+impl LeakReport {
+    /// The report as a JSON document, indented.
+    pub fn to_json(&self) -> String {
+        text(self)
+    }
+}
+
 #[cfg(feature = "read")]
-pub(super) fn text(report: &LeakReport) -> String {
+fn text(report: &LeakReport) -> String {
     serde_json::to_string_pretty(report).expect("a report has nothing that JSON cannot hold")
 }
 
-/// The report as a JSON document, indented.
 #[cfg(not(feature = "read"))]
-pub(super) fn text(report: &LeakReport) -> String {
+fn text(report: &LeakReport) -> String {
     text_without_candidates(report)
 }
 
