@@ -1,4 +1,4 @@
-//! From a snapshot to a file.
+//! Writing: from a snapshot to a file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -46,8 +46,8 @@ impl error::Error for WriteError {
 /// Writes a dump to `path`, atomically, with mode 0600.
 ///
 /// # Errors
-/// When the folder does not exist or is not writable, or the disk is full. Nothing is left behind
-/// then, and what was at `path` is intact.
+/// [`WriteError`], for example if the folder does not exist or is not writable, or if the disk is
+/// full. No temporary file is left behind, and a file that was at `path` before is intact.
 pub fn write(snapshot: &Snapshot, path: &Path) -> Result<(), WriteError> {
     write_atomically(path, |file| to_writer(snapshot, file))
         .map_err(|error| WriteError { path: path.to_owned(), error })
@@ -87,7 +87,7 @@ fn write_atomically(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>)
         fs::rename(&temporary, path)
     });
     if written.is_err() {
-        // What failed is reported; that its rest may not be removable either adds nothing.
+        // The first error is reported; one of cleaning up would add nothing to it.
         let _ = fs::remove_file(&temporary);
     }
     written
