@@ -11,9 +11,9 @@
 //! up when a field changes its meaning or goes away, and a reader refuses versions above its own.
 //!
 //! # Files
-//! [`write()`] writes to a temporary file in the target's folder, with mode 0600 from the start (a
-//! dump tells what a program does and for whom), syncs it and renames it. A reader never sees half
-//! a dump, and a failed write leaves the old file as it was.
+//! [`write()`] writes to a temporary file in the target's folder, syncs it and renames it. The mode
+//! is 0600 from the start, because a dump reveals what a program does and for whom. A reader never
+//! sees half a dump, and a failed write leaves the old file as it was.
 
 // A dump of what was recorded takes serde and a compressor. Without the feature `read` the only dumps
 // are those of inert sessions, which take neither.
@@ -41,5 +41,5 @@ pub const FORMAT: &str = "heapdrift";
 /// The version that this crate writes, and the newest that it reads.
 pub const VERSION: u32 = 1;
 
-/// What the name of a dump file ends with.
+/// The suffix of the names of dump files.
 pub const EXTENSION: &str = ".heap.json.gz";

@@ -1,4 +1,4 @@
-//! From a snapshot to a file.
+//! Writing: from a snapshot to a file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -57,7 +57,7 @@ fn write_atomically(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>)
         fs::rename(&temporary, path)
     });
     if written.is_err() {
-        // What failed is reported; that its rest may not be removable either adds nothing.
+        // The first error is reported; one of cleaning up would add nothing to it.
         let _ = fs::remove_file(&temporary);
     }
     written
