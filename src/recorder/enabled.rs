@@ -9,6 +9,7 @@
 
 mod counters;
 mod hook;
+mod label_scope;
 mod live;
 mod local;
 mod names;
@@ -23,7 +24,8 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use once_cell::sync::OnceCell;
 
 pub(crate) use hook::{alloc, alloc_zeroed, dealloc, realloc};
-pub(crate) use local::{LabelScope, is_due};
+pub(crate) use label_scope::LabelScope;
+pub(crate) use local::is_due;
 pub(crate) use names::OwnNames;
 pub(crate) use session::Session;
 pub(crate) use waker::{Wake, Waker};

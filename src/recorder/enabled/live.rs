@@ -6,7 +6,7 @@ use std::thread;
 
 use super::counters::{Counter, Counters};
 use super::thinner::Thinner;
-use super::{RECORDER, local, slots};
+use super::{RECORDER, label_scope, local, slots};
 use crate::Stats;
 use crate::label_table::LabelTable;
 use crate::live_set::{LargeIndex, NewSample, Place, RecordId, Records, Sample, Thinned};
@@ -120,7 +120,7 @@ impl Live {
     #[inline(never)]
     pub(super) fn capture(&self, lane: Lane) -> SiteId {
         let budget = &RECORDER.budget;
-        let labels = local::with_labels(|labels| {
+        let labels = label_scope::in_force(|labels| {
             self.labels.intern(labels, budget).unwrap_or_else(|| {
                 self.count(lane, Counter::DroppedLabels);
                 0
