@@ -12,11 +12,17 @@ use crate::engine;
 /// Labels belong to a thread and a scope: they do not follow a spawned thread or task. For futures
 /// there is [`LabelFuture`].
 ///
-/// Entering costs two thread-local stores. Labels are read, and text compared, only when a sample
-/// is taken. A stack seen with different labels counts as different stacks, so keep values few: a
+/// Entering copies the labels into a buffer of the thread. Text is compared only when a sample is
+/// taken. A stack seen with different labels counts as different stacks, so keep values few: a
 /// route, a tenant, a job kind; not a request id. At most 16 labels are kept, of 1,024 bytes in all
-/// (keys and values, and one byte after each); samples that exceed that are kept without labels and
+/// (keys and values, and one byte after each), and the labels in force on a thread, including those
+/// that are overridden, may take 2,048 bytes; samples that exceed that are kept without labels and
 /// counted.
+///
+/// Stackful coroutines that switch stacks inside a scope take the labels of that scope with them to
+/// whatever runs next on the thread, and scopes that are not left in the reverse order of entering
+/// end the labels of all. Labels are then wrong or missing, and nothing else is; leave scopes before
+/// switching.
 ///
 /// # Examples
 /// ```

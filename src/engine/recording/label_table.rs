@@ -36,17 +36,17 @@ unsafe impl Zeroed for Set {}
 /// The labels in force, gathered from the innermost scope outward.
 #[derive(Debug, Default)]
 pub(crate) struct Gathered<'a> {
-    labels: [(&'a str, &'a str); MAX_LABELS],
+    labels: [(&'a [u8], &'a [u8]); MAX_LABELS],
     len: usize,
     overflow: bool,
 }
 
 impl<'a> Gathered<'a> {
     /// Adds a label of an outer scope; an inner one of the same key stays.
-    pub(crate) fn add(&mut self, key: &'a str, value: &'a str) {
+    pub(crate) fn add(&mut self, key: &'a [u8], value: &'a [u8]) {
         let known = self.labels[..self.len].iter().any(|(other, _)| *other == key);
         // A NUL would end the text early. Nobody writes one.
-        if known || key.contains('\0') || value.contains('\0') {
+        if known || key.contains(&0) || value.contains(&0) {
             return;
         }
         match self.labels.get_mut(self.len) {
@@ -56,6 +56,11 @@ impl<'a> Gathered<'a> {
             }
             None => self.overflow = true,
         }
+    }
+
+    /// Notes that there are more labels than can be told.
+    pub(crate) fn overflow(&mut self) {
+        self.overflow = true;
     }
 
     /// The canonical form; `None` where it is too long.
@@ -68,7 +73,7 @@ impl<'a> Gathered<'a> {
         let mut len = 0;
         for text in labels.iter().flat_map(|(key, value)| [key, value]) {
             let end = len + text.len();
-            buffer.get_mut(len..end)?.copy_from_slice(text.as_bytes());
+            buffer.get_mut(len..end)?.copy_from_slice(text);
             *buffer.get_mut(end)? = 0;
             len = end + 1;
         }
@@ -165,7 +170,7 @@ mod tests {
 
     fn intern(table: &LabelTable, labels: &[(&str, &str)]) -> Option<u32> {
         let mut gathered = Gathered::default();
-        labels.iter().for_each(|(key, value)| gathered.add(key, value));
+        labels.iter().for_each(|(key, value)| gathered.add(key.as_bytes(), value.as_bytes()));
         table.intern(gathered, &Budget::new(1 << 20))
     }
 

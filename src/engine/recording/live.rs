@@ -6,6 +6,7 @@ use std::thread;
 
 use super::control::Control;
 use super::counters::{Counter, Counters};
+use super::label_scope;
 use super::local;
 use super::thinner::{Sweep, Thinner};
 use crate::Stats;
@@ -145,7 +146,7 @@ impl<'a> Live<'a> {
     #[inline(never)]
     pub(super) fn capture(&self, lane: Lane) -> SiteId {
         let budget = self.globals.budget;
-        let labels = local::with_labels(|labels| {
+        let labels = label_scope::in_force(|labels| {
             self.labels.intern(labels, budget).unwrap_or_else(|| {
                 self.count(lane, Counter::DroppedLabels);
                 0

@@ -9,7 +9,6 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::control::Control;
-use crate::engine::recording::label_table::Gathered;
 use crate::engine::recording::sampler::{Interval, LOOK_AGAIN_BYTES, Random, Sampler, Verdict};
 use crate::engine::recording::sys;
 
@@ -28,7 +27,6 @@ pub(super) struct Local {
     ordinal: Cell<u32>,
     /// The thread's own stack, or 0..0 where it is not known, once it was asked for.
     stack: Cell<Option<(usize, usize)>>,
-    labels: Cell<*const LabelScope<'static>>,
 }
 
 thread_local! {
@@ -40,7 +38,6 @@ thread_local! {
             sampler: Sampler::idle(),
             ordinal: Cell::new(0),
             stack: Cell::new(None),
-            labels: Cell::new(std::ptr::null()),
         }
     };
 }
@@ -174,66 +171,4 @@ impl Drop for Mute {
 pub(crate) fn muted<R>(work: impl FnOnce() -> R) -> R {
     let _mute = Mute::new();
     work()
-}
-
-/// Labels of one scope, on the stack of the thread that is in it.
-pub(crate) struct LabelScope<'a> {
-    labels: Labels<'a>,
-    outer: *const LabelScope<'static>,
-}
-
-enum Labels<'a> {
-    Borrowed(&'a [(&'a str, &'a str)]),
-    Owned(&'a [(Box<str>, Box<str>)]),
-}
-
-impl LabelScope<'_> {
-    /// Runs `scope` with labels in force.
-    pub(crate) fn run<R>(labels: &[(&str, &str)], scope: impl FnOnce() -> R) -> R {
-        Self::enter(Labels::Borrowed(labels), scope)
-    }
-
-    /// As [`run`](Self::run), with labels that a future owns.
-    pub(crate) fn run_owned<R>(labels: &[(Box<str>, Box<str>)], scope: impl FnOnce() -> R) -> R {
-        Self::enter(Labels::Owned(labels), scope)
-    }
-
-    fn enter<R>(labels: Labels<'_>, scope: impl FnOnce() -> R) -> R {
-        /// Leaves the scope, also when it panics.
-        struct Leave(*const LabelScope<'static>);
-        impl Drop for Leave {
-            fn drop(&mut self) {
-                LOCAL.with(|local| local.labels.set(self.0));
-            }
-        }
-        let outer = LOCAL.with(|local| local.labels.get());
-        let this = LabelScope { labels, outer };
-        // The pointer is taken down by `Leave` before `this` and its labels go.
-        LOCAL.with(|local| local.labels.set((&raw const this).cast()));
-        let _leave = Leave(outer);
-        scope()
-    }
-}
-
-/// Gathers the labels in force on this thread; `None` if there is none.
-#[inline]
-pub(super) fn with_labels<R>(intern: impl FnOnce(Gathered<'_>) -> R) -> Option<R> {
-    let mut scope = LOCAL.with(|local| local.labels.get());
-    if scope.is_null() {
-        return None;
-    }
-    let mut gathered = Gathered::default();
-    // SAFETY: scopes are on this thread's stack and in force, so they and their labels live.
-    while let Some(this) = unsafe { scope.as_ref() } {
-        match this.labels {
-            Labels::Borrowed(labels) => {
-                labels.iter().for_each(|(key, value)| gathered.add(key, value))
-            }
-            Labels::Owned(labels) => {
-                labels.iter().for_each(|(key, value)| gathered.add(key, value))
-            }
-        }
-        scope = this.outer;
-    }
-    Some(intern(gathered))
 }

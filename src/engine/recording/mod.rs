@@ -16,6 +16,8 @@ mod counters;
 mod hook;
 mod index;
 #[allow(unsafe_code)]
+mod label_scope;
+#[allow(unsafe_code)]
 mod label_table;
 mod live;
 #[allow(unsafe_code)]
@@ -44,7 +46,8 @@ mod waker;
 
 pub(super) use analysis::Analysis;
 pub(super) use hook::{alloc, alloc_zeroed, dealloc, realloc};
+pub(super) use label_scope::LabelScope;
 pub(super) use live_set::may_be_sampled;
-pub(super) use local::{LabelScope, is_due, muted};
+pub(super) use local::{is_due, muted};
 pub(super) use session::Session;
 pub(super) use waker::Waker;
