@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Profiler, StartError};
+use super::{Profiler, StartError, signals};
 use crate::leak::LeakReport;
 use crate::snapshot::MAX_STACK_DEPTH;
 
@@ -46,12 +46,6 @@ const MAX_INTERVAL: u64 = 1 << 40;
 /// The smallest cap: the fixed tables and the unwinder take about half of it.
 const MIN_PROFILER_BYTES: u64 = 1 << 20;
 
-/// A signal this can be asked for with: those whose default action a service replaces anyway.
-fn is_catchable(signal: i32) -> bool {
-    let forbidden = [libc::SIGKILL, libc::SIGSTOP, libc::SIGSEGV, libc::SIGILL, libc::SIGFPE];
-    (1..=64).contains(&signal) && !forbidden.contains(&signal)
-}
-
 impl Config {
     pub(super) fn check(&self) -> Result<(), StartError> {
         check_interval(self.interval_bytes)?;
@@ -73,7 +67,7 @@ impl Config {
             return Err(StartError::bad_value("dump_keep", 0, "at least 1 file"));
         }
         if let Some(signal) = self.signal {
-            if !is_catchable(signal) {
+            if !signals::is_catchable(signal) {
                 return Err(StartError::bad_value(
                     "signal",
                     signal,
@@ -218,6 +212,10 @@ impl Builder {
     }
 
     /// Starts recording.
+    ///
+    /// On platforms where nothing can be recorded, such as Windows, the session is inert, as it is
+    /// without the feature `profiling`: [`Profiler::is_active`] is false. With the feature this is
+    /// a surprise, so a warning through the `log` crate says it.
     ///
     /// # Errors
     /// [`StartError::BadValue`] names a setting that cannot work, [`StartError::AlreadyRunning`]

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::time::Duration;
 
-use super::{Builder, StartError};
+use super::{Builder, StartError, signals};
 
 /// The name of the variable.
 pub(super) const VARIABLE: &str = "HEAPDRIFT";
@@ -63,7 +63,8 @@ fn set(builder: Builder, key: &'static str, value: &str) -> Result<Builder, Star
         "baseline" if value.is_empty() => return Err(bad("a dump")),
         "baseline" => builder.baseline(value),
         "signal" => builder.dump_on_signal(
-            signal(value).ok_or_else(|| bad("SIGUSR1, SIGUSR2, SIGHUP or a signal's number"))?,
+            signals::number(value)
+                .ok_or_else(|| bad("SIGUSR1, SIGUSR2, SIGHUP or a signal's number"))?,
         ),
         _ => return Err(StartError::UnknownKey(key.to_owned())),
     })
@@ -99,15 +100,6 @@ fn duration(text: &str) -> Option<Duration> {
         "h" => Some(Duration::from_secs(number.checked_mul(3600)?)),
         "" if number == 0 => Some(Duration::ZERO),
         _ => None,
-    }
-}
-
-fn signal(text: &str) -> Option<i32> {
-    match text.strip_prefix("SIG").unwrap_or(text) {
-        "USR1" => Some(libc::SIGUSR1),
-        "USR2" => Some(libc::SIGUSR2),
-        "HUP" => Some(libc::SIGHUP),
-        number => number.parse().ok(),
     }
 }
 

@@ -6,6 +6,7 @@ mod environment;
 mod error;
 mod leaks;
 mod reporter;
+mod signals;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -110,7 +111,8 @@ impl Profiler {
         Ok(Self { shared, reporter, process: std::process::id() })
     }
 
-    /// Whether allocations are being sampled: false while paused, and always without `profiling`.
+    /// Whether allocations are being sampled: false while paused, and always without `profiling` and
+    /// on platforms where nothing can be recorded.
     pub fn is_active(&self) -> bool {
         self.shared.session.is_active()
     }

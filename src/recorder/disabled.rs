@@ -127,6 +127,13 @@ impl Session {
     pub(crate) const RECORDS: bool = false;
 
     pub(crate) fn start(_config: &Config) -> Result<Self, StartError> {
+        // Without the feature that is what was asked for.
+        if cfg!(feature = "profiling") {
+            log::warn!(
+                target: "heapdrift",
+                "nothing is recorded: recording is for Unix, and this platform is none"
+            );
+        }
         Ok(Self)
     }
 
