@@ -14,7 +14,6 @@ mod verdicts {
     use std::fs;
     use std::hint::black_box;
     use std::path::Path;
-    use std::process::Command;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
     use std::thread;
@@ -525,7 +524,7 @@ mod verdicts {
         profiler.diff_now();
         profiler.dump(&path).unwrap();
         let said = || {
-            let output = Command::new(std::env::current_exe().unwrap())
+            let output = this_program()
                 .args(["--exact", "verdicts::the_environment_names_a_baseline", "--nocapture"])
                 .env(CHILD, "1")
                 .env("HEAPDRIFT", format!("interval=1,diff=0,baseline={}", path.display()))
