@@ -30,7 +30,9 @@ fn library(folder: &Path, name: &str, build_id: &str) -> Option<PathBuf> {
                 }}\n"
     );
     std::fs::write(&source, code).unwrap();
-    let output = Command::new("cc")
+    // The build scripts' name for a compiler for another machine.
+    let compiler = std::env::var_os("TARGET_CC").unwrap_or_else(|| "cc".into());
+    let output = Command::new(compiler)
         .args(["-shared", "-fPIC", "-O1", "-fno-optimize-sibling-calls"])
         .arg(format!("-Wl,--build-id=0x{build_id}"))
         .arg("-o")

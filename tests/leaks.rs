@@ -14,21 +14,20 @@ mod verdicts {
     use std::fs;
     use std::hint::black_box;
     use std::path::Path;
-    use std::process::Command;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
     use std::thread;
     use std::time::{Duration, Instant};
 
-    use heapdrift::blame::Kind;
     use heapdrift::dump;
+    use heapdrift::leak::Kind;
     use heapdrift::leak::{BaselineStatus, EvidenceKind};
     use heapdrift::{
         Builder, Estimate, LeakCandidate, LeakReport, Profiler, StartError, Verdict, with_labels,
     };
     use serde_json::Value;
 
-    use crate::common::one_at_a_time;
+    use crate::common::{one_at_a_time, this_program};
 
     type Block = Box<[u8; 160]>;
 
@@ -532,7 +531,7 @@ mod verdicts {
         profiler.diff_now();
         profiler.dump(&path).unwrap();
         let said = || {
-            let output = Command::new(std::env::current_exe().unwrap())
+            let output = this_program()
                 .args(["--exact", "verdicts::the_environment_names_a_baseline", "--nocapture"])
                 .env(CHILD, "1")
                 .env("HEAPDRIFT", format!("interval=1,diff=0,baseline={}", path.display()))

@@ -123,6 +123,13 @@ impl Session {
     pub(super) const RECORDS: bool = false;
 
     pub(super) fn start(_config: &Config) -> Result<Self, StartError> {
+        // Without the feature this is what was asked for; with it, it is a surprise.
+        if cfg!(feature = "profiling") {
+            log::warn!(
+                target: "heapdrift",
+                "nothing is recorded: recording needs a Unix, and this platform is none"
+            );
+        }
         Ok(Self)
     }
 

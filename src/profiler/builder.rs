@@ -135,6 +135,10 @@ impl Builder {
 
     /// Starts recording.
     ///
+    /// On platforms where nothing can be recorded, such as Windows, the session is inert, as it is
+    /// without the feature `profiling`: [`Profiler::is_active`] is false. With the feature, a
+    /// warning of the `log` crate says so.
+    ///
     /// # Errors
     /// - [`StartError::BadValue`]: a setting has a value that cannot work.
     /// - [`StartError::AlreadyRunning`]: a session is running in this process.

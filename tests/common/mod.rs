@@ -70,9 +70,25 @@ pub fn bytes(snapshot: &Snapshot) -> Vec<u8> {
     bytes
 }
 
+/// This program, to be run again. `HEAPDRIFT_TEST_RUNNER` names an emulator and its arguments, which
+/// it runs under when this machine cannot run it by itself.
+pub fn this_program() -> Command {
+    let program = std::env::current_exe().unwrap();
+    let runner = std::env::var("HEAPDRIFT_TEST_RUNNER").unwrap_or_default();
+    let mut words = runner.split_whitespace();
+    match words.next() {
+        None => Command::new(program),
+        Some(emulator) => {
+            let mut command = Command::new(emulator);
+            command.args(words).arg(program);
+            command
+        }
+    }
+}
+
 /// Runs the test `name` of this program in a child process, in which [`is_child`] is true.
 pub fn in_child(name: &str, environment: &[(&str, &str)]) -> Output {
-    let output = Command::new(std::env::current_exe().unwrap())
+    let output = this_program()
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
         .env_remove("HEAPDRIFT")
         .env("HEAPDRIFT_TEST_CHILD", name)

@@ -151,6 +151,21 @@ pub(crate) fn own_stack() -> Option<std::ops::Range<usize>> {
         let mut attributes = MaybeUninit::<libc::pthread_attr_t>::zeroed();
         // SAFETY: no arguments, cannot fail.
         let this = unsafe { libc::pthread_self() };
+        #[cfg(target_os = "freebsd")]
+        {
+            // FreeBSD fills attributes that exist already.
+            // SAFETY: makes default attributes.
+            if unsafe { libc::pthread_attr_init(attributes.as_mut_ptr()) } != 0 {
+                return None;
+            }
+            // SAFETY: made above, of a running thread, this one.
+            if unsafe { libc::pthread_attr_get_np(this, attributes.as_mut_ptr()) } != 0 {
+                // SAFETY: made above, not used again.
+                let _ = unsafe { libc::pthread_attr_destroy(attributes.as_mut_ptr()) };
+                return None;
+            }
+        }
+        #[cfg(not(target_os = "freebsd"))]
         // SAFETY: fills the attributes of a running thread, this one.
         if unsafe { libc::pthread_getattr_np(this, attributes.as_mut_ptr()) } != 0 {
             return None;

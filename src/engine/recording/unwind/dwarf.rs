@@ -1,4 +1,4 @@
-//! The walk by DWARF tables, on Linux.
+//! The walk by unwind tables, where framehop knows the platform.
 //!
 //! Frames with an ordinary [`Rule`] are walked here; others by framehop. An *engine* is framehop's
 //! unwinder with its cache. A walk that meets such a frame takes a free one and keeps it to its end;
@@ -8,9 +8,10 @@
 use std::io;
 use std::ops::Range;
 
-use framehop::{ExplicitModuleSectionInfo, FrameAddress, Module, Unwinder as _};
+use framehop::{FrameAddress, Unwinder as _};
 
 use super::frame::{Bounds, Frame};
+use super::loader::framehop_module;
 use super::memo::{End, Followed, Memo};
 use super::rules::{Rule, Rules, Step};
 use super::seat::{Seat, Taken};
@@ -278,22 +279,6 @@ impl Engine {
         self.unwinder.add_module(framehop_module(tables));
         self.dynamic.push((module, tables));
     }
-}
-
-/// The walk reads unwind tables where the loader mapped them.
-fn framehop_module(tables: UnwindTables) -> Module<Tables> {
-    let stated = |(start, end): (u64, u64)| {
-        (end > start).then(|| start.wrapping_sub(tables.bias)..end.wrapping_sub(tables.bias))
-    };
-    let sections = ExplicitModuleSectionInfo {
-        base_svma: 0,
-        eh_frame_svma: stated(tables.eh_frame),
-        eh_frame: tables.mapped(tables.eh_frame),
-        eh_frame_hdr_svma: stated(tables.eh_frame_hdr),
-        eh_frame_hdr: tables.mapped(tables.eh_frame_hdr),
-        ..ExplicitModuleSectionInfo::default()
-    };
-    Module::new(String::new(), tables.range.0..tables.range.1, tables.bias, sections)
 }
 
 #[cfg(test)]

@@ -1,37 +1,72 @@
 //! Stacks: return addresses of the calling thread, without allocation, locks or frame pointers.
 //!
-//! On Linux the walk follows the DWARF tables that the compiler put into every module, read where
-//! the loader mapped them: by rules of our own cache where a frame is ordinary, by framehop where
-//! not. Memory is read only between the stack pointer and the end
+//! On Linux, FreeBSD and macOS the walk follows the unwind tables that the compiler put into every
+//! module, read where the loader mapped them: on ELF by rules of our own cache where a frame is
+//! ordinary, otherwise by framehop. Memory is read only between the stack pointer and the end
 //! of the thread's own stack, so that a wrong rule ends a walk and never the process. On other
 //! platforms, and on stacks that are not the thread's own (coroutines, signal stacks), the
 //! unwinder of the standard library walks.
 //!
 //! The addresses of a captured stack lie inside the call instructions (return address − 1).
 
-#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(all(
+    any(target_os = "linux", target_os = "freebsd", target_vendor = "apple"),
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 mod arch;
-#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(all(
+    any(target_os = "linux", target_os = "freebsd", target_vendor = "apple"),
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 mod dwarf;
-#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+#[cfg(not(all(
+    any(target_os = "linux", target_os = "freebsd", target_vendor = "apple"),
+    any(target_arch = "x86_64", target_arch = "aarch64")
+)))]
 #[path = "no_dwarf.rs"]
 mod dwarf;
-#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(all(
+    any(target_os = "linux", target_os = "freebsd", target_vendor = "apple"),
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 mod frame;
-#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(all(
+    any(target_os = "linux", target_os = "freebsd", target_vendor = "apple"),
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
+mod loader;
+#[cfg(all(
+    any(target_os = "linux", target_os = "freebsd", target_vendor = "apple"),
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 mod memo;
 mod module_info;
-#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(all(
+    any(target_os = "linux", target_os = "freebsd", target_vendor = "apple"),
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 mod modules;
-#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+#[cfg(not(all(
+    any(target_os = "linux", target_os = "freebsd", target_vendor = "apple"),
+    any(target_arch = "x86_64", target_arch = "aarch64")
+)))]
 #[path = "no_modules.rs"]
 mod modules;
-#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(all(
+    any(target_os = "linux", target_os = "freebsd", target_vendor = "apple"),
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 mod rules;
-#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(all(
+    any(target_os = "linux", target_os = "freebsd", target_vendor = "apple"),
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 mod seat;
 mod system;
-#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(all(
+    any(target_os = "linux", target_os = "freebsd", target_vendor = "apple"),
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 mod tables;
 
 use std::io;

@@ -11,12 +11,10 @@
 //! Without `_dl_find_object` dynamic modules become known when a snapshot is taken; stacks are cut
 //! at their frames until then.
 
-use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
 use std::io;
-use std::ops::Range;
-use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use super::loader::{FindObject, Found, each_loaded};
 use super::module_info::ModuleInfo;
 use super::rules;
 use super::tables::UnwindTables;
@@ -34,12 +32,12 @@ const BUILD_ID_WORDS: usize = 4;
 /// What tells one mapping from another at the same place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
-    link_map: u64,
-    start: u64,
-    eh_frame_hdr: u64,
+    pub(super) link_map: u64,
+    pub(super) start: u64,
+    pub(super) eh_frame_hdr: u64,
     /// Of the path and the build-id. The loader may put the next library of the same shape into the
     /// same place, and describe it in the same memory.
-    content_hash: u64,
+    pub(super) content_hash: u64,
 }
 
 #[derive(Debug)]
@@ -88,7 +86,7 @@ impl Modules {
             adding: AtomicBool::new(false),
             permanent: 0,
             permanent_ranges: Box::default(),
-            find_object: find_object(),
+            find_object: FindObject::new(),
         };
         modules.add_loaded();
         modules.permanent = modules.len();
@@ -116,9 +114,19 @@ impl Modules {
     }
 
     fn add_loaded(&self) {
-        let this = std::ptr::from_ref(self).cast_mut().cast();
-        // SAFETY: the callback matches the declared type, and `self` outlives the call.
-        unsafe { libc::dl_iterate_phdr(Some(on_loaded), this) };
+        each_loaded(|module| {
+            let range = module.range();
+            if range.is_empty() {
+                return;
+            }
+            let identity = Identity {
+                link_map: 0,
+                start: range.start,
+                eh_frame_hdr: module.eh_frame_hdr().start,
+                content_hash: module.content_hash(),
+            };
+            self.add(module, identity);
+        });
     }
 
     fn entry(&self, module: u32) -> &Entry {
@@ -148,20 +156,10 @@ impl Modules {
         let Some(find_object) = self.find_object else {
             return self.newest_at(address, self.len());
         };
-        let mut found = FoundObject::default();
-        // SAFETY: glibc's function of this signature; it fills the struct.
-        if unsafe { find_object(address as *mut c_void, &raw mut found) } != 0 {
-            return None;
-        }
-        let module = found.module()?;
-        let identity = Identity {
-            link_map: found.link_map as u64,
-            start: found.start as u64,
-            eh_frame_hdr: found.eh_frame as u64,
-            content_hash: module.content_hash(),
-        };
-        let known = (self.permanent..self.len()).rev().find(|m| self.identity(*m) == identity);
-        known.or_else(|| self.add(&module, identity))
+        find_object.at(address, |module, identity| {
+            let known = (self.permanent..self.len()).rev().find(|m| self.identity(*m) == identity);
+            known.or_else(|| self.add(module, identity))
+        })
     }
 
     fn identity(&self, module: u32) -> Identity {
@@ -241,154 +239,6 @@ impl Modules {
     }
 }
 
-use libc::{Elf64_Ehdr as ElfHeader, Elf64_Phdr as Header};
-
-/// The public beginning of the loader's `struct link_map`.
-#[repr(C)]
-struct LinkMap {
-    bias: usize,
-    name: *const c_char,
-}
-
-/// glibc's `struct dl_find_object`, of the architectures that do not add a data base to it.
-#[repr(C)]
-struct FoundObject {
-    flags: u64,
-    start: *mut c_void,
-    end: *mut c_void,
-    link_map: *mut c_void,
-    eh_frame: *mut c_void,
-    reserved: [u64; 7],
-}
-
-impl Default for FoundObject {
-    fn default() -> Self {
-        let none = std::ptr::null_mut();
-        Self { flags: 0, start: none, end: none, link_map: none, eh_frame: none, reserved: [0; 7] }
-    }
-}
-
-impl FoundObject {
-    /// The module as its headers in memory have it.
-    fn module(&self) -> Option<Found<'_>> {
-        // SAFETY: glibc hands out the link map of a module that code is running in, so it stays.
-        let link_map = unsafe { self.link_map.cast::<LinkMap>().as_ref() }?;
-        // SAFETY: a string of the loader.
-        let path = unsafe { text(link_map.name) };
-        let header = self.start.cast::<ElfHeader>();
-        // SAFETY: the ELF header is at the start of the first segment in practice; its magic is
-        // checked before anything is believed.
-        let header = unsafe { header.as_ref() }?;
-        let is_elf = header.e_ident.starts_with(b"\x7fELF");
-        if !is_elf || usize::from(header.e_phentsize) != size_of::<Header>() {
-            return None;
-        }
-        let headers = self.start.wrapping_byte_add(header.e_phoff as usize).cast::<Header>();
-        // SAFETY: the program headers follow the ELF header in the first segment.
-        let headers = unsafe { std::slice::from_raw_parts(headers, header.e_phnum.into()) };
-        Some(Found { path, bias: link_map.bias as u64, headers })
-    }
-}
-
-type FindObject = unsafe extern "C" fn(*mut c_void, *mut FoundObject) -> c_int;
-
-fn find_object() -> Option<FindObject> {
-    // SAFETY: a lookup by name.
-    let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"_dl_find_object".as_ptr()) };
-    // SAFETY: null is `None`; otherwise glibc's function of this type.
-    unsafe { std::mem::transmute::<*mut c_void, Option<FindObject>>(symbol) }
-}
-
-/// The bytes of a C string, or none of a null pointer.
-///
-/// # Safety
-/// The string stays for `'a`.
-unsafe fn text<'a>(string: *const c_char) -> &'a [u8] {
-    if string.is_null() {
-        return b"";
-    }
-    // SAFETY: not null, and the caller vouches for the rest.
-    unsafe { CStr::from_ptr(string) }.to_bytes()
-}
-
-/// A module as the loader describes it.
-struct Found<'a> {
-    path: &'a [u8],
-    bias: u64,
-    headers: &'a [Header],
-}
-
-impl Found<'_> {
-    fn segments(&self, kind: u32) -> impl Iterator<Item = (Range<u64>, &Header)> {
-        self.headers.iter().filter(move |header| header.p_type == kind).map(|header| {
-            let start = self.bias.wrapping_add(header.p_vaddr);
-            (start..start + header.p_memsz, header)
-        })
-    }
-
-    /// FNV-1a (Fowler, Noll and Vo) of the path and the build-id: some seventy bytes.
-    fn content_hash(&self) -> u64 {
-        self.path.iter().chain(self.build_id()).fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3)
-        })
-    }
-
-    fn range(&self) -> Range<u64> {
-        self.segments(libc::PT_LOAD)
-            .map(|(range, _)| range)
-            .reduce(|all, one| all.start.min(one.start)..all.end.max(one.end))
-            .unwrap_or_default()
-    }
-
-    fn eh_frame_hdr(&self) -> Range<u64> {
-        self.segments(libc::PT_GNU_EH_FRAME).map(|(range, _)| range).next().unwrap_or_default()
-    }
-
-    /// `.eh_frame` from the pointer in `.eh_frame_hdr` to the end of its segment: where it ends is
-    /// written nowhere, and is found by the terminator when it is read.
-    fn eh_frame(&self) -> Range<u64> {
-        /// `DW_EH_PE_pcrel | DW_EH_PE_sdata4`: the only encoding that linkers write here.
-        const RELATIVE: u8 = 0x1b;
-        let hdr = self.eh_frame_hdr();
-        if hdr.end - hdr.start < 8 {
-            return 0..0;
-        }
-        // SAFETY: eight bytes inside a mapped segment.
-        let head = unsafe { (hdr.start as *const [u8; 8]).read() };
-        if head[0] != 1 || head[1] != RELATIVE {
-            return 0..0;
-        }
-        let offset = i32::from_le_bytes([head[4], head[5], head[6], head[7]]);
-        let start = (hdr.start + 4).wrapping_add_signed(offset.into());
-        self.segments(libc::PT_LOAD)
-            .find(|(range, _)| range.contains(&start))
-            .map_or(0..0, |(range, _)| start..range.end)
-    }
-
-    fn build_id(&self) -> &[u8] {
-        for (range, header) in self.segments(libc::PT_NOTE) {
-            // SAFETY: a note segment is mapped where its header says.
-            let mut notes = unsafe {
-                std::slice::from_raw_parts(range.start as *const u8, header.p_memsz as usize)
-            };
-            while let [a, b, c, d, e, f, g, h, kind @ ..] = notes {
-                let name_len = u32::from_ne_bytes([*a, *b, *c, *d]) as usize;
-                let data_len = u32::from_ne_bytes([*e, *f, *g, *h]) as usize;
-                let align = if header.p_align == 8 { 8 } else { 4_usize };
-                let data = 12 + name_len.next_multiple_of(4);
-                let data = data.next_multiple_of(align);
-                let is_build_id =
-                    kind.starts_with(&3_u32.to_ne_bytes()) && notes.get(12..16) == Some(b"GNU\0");
-                if is_build_id {
-                    return notes.get(data..data + data_len).unwrap_or_default();
-                }
-                notes = notes.get((data + data_len).next_multiple_of(align)..).unwrap_or_default();
-            }
-        }
-        &[]
-    }
-}
-
 impl Entry {
     fn fill(&self, module: &Found<'_>, identity: Identity) {
         let store = |place: &AtomicU64, value: u64| place.store(value, Ordering::Relaxed);
@@ -408,51 +258,16 @@ impl Entry {
         store(&self.start, if identity.start == 0 { range.start } else { identity.start });
         store(&self.content_hash, identity.content_hash);
         store(&self.end, range.end);
-        store(&self.bias, module.bias);
+        store(&self.bias, module.bias());
         store(&self.eh_frame_hdr, hdr.start);
         store(&self.eh_frame_hdr_end, hdr.end);
         store(&self.eh_frame, eh_frame.start);
         store(&self.eh_frame_end, eh_frame.end);
-        let mut loaded = module.segments(libc::PT_LOAD).map(|(_, header)| header);
-        let code = loaded.find(|header| header.p_flags & libc::PF_X != 0);
-        store(&self.file_offset, code.map_or(0, |header| header.p_offset));
-        store(&self.code_start, code.map_or(0, |header| header.p_vaddr));
-        store(&self.code_end, code.map_or(0, |header| header.p_vaddr + header.p_memsz));
+        let (file_offset, code) = module.code();
+        store(&self.file_offset, file_offset);
+        store(&self.code_start, code.start);
+        store(&self.code_end, code.end);
         text(&self.build_id, &self.build_id_len, module.build_id());
-        text(&self.path, &self.path_len, module.path);
+        text(&self.path, &self.path_len, module.path());
     }
-}
-
-unsafe extern "C" fn on_loaded(
-    info: *mut libc::dl_phdr_info,
-    _size: usize,
-    modules: *mut c_void,
-) -> c_int {
-    // SAFETY: the registry that was passed to `dl_iterate_phdr`.
-    let modules = unsafe { &*modules.cast::<Modules>() };
-    // SAFETY: valid during the callback.
-    let info = unsafe { &*info };
-    if info.dlpi_phdr.is_null() {
-        return 0;
-    }
-    // SAFETY: the loader's own headers of a loaded module.
-    let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
-    // SAFETY: a string of the loader.
-    let mut path = unsafe { text(info.dlpi_name) };
-    // The executable comes first, without a name.
-    let executable = std::env::current_exe().unwrap_or_default();
-    if path.is_empty() && modules.len() == 0 {
-        path = OsStr::as_bytes(executable.as_os_str());
-    }
-    let module = Found { path, bias: info.dlpi_addr, headers };
-    let identity = Identity {
-        link_map: 0,
-        start: module.range().start,
-        eh_frame_hdr: module.eh_frame_hdr().start,
-        content_hash: module.content_hash(),
-    };
-    if !module.range().is_empty() {
-        modules.add(&module, identity);
-    }
-    0
 }
