@@ -1,7 +1,8 @@
 //! Whose code allocated: the crate, its version, and whether it is the service's own.
 //!
-//! The debug information of a binary says where each of its crates was compiled; [`Packages`] makes
-//! kinds and versions of that, and [`blame`] picks the frame of a stack that answers for it.
+//! The debug information of a binary says where each of its crates was compiled. [`Packages`]
+//! derives kinds and versions from that, and [`blame`] picks the frame of a stack that is
+//! responsible.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,11 +18,11 @@ pub use packages::{Package, Packages, crate_of_main};
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Kind {
-    /// The service's workspace, or a crate that was named as its own.
+    /// The service's workspace, or a crate that was configured as its own.
     Own,
     /// Another package: from a registry, a git repository, a vendor folder or a path elsewhere.
     Dependency,
-    /// The standard library, and what it is made of.
+    /// The standard library and its own dependencies.
     Std,
     /// A function without a Rust path.
     C,
@@ -34,44 +35,46 @@ pub enum Kind {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Frame {
-    /// Readable name, without hashes; `module+0xaddress` where there is none.
+    /// The readable name without hashes, or `module+0xaddress` if there is none.
     pub function: String,
-    /// Source file: relative to the workspace if it is in there, otherwise without the parts that
-    /// only say where it was built.
+    /// The source file: relative to the workspace if it lies in it, otherwise without the part of
+    /// the path that only says where it was built.
     pub file: Option<String>,
-    /// Line in `file`: of the call, or of the allocation.
+    /// The line in `file` of the call, or of the allocation.
     pub line: Option<u32>,
-    /// The crate; of a C function the file name of its module; `None` where there is no name.
+    /// The crate; for a C function the file name of its module; `None` if there is no name.
     #[serde(rename = "crate")]
     pub crate_name: Option<String>,
     /// Whether this is the service's own code.
     pub own: bool,
-    /// Path of the executable or library.
+    /// The path of the executable or library.
     pub module: String,
-    /// Address relative to the module, as in a dump.
+    /// The address relative to the module, as in a dump.
     pub address: u64,
 }
 
-/// Who answers for the memory of a stack.
+/// Who is responsible for the memory of a stack.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Blame {
-    /// The crate that allocated; of C code the file name of its module.
+    /// The crate that allocated; for C code the file name of its module.
     #[serde(rename = "crate")]
     pub crate_name: Option<String>,
-    /// Its version, where the binary or its sources tell.
+    /// Its version, if the binary or its sources give it.
     pub version: Option<String>,
     /// Where its code comes from.
     pub kind: Kind,
-    /// The innermost frame of the service's own code at the blamed one or around it.
+    /// The innermost frame of the service's own code, starting at the blamed frame and going
+    /// outward.
     pub own_frame: Option<Frame>,
 }
 
-/// Blames one frame of a stack, `frames` being leaf first.
+/// Blames one frame of a stack. `frames` are leaf first.
 ///
-/// That is the innermost one which is neither machinery (allocator, containers, profiler) nor the
-/// standard library; else the innermost of the standard library, else of C code. A C library that
-/// was called from Rust so counts for the crate that called it, which is the one to look into.
+/// The blamed frame is the innermost one that is neither machinery (allocator, containers,
+/// profiler) nor the standard library; failing that the innermost of the standard library, failing
+/// that of C code. So a C library that was called from Rust counts for the crate that called it,
+/// which is the one to look into.
 ///
 /// # Examples
 /// ```
@@ -116,7 +119,7 @@ pub fn blame(frames: &[Frame], packages: &Packages) -> Blame {
             break;
         }
     }
-    // Of nothing but machinery, the innermost.
+    // If there is nothing but machinery, the innermost frame is blamed.
     let (at, package) = match best {
         Some((_, at, package)) => (at, package),
         None => match frames.first() {
