@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::SettingError;
-use crate::leak::LeakReport;
+use crate::report::LeakReport;
+use crate::signals;
 use crate::snapshot::MAX_STACK_DEPTH;
 
 /// Settings of a session, checked by [`Config::check`]. Each field has the name of its builder
@@ -71,13 +72,6 @@ const MAX_INTERVAL: u64 = 1 << 40;
 /// The smallest cap: fixed tables and the unwinder take about half of it.
 const MIN_PROFILER_BYTES: u64 = 1 << 20;
 
-/// Whether a handler for the signal can be installed, and control returns from it. SIGSEGV, SIGILL
-/// and SIGFPE are raised by faulty instructions, which would run again.
-fn is_catchable(signal: i32) -> bool {
-    let forbidden = [libc::SIGKILL, libc::SIGSTOP, libc::SIGSEGV, libc::SIGILL, libc::SIGFPE];
-    (1..=64).contains(&signal) && !forbidden.contains(&signal)
-}
-
 impl Config {
     pub(crate) fn check(&self) -> Result<(), SettingError> {
         check_interval(self.sample_interval_bytes)?;
@@ -99,7 +93,7 @@ impl Config {
             return Err(SettingError::new("dump_keep", "at least 1 file", 0));
         }
         if let Some(signal) = self.dump_on_signal {
-            if !is_catchable(signal) {
+            if !signals::is_catchable(signal) {
                 let expected = "a signal that can be handled";
                 return Err(SettingError::new("dump_on_signal", expected, signal));
             }

@@ -1,7 +1,5 @@
 //! A number that came from samples, with its uncertainty.
 
-use serde::{Deserialize, Serialize, Serializer};
-
 /// An unbiased estimate and its standard error.
 ///
 /// Everything that heapdrift derives from samples has this type: a number without its uncertainty
@@ -20,7 +18,8 @@ use serde::{Deserialize, Serialize, Serializer};
 /// let (low, high) = live.ci95();
 /// assert!(low < 61.0 && high > 67.0);
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "read", derive(serde::Deserialize))]
 pub struct Estimate {
     /// The estimate itself, in the unit of the quantity (bytes or objects).
     pub value: f64,
@@ -68,35 +67,6 @@ impl std::iter::Sum for Estimate {
             (value + e.value, variance + e.std_error * e.std_error)
         });
         Self::from_sums(value, variance)
-    }
-}
-
-impl Serialize for Estimate {
-    /// `{"value": …, "std_error": …}`, both rounded to a thousandth: digits below that would be
-    /// noise, and take a third of a dump.
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        use serde::ser::SerializeStruct;
-        let mut object = serializer.serialize_struct("Estimate", 2)?;
-        object.serialize_field("value", &Thousandths(self.value))?;
-        object.serialize_field("std_error", &Thousandths(self.std_error))?;
-        object.end()
-    }
-}
-
-/// Serialized with three decimals at most, and as an integer where it is one.
-struct Thousandths(f64);
-
-impl Serialize for Thousandths {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        /// Above this a double has no thousandths left.
-        const EXACT: f64 = (1_u64 << 43) as f64;
-        let rounded =
-            if self.0.abs() < EXACT { (self.0 * 1000.0).round() / 1000.0 } else { self.0 };
-        if rounded.fract() == 0.0 && rounded.abs() < 9e15 {
-            serializer.serialize_i64(rounded as i64)
-        } else {
-            serializer.serialize_f64(rounded)
-        }
     }
 }
 
@@ -157,13 +127,5 @@ mod tests {
         let sum: Estimate = [Estimate::new(10.0, 3.0), Estimate::new(20.0, 4.0)].into_iter().sum();
         assert_eq!(sum, Estimate::new(30.0, 5.0));
         assert_eq!(sum, Estimate::new(10.0, 3.0) + Estimate::new(20.0, 4.0));
-    }
-
-    #[test]
-    fn json_keeps_three_decimals_and_reads_back() {
-        let json = serde_json::to_string(&Estimate::new(1_234.567_891, 0.0)).unwrap();
-        assert_eq!(json, r#"{"value":1234.568,"std_error":0}"#);
-        let back: Estimate = serde_json::from_str(&json).unwrap();
-        assert_eq!(back, Estimate::new(1234.568, 0.0));
     }
 }

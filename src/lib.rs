@@ -60,18 +60,26 @@
 
 #[allow(unsafe_code)]
 mod alloc;
+#[cfg(feature = "read")]
+#[doc(hidden)]
 pub mod blame;
 mod config;
+#[cfg(feature = "read")]
 mod diff;
 pub mod dump;
 mod engine;
 mod error;
 mod estimate;
+#[cfg(feature = "read")]
 mod hash;
 mod labels;
 pub mod leak;
+#[cfg(feature = "read")]
+#[doc(hidden)]
 pub mod names;
 mod profiler;
+mod report;
+mod signals;
 pub mod snapshot;
 mod stats;
 
@@ -79,8 +87,8 @@ pub use alloc::Alloc;
 pub use error::{SettingError, StartError};
 pub use estimate::{Estimate, Weight};
 pub use labels::{LabelFuture, Labeled, with_labels};
-pub use leak::{LeakCandidate, LeakReport, Verdict};
 pub use profiler::{Builder, Profiler};
+pub use report::{LeakCandidate, LeakReport, Verdict};
 pub use snapshot::Snapshot;
 pub use stats::Stats;
 

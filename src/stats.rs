@@ -1,14 +1,13 @@
 //! What the profiler says about itself.
 
-use serde::{Deserialize, Serialize};
-
 /// Counters of one profiling session: what was sampled, what was lost, what the profiler holds.
 ///
 /// In every [`Snapshot`](crate::Snapshot) and dump, and from [`Profiler::stats`](crate::Profiler::stats).
 /// Each `dropped_*` counter is a sample whose information was lost in that way; all of them are 0
 /// in a healthy session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "read", serde(default))]
 #[non_exhaustive]
 pub struct Stats {
     /// Samples taken since the session started, whether or not they could be kept.
@@ -42,7 +41,7 @@ pub struct Stats {
     pub stacks: u64,
     /// Stacks captured by the fast unwinder, which reads DWARF tables in place.
     pub unwound_framehop: u64,
-    /// Stacks captured by the `backtrace` crate: on other platforms, and on foreign stacks.
+    /// Stacks captured by the standard library's unwinder: on other platforms, and on foreign stacks.
     pub unwound_backtrace: u64,
     /// Stacks that end before the thread's first function: depth limit, or no unwind information.
     pub truncated_stacks: u64,

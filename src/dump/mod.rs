@@ -11,15 +11,29 @@
 //! up when a field changes its meaning or goes away, and a reader refuses versions above its own.
 //!
 //! # Files
-//! [`write()`] writes to a temporary file in the target's folder, with mode 0600 from the start (a
-//! dump tells what a program does and for whom), syncs it and renames it. A reader never sees half
-//! a dump, and a failed write leaves the old file as it was.
+//! [`write()`] writes to a temporary file in the target's folder, syncs it and renames it. The mode
+//! is 0600 from the start, because a dump reveals what a program does and for whom. A reader never
+//! sees half a dump, and a failed write leaves the old file as it was.
 
+// A dump of what was recorded takes serde and a compressor. Without the feature `read` the only dumps
+// are those of inert sessions, which take neither.
+#[cfg(feature = "read")]
+mod document;
+#[cfg(any(test, not(feature = "read")))]
+mod empty;
+#[cfg(feature = "read")]
+mod estimate;
+#[cfg(feature = "read")]
 mod reader;
 mod writer;
 
+#[cfg(feature = "read")]
+pub use document::{to_writer, write};
+#[cfg(not(feature = "read"))]
+pub(crate) use empty::{read, write};
+#[cfg(feature = "read")]
 pub use reader::{MAX_UNPACKED_BYTES, ReadError, from_json, from_reader, read, unpack};
-pub use writer::{WriteError, to_writer, write};
+pub use writer::WriteError;
 
 /// The value of the key `format` in every dump.
 pub const FORMAT: &str = "heapdrift";
@@ -27,5 +41,5 @@ pub const FORMAT: &str = "heapdrift";
 /// The version that this crate writes, and the newest that it reads.
 pub const VERSION: u32 = 1;
 
-/// What the name of a dump file ends with.
+/// The suffix of the names of dump files.
 pub const EXTENSION: &str = ".heap.json.gz";

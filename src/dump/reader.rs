@@ -1,4 +1,4 @@
-//! From a file to a snapshot, believing nothing.
+//! Reading: from a file, no byte of which is trusted, to a valid snapshot.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -11,12 +11,15 @@ use serde::Deserialize;
 use super::{FORMAT, VERSION};
 use crate::Snapshot;
 
-/// Dumps that unpack to more than this are refused. 1.5 million live samples take about two thirds of
-/// it; and no document of this length makes the reader hold more than a gigabyte. Most is held for sets
-/// of labels that are all empty: with 112 MiB it was 1,045,528 kB, the document included.
+/// Dumps that unpack to more than this are refused. 1.5 million live samples need about two thirds
+/// of it.
+///
+/// The limit also bounds the memory of the reader by one gigabyte, whatever the document holds. The
+/// worst case that was found is a table of empty label sets: 112 MiB of them took 1,045,528 kB, the
+/// document included.
 pub const MAX_UNPACKED_BYTES: u64 = 96 << 20;
 
-/// Why a dump could not be read: one line, what was expected and what was found.
+/// Why a dump could not be read. The message is one line: what was expected, and what was found.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ReadError {
@@ -26,11 +29,11 @@ pub enum ReadError {
     NotGzip(io::Error),
     /// It is gzip, but what is inside is not JSON of this format.
     NotJson(serde_json::Error),
-    /// It is JSON, but `format` is not `"heapdrift"`; what it is, if it is there.
+    /// It is JSON, but its `format` is not `"heapdrift"`. Holds the format, if there is one.
     OtherFormat(Option<String>),
-    /// It was written by a newer heapdrift; the version of the dump.
+    /// It was written by a newer heapdrift. Holds the version of the dump.
     NewerVersion(u64),
-    /// A value is out of range; which, in words.
+    /// A value is out of range or contradicts another one. Says which, in words.
     Invalid(String),
     /// It unpacks to more than [`MAX_UNPACKED_BYTES`].
     TooLarge,
@@ -47,7 +50,7 @@ impl fmt::Display for ReadError {
                 )
             }
             Self::NotJson(error) => {
-                // It may quote text of the file.
+                // serde_json quotes text of the file, which must not control a terminal.
                 let error = error.to_string().replace(char::is_control, "\u{fffd}");
                 write!(f, "expected the JSON of a heapdrift dump, found something else: {error}")
             }
@@ -87,8 +90,8 @@ impl error::Error for ReadError {
 pub fn read(path: &Path) -> Result<Snapshot, ReadError> {
     let open = || File::open(path).map_err(ReadError::Io);
     match from_reader(open()?) {
-        // Of another format or version it may lack any field. That is the better message, and
-        // costs a second pass only here.
+        // A document of another format or version may lack any field. Saying that it is one is the
+        // better message, and costs a second pass only in this case.
         Err(error @ ReadError::NotJson(_)) => {
             let header = parse(open()?).ok();
             Err(header.and_then(Header::error).unwrap_or(error))
@@ -100,17 +103,17 @@ pub fn read(path: &Path) -> Result<Snapshot, ReadError> {
 /// Reads a dump from its bytes: gzip over JSON.
 ///
 /// # Errors
-/// See [`ReadError`]. Of a document that lacks fields of a dump it says so; [`read`] also tells
-/// other formats and newer versions in that case.
+/// See [`ReadError`]. A document that lacks fields of a dump is [`ReadError::NotJson`] here;
+/// [`read`] and [`from_json`] also find out whether it is of another format or a newer version.
 pub fn from_reader<R: Read>(reader: R) -> Result<Snapshot, ReadError> {
     parse::<Document, _>(reader)?.snapshot()
 }
 
-/// Unpacks a dump into `document`, for [`from_json`]. What was there before goes, and its memory
-/// serves again: for many dumps, new memory each time takes an eighth of the whole time.
+/// Unpacks a dump into `document`, for [`from_json`]. The buffer is emptied first and its memory is
+/// reused: with new memory for each of many dumps, an eighth of all time went into it.
 ///
 /// # Errors
-/// Those that are about gzip, and [`ReadError::TooLarge`].
+/// [`ReadError::Io`], [`ReadError::NotGzip`] and [`ReadError::TooLarge`].
 pub fn unpack<R: Read>(reader: R, document: &mut Vec<u8>) -> Result<(), ReadError> {
     document.clear();
     let mut json = Limited::new(reader);
@@ -120,9 +123,9 @@ pub fn unpack<R: Read>(reader: R, document: &mut Vec<u8>) -> Result<(), ReadErro
     }
 }
 
-/// Reads a dump from the document of [`unpack`]. Of a dump of 19 MB it takes 57 ms, where
-/// [`from_reader`] takes 99, which sees one byte at a time; but the document is held meanwhile. So
-/// tools read this way, and services (a baseline) the other.
+/// Reads a dump from the document that [`unpack`] has made. For a dump of 19 MB this takes 57 ms,
+/// and [`from_reader`], which sees one byte at a time, 99 ms; but the whole document is in memory
+/// meanwhile. The tools read this way, and a service reads its baseline the other way.
 ///
 /// # Errors
 /// As [`read`].
@@ -137,7 +140,7 @@ pub fn from_json(document: &[u8]) -> Result<Snapshot, ReadError> {
     }
 }
 
-/// What is in a dump.
+/// The fields of a dump.
 #[derive(Deserialize)]
 struct Document {
     format: Option<String>,
@@ -178,7 +181,7 @@ impl Document {
     }
 }
 
-/// The two keys that tell what a document is.
+/// The two keys that identify a document.
 #[derive(Deserialize)]
 struct Header {
     format: Option<serde_json::Value>,
@@ -186,7 +189,7 @@ struct Header {
 }
 
 impl Header {
-    /// What is wrong with them.
+    /// What is wrong with them, if anything is.
     fn error(self) -> Option<ReadError> {
         let format = self.format.map(|f| f.as_str().map_or_else(|| f.to_string(), str::to_owned));
         check_header(format, self.version.and_then(|v| v.as_u64())).err()
@@ -215,8 +218,8 @@ fn parse<T: for<'a> Deserialize<'a>, R: Read>(reader: R) -> Result<T, ReadError>
     }
 }
 
-/// Unpacks up to a limit, and remembers why it stopped: serde_json wraps errors of its reader in
-/// its own, from which the reason could only be guessed.
+/// Unpacks up to a limit and remembers why it stopped: serde_json wraps the errors of its reader in
+/// its own, which does not give them back.
 struct Limited<R> {
     inner: R,
     left: u64,

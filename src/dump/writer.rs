@@ -1,21 +1,10 @@
-//! From a snapshot to a file.
+//! Writing: from a snapshot to a file.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::{error, fmt};
-
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use serde::Serialize;
-
-use super::{FORMAT, VERSION};
-use crate::Snapshot;
-
-/// Level 1 of 9. On a dump of 90,000 samples over 10,000 stacks (6.4 MB of JSON) level 6 took 92 ms
-/// instead of 9 and gave a file 26% smaller; a service would rather have the time.
-const COMPRESSION: Compression = Compression::fast();
 
 /// Why a dump was not written. The file that was there before, if any, is intact.
 #[derive(Debug)]
@@ -43,31 +32,12 @@ impl error::Error for WriteError {
     }
 }
 
-/// Writes a dump to `path`, atomically, with mode 0600.
-///
-/// # Errors
-/// When the folder does not exist or is not writable, or the disk is full. Nothing is left behind
-/// then, and what was at `path` is intact.
-pub fn write(snapshot: &Snapshot, path: &Path) -> Result<(), WriteError> {
-    write_atomically(path, |file| to_writer(snapshot, file))
-        .map_err(|error| WriteError { path: path.to_owned(), error })
-}
-
-/// Writes the bytes of a dump: gzip over JSON.
-///
-/// # Errors
-/// Those of the writer.
-pub fn to_writer<W: Write>(snapshot: &Snapshot, writer: W) -> io::Result<()> {
-    #[derive(Serialize)]
-    struct Document<'a> {
-        format: &'static str,
-        version: u32,
-        #[serde(flatten)]
-        snapshot: &'a Snapshot,
-    }
-    let mut json = BufWriter::with_capacity(64 << 10, GzEncoder::new(writer, COMPRESSION));
-    serde_json::to_writer(&mut json, &Document { format: FORMAT, version: VERSION, snapshot })?;
-    json.into_inner().map_err(io::IntoInnerError::into_error)?.finish()?.flush()
+/// Writes a file as `fill` does, atomically, with mode 0600.
+pub(super) fn write_file(
+    path: &Path,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<(), WriteError> {
+    write_atomically(path, fill).map_err(|error| WriteError { path: path.to_owned(), error })
 }
 
 /// Fills a new file beside `path` and renames it into place.
@@ -87,7 +57,7 @@ fn write_atomically(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>)
         fs::rename(&temporary, path)
     });
     if written.is_err() {
-        // What failed is reported; that its rest may not be removable either adds nothing.
+        // The first error is reported; one of cleaning up would add nothing to it.
         let _ = fs::remove_file(&temporary);
     }
     written

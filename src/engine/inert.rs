@@ -5,11 +5,9 @@ use std::io;
 use std::time::Instant;
 
 use super::wake::Wake;
-use crate::blame::{Frame, Packages};
 use crate::config::Config;
 use crate::error::StartError;
-use crate::leak::{Names, Observation};
-use crate::snapshot::Module;
+use crate::report::LeakReport;
 use crate::{Snapshot, Stats};
 
 #[inline(always)]
@@ -94,25 +92,25 @@ impl Waker {
     }
 }
 
-/// Names nothing: there is nothing to name.
+/// Analyses nothing: there is nothing to analyse.
 #[derive(Debug)]
-pub(super) struct OwnNames(Packages);
+pub(super) struct Analysis;
 
-impl OwnNames {
-    pub(super) fn new(own_crates: Vec<String>) -> Self {
-        Self(Packages::new(own_crates))
+impl Analysis {
+    pub(super) fn new(_own_crates: Vec<String>) -> Self {
+        Self
     }
 
-    pub(super) fn prepare(&mut self, _live: &dyn Observation) {}
-}
-
-impl Names for OwnNames {
-    fn resolve(&mut self, _modules: &[Module], _addresses: &[(usize, u64)]) -> Vec<Vec<Frame>> {
-        Vec::new()
+    pub(super) fn tick(&mut self, _session: &Session) -> Option<LeakReport> {
+        None
     }
 
-    fn packages(&self) -> &Packages {
-        &self.0
+    pub(super) fn tick_with_snapshot(
+        &mut self,
+        session: &Session,
+        reason: &str,
+    ) -> (Snapshot, LeakReport) {
+        (session.snapshot(reason), LeakReport::default())
     }
 }
 
@@ -140,18 +138,6 @@ impl Session {
         snapshot.sampling.state = "off".into();
         snapshot.unwinder = "none".into();
         snapshot
-    }
-
-    pub(super) fn end_tick(&self) -> u32 {
-        0
-    }
-
-    pub(super) fn observe<R>(
-        &self,
-        _tick: u32,
-        _look: impl FnOnce(&dyn Observation) -> R,
-    ) -> Option<R> {
-        None
     }
 
     pub(super) fn stats(&self) -> Stats {

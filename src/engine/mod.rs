@@ -23,11 +23,9 @@ use inert as backend;
 use recording as backend;
 pub(crate) use wake::Wake;
 
-use crate::blame::{Frame, Packages};
 use crate::config::Config;
 use crate::error::StartError;
-use crate::leak::{Names, Observation};
-use crate::snapshot::Module;
+use crate::report::LeakReport;
 use crate::{Snapshot, Stats};
 
 // The allocation path.
@@ -148,21 +146,6 @@ impl Session {
         self.0.snapshot(reason)
     }
 
-    /// Ends the running tick and returns its number, from 1.
-    pub(crate) fn end_tick(&self) -> u32 {
-        self.0.end_tick()
-    }
-
-    /// Shows `look` the live set as it is at the end of `tick`, without a snapshot in between.
-    /// `None` when nothing is recorded.
-    pub(crate) fn observe<R>(
-        &self,
-        tick: u32,
-        look: impl FnOnce(&dyn Observation) -> R,
-    ) -> Option<R> {
-        self.0.observe(tick, look)
-    }
-
     /// The counters now.
     pub(crate) fn stats(&self) -> Stats {
         self.0.stats()
@@ -205,29 +188,27 @@ impl Waker {
     }
 }
 
-/// Names for addresses of this process, from its own binaries.
+/// The leak detector of a session, with names from this process's own binaries.
 #[derive(Debug)]
-pub(crate) struct OwnNames(backend::OwnNames);
+pub(crate) struct Analysis(backend::Analysis);
 
-impl OwnNames {
-    /// `own_crates` count as the service's own besides those that are recognized.
+impl Analysis {
+    /// Nothing seen yet. `own_crates` count as the service's own besides those that are recognized.
     pub(crate) fn new(own_crates: Vec<String>) -> Self {
-        Self(backend::OwnNames::new(own_crates))
+        Self(backend::Analysis::new(own_crates))
     }
 
-    /// Takes one bounded step toward names of the program, so that the first candidate does not
-    /// have to wait for all of them.
-    pub(crate) fn prepare(&mut self, live: &dyn Observation) {
-        self.0.prepare(live);
-    }
-}
-
-impl Names for OwnNames {
-    fn resolve(&mut self, modules: &[Module], addresses: &[(usize, u64)]) -> Vec<Vec<Frame>> {
-        self.0.resolve(modules, addresses)
+    /// Ends the running tick, and analyses the live set in place. `None` when nothing is recorded.
+    pub(crate) fn tick(&mut self, session: &Session) -> Option<LeakReport> {
+        self.0.tick(&session.0)
     }
 
-    fn packages(&self) -> &Packages {
-        self.0.packages()
+    /// Ends the running tick, and analyses a snapshot of the live set. The snapshot has no report.
+    pub(crate) fn tick_with_snapshot(
+        &mut self,
+        session: &Session,
+        reason: &str,
+    ) -> (Snapshot, LeakReport) {
+        self.0.tick_with_snapshot(&session.0, reason)
     }
 }

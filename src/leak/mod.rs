@@ -34,29 +34,14 @@
 //! - A leak whose objects share a call site with others that live long, but not for ever, is found
 //!   late: only once it has outlived them.
 
-mod births;
-mod container;
-mod detector;
-mod finding;
-mod history;
-mod naming;
-mod nodes;
-mod observation;
-mod path;
-mod replay;
-mod report;
-mod scene;
-mod survival;
-mod tally;
-mod text;
-mod track;
-mod tree;
-mod verdict;
+// The detector works on dumps as well as in a running session, so it comes with `read`. A report is
+// plain data and always there.
+#[cfg(feature = "read")]
+pub(crate) mod detection;
 
-pub(crate) use detector::Detector;
-pub use finding::MAX_CANDIDATES;
-pub use naming::Names;
-pub(crate) use observation::{Observation, SnapshotObservation};
-pub use replay::Replay;
-pub use report::{AgeGroup, BaselineStatus, Evidence, EvidenceKind, LeakCandidate, LeakReport};
-pub use verdict::Verdict;
+pub use crate::report::{
+    AgeGroup, BaselineStatus, Blame, Evidence, EvidenceKind, Frame, Kind, LeakCandidate,
+    LeakReport, MAX_CANDIDATES, Verdict,
+};
+#[cfg(feature = "read")]
+pub use detection::{Names, Replay};

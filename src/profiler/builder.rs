@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Profiler;
 use crate::config::{Config, ReportHook};
 use crate::error::StartError;
-use crate::leak::LeakReport;
+use crate::report::LeakReport;
 
 /// Settings of a [`Profiler`], from [`Profiler::builder`]. Values are checked by
 /// [`start`](Self::start).

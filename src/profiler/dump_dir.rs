@@ -1,7 +1,7 @@
-//! The folder into which dumps go on their own, and which of them stay.
+//! The folder for periodic and triggered dumps, and how many of them stay.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,8 +11,8 @@ use crate::error::StartError;
 
 /// A writable folder that keeps the newest dumps of one executable.
 ///
-/// Files are named `EXECUTABLE-STARTED-PID-SEQUENCE.heap.json.gz`, where `STARTED` is in seconds
-/// since the Unix epoch, so that their names sort by age.
+/// Files are named `EXECUTABLE-STARTED-PID-SEQUENCE.heap.json.gz`. `STARTED` is in seconds since
+/// the Unix epoch, so names sort by age.
 #[derive(Debug)]
 pub(super) struct DumpDir {
     folder: PathBuf,
@@ -21,8 +21,8 @@ pub(super) struct DumpDir {
 }
 
 impl DumpDir {
-    /// Makes the folder if needed, and tries whether it can be written to: better now than at the
-    /// first dump, an hour from now.
+    /// Creates the folder if needed and writes a probe file: an unwritable folder is an error of
+    /// `start`, not of the first dump an hour later.
     pub(super) fn open(folder: &Path, keep: usize) -> Result<Self, StartError> {
         let probe = folder.join(format!(".heapdrift-{}.tmp", std::process::id()));
         fs::create_dir_all(folder)
@@ -32,7 +32,7 @@ impl DumpDir {
         Ok(Self { folder: folder.to_owned(), keep, failure_reported: AtomicBool::new(false) })
     }
 
-    /// Writes a dump and removes those beyond the number to keep.
+    /// Writes a dump and removes the oldest ones beyond the number to keep.
     pub(super) fn write(&self, snapshot: &Snapshot) -> Result<PathBuf, WriteError> {
         let process = &snapshot.process;
         let executable = Path::new(&process.executable).file_name();
@@ -45,7 +45,7 @@ impl DumpDir {
             dump::EXTENSION
         ));
         dump::write(snapshot, &path)?;
-        // The dump is written; that an old one cannot be removed is no reason to call it failed.
+        // The new dump is complete. Failing to remove an old one does not make it a failure.
         let _ = self.remove_old(&executable);
         Ok(path)
     }
@@ -62,16 +62,20 @@ impl DumpDir {
         dumps[..excess].iter().try_for_each(|(_, path)| fs::remove_file(path))
     }
 
-    /// Says on standard error that a dump failed, the first time only.
+    /// Prints to standard error that a dump failed, the first time only.
     pub(super) fn report_once(&self, error: &WriteError) {
-        // Relaxed: nothing else is read on the strength of it.
+        // Relaxed: the flag publishes nothing else.
         if !self.failure_reported.swap(true, Ordering::Relaxed) {
-            eprintln!("heapdrift: {error} (further failures are counted, not printed)");
+            // `eprintln!` would panic if standard error is full or closed as well.
+            let _ = writeln!(
+                io::stderr(),
+                "heapdrift: {error} (further failures are counted, not printed)"
+            );
         }
     }
 }
 
-/// Start, process and sequence of a dump of `executable`; `None` for any other file.
+/// Start, process id and sequence number of a dump of `executable`; `None` for any other file.
 fn age_key(name: &str, executable: &str) -> Option<Vec<u64>> {
     let numbers =
         name.strip_prefix(executable)?.strip_prefix('-')?.strip_suffix(dump::EXTENSION)?;

@@ -12,28 +12,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use crate::config::{Config, ReportHook};
-use crate::engine::{self, OwnNames, Session};
+use crate::engine::{self, Analysis, Session};
 use crate::error::StartError;
-use crate::leak::{Detector, LeakCandidate, LeakReport, Observation, SnapshotObservation, Verdict};
+use crate::report::{LeakCandidate, LeakReport, Verdict};
 use crate::{Snapshot, dump};
 
 /// The detector, its last report, and who is told about verdicts.
 #[derive(Debug)]
 pub(super) struct Leaks {
     /// Held for the whole of a tick, so that ticks come one after the other.
-    state: Mutex<State>,
+    analysis: Mutex<Analysis>,
     /// The report of the last tick. It has a lock of its own, held for a copy of the pointer: a
-    /// snapshot does not wait for a tick. Taken while `state` is held, never the other way round.
+    /// snapshot does not wait for a tick. Taken while `analysis` is held, never the other way round.
     last: Mutex<Option<Arc<LeakReport>>>,
     on_report: Option<ReportHook>,
     baseline: Option<Baseline>,
     panic_reported: AtomicBool,
-}
-
-#[derive(Debug)]
-struct State {
-    detector: Detector,
-    names: OwnNames,
 }
 
 /// What a tick found, and the report of the tick before it.
@@ -103,10 +97,7 @@ fn file_name(path: &Path) -> String {
 impl Leaks {
     pub(super) fn new(config: &Config, baseline: Option<Baseline>) -> Self {
         Self {
-            state: Mutex::new(State {
-                detector: Detector::default(),
-                names: OwnNames::new(config.own_crates.clone()),
-            }),
+            analysis: Mutex::new(Analysis::new(config.own_crates.clone())),
             last: Mutex::new(None),
             on_report: config.on_report.clone(),
             baseline,
@@ -123,9 +114,9 @@ impl Leaks {
             }
             let _ticking = Ticking::begin();
             let outcome = {
-                let mut state = self.lock_state();
-                let tick = session.end_tick();
-                session.observe(tick, |live| self.analyse(&mut state, live))
+                let mut analysis = self.lock_analysis();
+                let report = analysis.tick(session);
+                report.map(|report| self.store(report))
             };
             let outcome = outcome.unwrap_or_else(|| Outcome {
                 before: None,
@@ -142,11 +133,9 @@ impl Leaks {
         engine::muted(|| {
             let _ticking = Ticking::begin();
             let (mut snapshot, outcome) = {
-                let mut state = self.lock_state();
-                session.end_tick();
-                let snapshot = session.snapshot(reason);
-                let outcome = self.analyse(&mut state, &SnapshotObservation::new(&snapshot));
-                (snapshot, outcome)
+                let mut analysis = self.lock_analysis();
+                let (snapshot, report) = analysis.tick_with_snapshot(session, reason);
+                (snapshot, self.store(report))
             };
             self.tell(&outcome);
             snapshot.leaks = Some(Arc::unwrap_or_clone(outcome.report));
@@ -169,19 +158,14 @@ impl Leaks {
         }
     }
 
-    fn lock_state(&self) -> MutexGuard<'_, State> {
+    fn lock_analysis(&self) -> MutexGuard<'_, Analysis> {
         // A tick that panicked may have left evidence out. Evidence of later ticks is still sound.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.analysis.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs the detector, and stores its report as the last one.
-    fn analyse(&self, state: &mut State, live: &dyn Observation) -> Outcome {
-        let findings = state.detector.tick(live, &mut state.names);
-        let mut report = LeakReport::new(findings, live, &mut state.names);
-        // Debug information is indexed ahead, so that the first candidate does not wait for it.
-        if report.candidates.is_empty() {
-            state.names.prepare(live);
-        }
+    /// Compares a report with the baseline, and stores it as the last one. Called while `analysis`
+    /// is held.
+    fn store(&self, mut report: LeakReport) -> Outcome {
         match &self.baseline {
             None => {}
             Some(Baseline::Report(baseline)) => report.compare_with_baseline(baseline),

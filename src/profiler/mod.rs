@@ -1,4 +1,4 @@
-//! `Profiler`: one session of recording, from `start` to the end of its scope.
+//! `Profiler`: one session of recording, from `start` until it is dropped.
 
 mod builder;
 mod dump_dir;
@@ -16,7 +16,7 @@ use crate::config::{self, Config};
 use crate::dump::{self, WriteError};
 use crate::engine::{self, Session};
 use crate::error::{SettingError, StartError};
-use crate::leak::LeakReport;
+use crate::report::LeakReport;
 use crate::{Snapshot, Stats};
 use dump_dir::DumpDir;
 use leaks::{Baseline, Leaks};
@@ -24,8 +24,12 @@ use reporter::Reporter;
 
 /// A running profiling session. Recording stops when it is dropped.
 ///
-/// One session runs in a process at a time. Without the feature `profiling` it is inert:
-/// [`is_active`](Self::is_active) is false, snapshots are empty, and nothing is written on its own.
+/// Only one session runs in a process at a time. Without the feature `profiling` a session is
+/// inert: [`is_active`](Self::is_active) is false, snapshots are empty, and no dumps are written
+/// by themselves.
+///
+/// All methods may be called from any thread, also from a `log` logger and from
+/// [`on_report`](Builder::on_report).
 ///
 /// # Examples
 /// ```no_run
@@ -103,8 +107,8 @@ impl Profiler {
     /// [`own_crates`]: Builder::own_crates
     ///
     /// # Errors
-    /// [`StartError::UnknownKey`], [`StartError::RepeatedKey`] and [`StartError::BadValue`] name the
-    /// key and what was expected; otherwise those of [`Builder::start`].
+    /// [`StartError::UnknownKey`], [`StartError::RepeatedKey`] and [`StartError::BadValue`] name
+    /// the key and what was expected; otherwise those of [`Builder::start`].
     ///
     /// # Examples
     /// ```no_run
@@ -125,7 +129,9 @@ impl Profiler {
         config.check()?;
         let dump_dir =
             config.dump_dir.as_ref().map(|dir| DumpDir::open(dir, config.dump_keep)).transpose()?;
-        let baseline = config.baseline.as_deref().map(Baseline::read).transpose()?;
+        // Without recording there is nothing to be compared with it.
+        let baseline = config.baseline.as_deref().filter(|_| Session::RECORDS);
+        let baseline = baseline.map(Baseline::read).transpose()?;
         let session = Session::start(&config)?;
         let leaks = engine::muted(|| Leaks::new(&config, baseline));
         let shared = Arc::new(Shared {
@@ -145,10 +151,10 @@ impl Profiler {
         self.shared.session.is_active()
     }
 
-    /// What is recorded at this moment.
+    /// The recorded state of the process at this moment, with the report of the last tick.
     ///
-    /// Allocating threads go on meanwhile and wait for nothing, so objects that come or go during
-    /// the call may be in it or not. Time and memory are linear in stacks and live samples.
+    /// Allocating threads are not stopped and wait for nothing, so objects that come or go during
+    /// the call may be included or not. Time and memory are linear in stacks and live samples.
     pub fn snapshot(&self) -> Snapshot {
         self.shared.snapshot("call")
     }
@@ -160,12 +166,12 @@ impl Profiler {
     /// container that only grows at tick 22: before, objects are not old enough to tell. See
     /// [`crate::leak`].
     ///
-    /// Allocating threads go on meanwhile and wait for nothing. Time and memory are linear in live
-    /// samples and stacks; the names of new candidates are looked up in the debug information.
+    /// Allocating threads are not stopped and wait for nothing. Time and memory are linear in live
+    /// samples and stacks; names of new candidates are read from the debug information.
     ///
-    /// Within a call of [`on_report`](Builder::on_report), of a `log` logger or of a panic hook that
-    /// a tick has led to, no tick ends and the last report is returned. In a forked child no tick
-    /// ends either, and the report is empty.
+    /// During a tick, that is in [`on_report`](Builder::on_report) and in what a `log` logger or a
+    /// panic hook does on that thread, this ends no further tick and returns the last report. In a
+    /// forked child it ends no tick either and returns an empty report.
     pub fn diff_now(&self) -> LeakReport {
         if self.shared.is_in_child() {
             // The thread that was ticking may not exist here, and its lock never be released.
@@ -188,21 +194,22 @@ impl Profiler {
         self.shared.stats()
     }
 
-    /// Stops sampling until [`resume`](Self::resume). Frees are still followed, so that estimates
-    /// of what was recorded before stay true.
+    /// Stops sampling until [`resume`](Self::resume). Frees are still followed, so estimates of
+    /// what was recorded before stay correct.
     pub fn pause(&self) {
         self.shared.session.set_paused(true);
     }
 
-    /// Goes on sampling after [`pause`](Self::pause).
+    /// Continues sampling after [`pause`](Self::pause).
     pub fn resume(&self) {
         self.shared.session.set_paused(false);
     }
 
-    /// Changes the mean number of bytes between samples, from now on; 1 records everything.
+    /// Changes the mean number of bytes between samples from now on; 1 records every allocation.
     ///
-    /// What was sampled before keeps its own probability, so that estimates stay unbiased. Threads
-    /// take the new interval over within 64 KiB of their own allocations, the calling thread at once.
+    /// Earlier samples keep the probability that they were taken with, so estimates stay unbiased.
+    /// The calling thread adopts the new interval at once, other threads within 64 KiB of their own
+    /// allocations.
     ///
     /// # Errors
     /// [`SettingError`] for 0 and for more than 2⁴⁰.
@@ -216,8 +223,8 @@ impl Profiler {
 impl Drop for Profiler {
     fn drop(&mut self) {
         if self.shared.is_in_child() {
-            // A forked child: there is no thread to stop and join, and the dump is the parent's to
-            // write. Stopping would reach the parent's thread: the socket is shared with it.
+            // There is no thread to stop and join here, and the last dump is for the parent to
+            // write. The stop message would reach the parent's thread: its socket is shared.
             std::mem::forget(self.reporter.take());
             return;
         }
@@ -273,8 +280,8 @@ impl Shared {
         }
     }
 
-    /// A failure is counted, and said once on standard error: the service must go on, and its
-    /// operator know.
+    /// Writes a snapshot into the dump folder. The service must survive a failure and its operator
+    /// hear of it, so failures are counted, and printed to standard error once.
     fn keep_dump(&self, snapshot: &Snapshot) {
         let Some(dump_dir) = &self.dump_dir else { return };
         engine::muted(|| {
@@ -283,5 +290,26 @@ impl Shared {
                 dump_dir.report_once(&error);
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::dump::ReadError;
+
+    use super::*;
+
+    #[test]
+    fn public_types_may_be_sent_to_and_shared_with_other_threads() {
+        fn is_send_and_sync<T: Send + Sync + 'static>() {}
+        is_send_and_sync::<Profiler>();
+        is_send_and_sync::<Builder>();
+        is_send_and_sync::<Snapshot>();
+        is_send_and_sync::<Stats>();
+        is_send_and_sync::<LeakReport>();
+        is_send_and_sync::<StartError>();
+        is_send_and_sync::<SettingError>();
+        is_send_and_sync::<WriteError>();
+        is_send_and_sync::<ReadError>();
     }
 }

@@ -7,6 +7,7 @@
 //! Nothing on this path parks, and nobody waits for a lock; a thread that vanished in the middle of
 //! it (a forked child has only one of its parent's threads) costs a lane, an engine, or a sample.
 
+mod analysis;
 #[allow(unsafe_code)]
 mod arena;
 mod control;
@@ -41,9 +42,9 @@ mod unwind;
 #[allow(unsafe_code)]
 mod waker;
 
+pub(super) use analysis::Analysis;
 pub(super) use hook::{alloc, alloc_zeroed, dealloc, realloc};
 pub(super) use live_set::may_be_sampled;
 pub(super) use local::{LabelScope, is_due, muted};
-pub(super) use names::OwnNames;
 pub(super) use session::Session;
 pub(super) use waker::Waker;

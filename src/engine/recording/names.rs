@@ -2,7 +2,8 @@
 
 use crate::blame::{Frame, Packages};
 use crate::engine::recording::symbols::{ModuleRef, Symbols};
-use crate::leak::{Names, Observation};
+use crate::leak::Names;
+use crate::leak::detection::observation::Observation;
 use crate::snapshot::Module;
 
 /// Resolves addresses of this process to functions.
@@ -48,7 +49,7 @@ mod tests {
     use super::*;
     use crate::Snapshot;
     use crate::engine::recording::unwind::Modules;
-    use crate::leak::SnapshotObservation;
+    use crate::leak::detection::observation::SnapshotObservation;
 
     #[test]
     fn prepare_surveys_the_program_itself() {

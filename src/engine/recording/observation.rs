@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::live::Live;
 use super::snapshot::module;
 use crate::engine::recording::sys;
-use crate::leak::Observation;
+use crate::leak::detection::observation::Observation;
 use crate::snapshot::{LiveSample, Module};
 
 /// The live samples at the end of a tick. Threads go on sampling meanwhile.

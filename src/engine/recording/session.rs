@@ -15,7 +15,7 @@ use crate::engine::recording::live_set::Slots;
 use crate::engine::recording::sampler::{Interval, Random};
 use crate::engine::recording::sync::Lane;
 use crate::error::StartError;
-use crate::leak::Observation;
+use crate::leak::detection::observation::Observation;
 use crate::{Snapshot, Stats};
 
 /// The session, as its owner holds it.

@@ -74,7 +74,8 @@ fn symbolized(stack: &[u64]) -> Symbolized {
     heap
 }
 
-/// The functions of a stack, innermost first, up to those of this file's tests.
+/// The functions of a stack, innermost first, up to the test that called, whose name begins with
+/// `the_`.
 fn names_of(stack: &[u64]) -> Vec<String> {
     let heap = symbolized(stack);
     let names = heap.stacks[0].frames.iter().map(|&f| heap.frames[f as usize].function.clone());
@@ -82,7 +83,7 @@ fn names_of(stack: &[u64]) -> Vec<String> {
 }
 
 #[test]
-fn an_inlined_function_comes_before_its_caller() {
+fn the_inlined_function_comes_before_its_caller() {
     assert_eq!(names_of(&plain()), ["tools::names::inlined", "tools::names::plain"]);
 }
 

@@ -1,6 +1,6 @@
 //! The symbol table and the debug information of a module's files, read in place.
 
-use gimli_std::{self as gimli, EndianSlice, RunTimeEndian};
+use gimli::{EndianSlice, RunTimeEndian};
 use object::{CompressionFormat, Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
 
 use super::elf::Files;

@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
 use object::{Object as _, ObjectSection as _};
 
-use super::mapped::map;
+use super::mapped::Mapped;
 
 /// A module of this process.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +24,7 @@ pub(super) type Elf<'data> = object::File<'data, &'data [u8]>;
 const DEBUG_FILES: &str = "/usr/lib/debug/.build-id";
 
 /// The files of a module, mapped into memory. Each has the build-id of the module.
-pub(super) struct Files(Vec<Mmap>);
+pub(super) struct Files(Vec<Mapped>);
 
 impl Files {
     pub(super) fn open(module: &ModuleRef<'_>) -> Self {
@@ -41,8 +40,8 @@ impl Files {
             candidates.push(running_executable(module.path).unwrap_or_else(|| module.path.into()));
             candidates.push(debug_file(debug_files, module.build_id));
         }
-        let same = |data: &Mmap| parse(data).is_some_and(|elf| build_id(&elf) == module.build_id);
-        Self(candidates.iter().filter_map(|path| map(path).ok()).filter(same).collect())
+        let same = |data: &Mapped| parse(data).is_some_and(|elf| build_id(&elf) == module.build_id);
+        Self(candidates.iter().filter_map(|path| Mapped::open(path).ok()).filter(same).collect())
     }
 
     /// The first file that has this section, if the section is not empty.
@@ -94,7 +93,7 @@ mod tests {
     #[test]
     fn a_debug_file_is_found_by_its_build_id_and_used_only_if_its_own_matches() {
         let this = std::env::current_exe().unwrap();
-        let id = build_id(&parse(&map(&this).unwrap()).unwrap());
+        let id = build_id(&parse(&Mapped::open(&this).unwrap()).unwrap());
         let folder = tempfile::tempdir().unwrap();
         let files = |build_id| {
             let module = ModuleRef { path: "/gone/library.so", build_id, bias: 0 };

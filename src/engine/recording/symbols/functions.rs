@@ -2,9 +2,7 @@
 
 use std::collections::HashMap;
 
-use gimli_std::{
-    self as gimli, AttributeValue, DebugInfoOffset, DebuggingInformationEntry, UnitOffset,
-};
+use gimli::{AttributeValue, DebugInfoOffset, DebuggingInformationEntry, UnitOffset};
 
 use super::debug_info::{Dwarf, Reader, Unit};
 use super::units::Units;

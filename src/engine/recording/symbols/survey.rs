@@ -1,7 +1,7 @@
 //! A survey of all units of a module, which may be made in steps. It finds out which crates there
 //! are, and in which units to look for names.
 
-use gimli_std::{DebugInfoOffset, Section as _};
+use gimli::{DebugInfoOffset, Section as _};
 
 use super::debug_info::{Dwarf, Reader, Unit, dwarf, for_each_symbol};
 use super::elf::Files;

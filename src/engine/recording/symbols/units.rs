@@ -3,7 +3,7 @@
 //! All functions at an address are described in one unit. Without this, finding it would mean
 //! opening every unit.
 
-use gimli_std::{DebugInfoOffset, Range};
+use gimli::{DebugInfoOffset, Range};
 
 use super::debug_info::{Dwarf, Unit};
 

@@ -5,7 +5,7 @@
 //! not. Memory is read only between the stack pointer and the end
 //! of the thread's own stack, so that a wrong rule ends a walk and never the process. On other
 //! platforms, and on stacks that are not the thread's own (coroutines, signal stacks), the
-//! `backtrace` crate walks.
+//! unwinder of the standard library walks.
 //!
 //! The addresses of a captured stack lie inside the call instructions (return address − 1).
 
@@ -30,6 +30,7 @@ mod modules;
 mod rules;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod seat;
+mod system;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod tables;
 
@@ -181,8 +182,8 @@ pub(crate) struct Unwinder {
 impl Unwinder {
     pub(crate) fn new(size: &Size) -> io::Result<Self> {
         let modules = Modules::new()?;
-        // The first use of backtrace's unwinder allocates and takes locks: not in the hook.
-        backtrace::trace(|_| true);
+        // Its first walk allocates and takes locks: not in the hook.
+        system::walk(|_| true);
         Ok(Self { dwarf: dwarf::Dwarf::new(size, &modules)?, modules, depth: size.depth })
     }
 
@@ -205,12 +206,5 @@ impl Unwinder {
 
 fn with_backtrace(captured: &mut Captured) {
     captured.by = By::Backtrace;
-    // SAFETY: `trace_unsynchronized` asks for no other thread symbolizing with this crate at the
-    // same time. Nobody symbolizes here, and the walk itself keeps no state.
-    unsafe {
-        backtrace::trace_unsynchronized(|frame| {
-            let address = frame.ip() as u64;
-            address <= 1 || captured.push(address - 1)
-        });
-    }
+    system::walk(|address| address <= 1 || captured.push(address - 1));
 }

@@ -4,9 +4,9 @@ use super::container::Growth;
 use super::finding::{Facts, Finding};
 use super::nodes::Found;
 use super::scene::Scene;
-use super::verdict::Verdict;
 use crate::Estimate;
 use crate::hash::NumberMap;
+use crate::report::Verdict;
 
 /// Ticks with certainty, each with more of it than the one before, that make a suspicion a certainty.
 /// Where it is seen without certainty, one is taken away; a pause between two bursts says nothing.

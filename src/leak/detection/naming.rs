@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::finding::{Finding, MAX_CANDIDATES};
+use super::finding::Finding;
 use super::observation::Observation;
 use crate::blame::{Frame, Packages};
+use crate::report::MAX_CANDIDATES;
 use crate::snapshot::Module;
 
 /// Gives names to code addresses.

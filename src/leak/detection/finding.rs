@@ -2,11 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::verdict::Verdict;
 use crate::Estimate;
-
-/// The most candidates of a report; what comes after them is counted.
-pub const MAX_CANDIDATES: usize = 20;
+use crate::report::Verdict;
 
 /// Something that leaks, or was believed to.
 #[derive(Clone, Debug)]

@@ -3,8 +3,8 @@
 use super::detector::Detector;
 use super::naming::Names;
 use super::observation::SnapshotObservation;
-use super::report::LeakReport;
 use crate::Snapshot;
+use crate::leak::LeakReport;
 
 /// The detector over the snapshots of one session, as it was in the service.
 ///

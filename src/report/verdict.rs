@@ -1,10 +1,9 @@
 //! What is said of a finding.
 
-use serde::{Deserialize, Serialize};
-
 /// How sure the detector is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "read", serde(rename_all = "lowercase"))]
 pub enum Verdict {
     /// It was one, and is none: its objects died after all, or no more of them are kept.
     Retracted,

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use super::report::{BaselineStatus, EvidenceKind, LeakCandidate, LeakReport};
+use super::candidate::{BaselineStatus, EvidenceKind, LeakCandidate};
+use super::frame::{Frame, Kind};
+use super::leak_report::LeakReport;
 use super::verdict::Verdict;
-use crate::Estimate;
-use crate::blame::{Frame, Kind};
+use crate::estimate::Estimate;
 
 /// Candidates that are printed unless a precision says how many; the rest are counted.
 const SHOWN: usize = 3;

@@ -1,0 +1,46 @@
+//! The leak detector of a session, and the names it gives to what it finds.
+
+use super::names::OwnNames;
+use super::session::Session;
+use crate::Snapshot;
+use crate::leak::detection::detector::Detector;
+use crate::leak::detection::observation::{Observation, SnapshotObservation};
+use crate::report::LeakReport;
+
+#[derive(Debug)]
+pub(crate) struct Analysis {
+    detector: Detector,
+    names: OwnNames,
+}
+
+impl Analysis {
+    pub(crate) fn new(own_crates: Vec<String>) -> Self {
+        Self { detector: Detector::default(), names: OwnNames::new(own_crates) }
+    }
+
+    pub(crate) fn tick(&mut self, session: &Session) -> Option<LeakReport> {
+        let tick = session.end_tick();
+        session.observe(tick, |live| self.analyse(live))
+    }
+
+    pub(crate) fn tick_with_snapshot(
+        &mut self,
+        session: &Session,
+        reason: &str,
+    ) -> (Snapshot, LeakReport) {
+        session.end_tick();
+        let snapshot = session.snapshot(reason);
+        let report = self.analyse(&SnapshotObservation::new(&snapshot));
+        (snapshot, report)
+    }
+
+    fn analyse(&mut self, live: &dyn Observation) -> LeakReport {
+        let findings = self.detector.tick(live, &mut self.names);
+        let report = LeakReport::new(findings, live, &mut self.names);
+        // Debug information is indexed ahead, so that the first candidate does not wait for it.
+        if report.candidates.is_empty() {
+            self.names.prepare(live);
+        }
+        report
+    }
+}
