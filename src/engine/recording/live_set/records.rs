@@ -261,9 +261,9 @@ impl Records {
             if state & LIVE == 0 || entry.address.load(Ordering::Relaxed) != address as u64 {
                 return None;
             }
-            // Acquire: pairs with the Release store in `publish`. Release: keeps loads of the fields
-            // before the exchange ahead of the stores of the record's next user, who acquires it
-            // from a free list.
+            // Acquire: pairs with the Release store in `publish`. Release: keeps loads of the
+            // fields before the exchange ahead of the stores of the record's next user, who
+            // acquires it from a free list.
             match entry.state.compare_exchange(
                 state,
                 freed(state),

@@ -7,8 +7,8 @@
 //!
 //! ```text
 //!   range    | 16 B | 16 B | not yet used | 48 B slots | 32 B | 48 B | … not yet used
-//!   metas    | cell, link | cell, link | …                        one a slot
-//!   pages    | live slots, committed? | …                         one a page of 4 KiB, see `pages.rs`
+//!   metas    | cell, link | cell, link | …                     one for each slot
+//!   pages    | live slots, committed? | …                      one for each page, see `pages.rs`
 //! ```
 //! Slots of 16 bytes come first, because smaller objects are recognised at small offsets only.
 //!
@@ -331,8 +331,8 @@ impl Slots {
             }
             let span = self.new_span(class, slots_per_span as u32)?;
             let new = (u64::from(span) + 1) << 32 | 1;
-            // Release: publishes the span to the Acquire operations above. Acquire on failure: pairs
-            // with the Release of the thread that opened a span.
+            // Release: publishes the span to the Acquire operations above. Acquire on failure:
+            // pairs with the Release of the thread that opened a span.
             match open_span.compare_exchange(now, new, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return Some(SlotId::new(span, 0)),
                 // Another thread opened a span at the same moment. This span stays unused: it costs

@@ -184,19 +184,19 @@ impl StackTable {
         if !budget.try_charge(bytes, UpTo::Soft) {
             return None;
         }
-        let room = |next: u64, count: u64, len: usize| {
+        let end_within = |next: u64, count: u64, len: usize| {
             (next + count <= len as u64).then_some(next + count)
         };
         // Relaxed: the indices only need to be unique.
         let reserved = self
             .next_frame
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
-                room(next, frames, self.frames.len())
+                end_within(next, frames, self.frames.len())
             })
             .and_then(|first| {
                 let next =
                     self.next_site.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
-                        room(next.into(), 1, self.sites.len()).map(|next| next as u32)
+                        end_within(next.into(), 1, self.sites.len()).map(|next| next as u32)
                     });
                 next.map(|site| (first, SiteId(site))).map_err(u64::from)
             });
