@@ -3,14 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// A map by numbers.
+/// A map whose keys are numbers.
 pub(crate) type NumberMap<K, V> = HashMap<K, V, BuildHasherDefault<NumberHasher>>;
 
 /// A set of numbers.
 pub(crate) type NumberSet<K> = HashSet<K, BuildHasherDefault<NumberHasher>>;
 
-/// Numbers are spread well enough by one mixing step each; the standard hasher took a third of the time of
-/// a snapshot and a quarter of that of a tick.
+/// Hashes numbers with one mixing step each, which spreads them well enough. The standard hasher
+/// took a third of the time of a snapshot and a quarter of that of a tick.
 #[derive(Default)]
 pub(crate) struct NumberHasher(u64);
 
@@ -27,7 +27,7 @@ impl Hasher for NumberHasher {
         self.0 = mix(self.0.rotate_left(32) ^ value);
     }
 
-    /// Of which variant a value is, too.
+    /// The discriminant of an enum is hashed through this, too.
     fn write_usize(&mut self, value: usize) {
         self.write_u64(value as u64);
     }

@@ -1,34 +1,35 @@
-//! The few things that a `Cargo.toml` tells about sources that are on this machine.
+//! The few facts that a `Cargo.toml` gives about sources that are on this machine.
 //!
-//! Not a parser of TOML: keys on lines of their own below the header of their section, as cargo and
-//! people write them. What is written otherwise is not found, and then a version is missing.
+//! This is not a TOML parser: it finds keys on lines of their own below the header of their
+//! section, as cargo and people write them. A version that is written in another way is not found,
+//! and is then missing.
 
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-/// A longer manifest is read up to here.
+/// Only this much of a manifest is read.
 const MAX_BYTES: u64 = 256 << 10;
 
-/// How far above a source file its package and its workspace are looked for.
+/// The number of folders above a source file in which its package and its workspace are looked for.
 const MAX_LEVELS: usize = 16;
 
-/// What a package calls itself.
+/// How a package names itself.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Manifest {
-    /// Name of the library, as code has it.
+    /// The name of the library, as it is written in code.
     pub(super) crate_name: Option<String>,
     pub(super) version: Option<String>,
 }
 
 impl Manifest {
-    /// That of the package which a source file belongs to.
+    /// The manifest of the package that a source file belongs to.
     pub(super) fn nearest(source: &Path) -> Option<Self> {
         let mut above = source.ancestors().skip(1).take(MAX_LEVELS).filter_map(text_in);
         let text = above.find(|text| value(text, "package", "name").is_some())?;
         let version = match value(&text, "package", "version") {
             Some(version) => string(version),
-            // `version.workspace = true`. The workspace may be in the same file.
+            // `version.workspace = true`: the workspace may be in the same file.
             None => {
                 let of = |text: &str| value(text, "workspace.package", "version").and_then(string);
                 of(&text).or_else(|| above.find_map(|text| of(&text)))
@@ -39,8 +40,8 @@ impl Manifest {
     }
 }
 
-/// The folders that the workspace at `root` leaves out.
-pub(super) fn excluded(root: &Path) -> Vec<PathBuf> {
+/// The folders that the workspace at `root` excludes.
+pub(super) fn excluded_folders(root: &Path) -> Vec<PathBuf> {
     let Some(text) = text_in(root) else { return Vec::new() };
     let Some(list) = value(&text, "workspace", "exclude") else { return Vec::new() };
     let list = list.strip_prefix('[').and_then(|list| list.split(']').next()).unwrap_or_default();
@@ -49,7 +50,7 @@ pub(super) fn excluded(root: &Path) -> Vec<PathBuf> {
 
 fn text_in(folder: &Path) -> Option<String> {
     let path = folder.join("Cargo.toml");
-    // The path comes from a binary: opening a pipe could block for ever.
+    // The path comes from a binary: opening a pipe could block forever.
     if !path.metadata().ok()?.is_file() {
         return None;
     }
@@ -58,7 +59,7 @@ fn text_in(folder: &Path) -> Option<String> {
     Some(text)
 }
 
-/// What follows `key =` in `[section]`, to the end of the file.
+/// The text after `key =` in `[section]`, to the end of the file.
 fn value<'a>(text: &'a str, section: &str, key: &str) -> Option<&'a str> {
     let mut inside = false;
     let mut rest = text;
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_may_be_the_workspaces() {
+    fn a_version_may_be_inherited_from_the_workspace() {
         let folder = written(&[
             ("Cargo.toml", "[workspace]\n\n[workspace.package]\nversion = \"2.5.0\"\n"),
             ("a/Cargo.toml", "[package]\nname = \"a\"\nversion.workspace = true\n"),
@@ -126,10 +127,10 @@ mod tests {
     }
 
     #[test]
-    fn a_workspace_says_what_it_leaves_out() {
+    fn excluded_folders_are_read_from_the_workspace() {
         let text = "[workspace]\nmembers = [\"a\"]\nexclude = [\n  \"libs/auth\",\n  'old',\n]\n";
         let folder = written(&[("Cargo.toml", text)]);
-        assert_eq!(excluded(folder.path()), [Path::new("libs/auth"), Path::new("old")]);
-        assert!(excluded(&folder.path().join("nowhere")).is_empty());
+        assert_eq!(excluded_folders(folder.path()), [Path::new("libs/auth"), Path::new("old")]);
+        assert!(excluded_folders(&folder.path().join("nowhere")).is_empty());
     }
 }

@@ -1,7 +1,8 @@
 //! Whose code allocated: the crate, its version, and whether it is the service's own.
 //!
-//! The debug information of a binary says where each of its crates was compiled; [`Packages`] makes
-//! kinds and versions of that, and [`blame`] picks the frame of a stack that answers for it.
+//! The debug information of a binary says where each of its crates was compiled. [`Packages`]
+//! derives kinds and versions from that, and [`blame`] picks the frame of a stack that is
+//! responsible.
 
 mod manifest;
 mod packages;

@@ -1,43 +1,48 @@
-//! Which package a crate comes from, by where it was compiled.
+//! Finds out which package a crate comes from, by the folder in which it was compiled.
 //!
-//! rustc names a compilation unit `src/lib.rs/@/KRATE.HASH-cgu.N` (`DW_AT_name`), and cargo runs it
-//! (`DW_AT_comp_dir`) in the root of the workspace for what lies in there, otherwise in the package's
-//! own folder: `…/registry/src/INDEX/NAME-VERSION`, `…/git/checkouts/NAME-HASH/REV`, a path. So what
-//! was compiled in the same place as `main` is the service's own. Seen with cargo and rustc 1.95,
-//! the same in `dev` and `release`, with `debug` of 2, `limited` and `line-tables-only`, except:
+//! rustc names a compilation unit `src/lib.rs/@/KRATE.HASH-cgu.N` (`DW_AT_name`). Cargo runs rustc
+//! (`DW_AT_comp_dir`) in the root of the workspace for crates that lie in it, and in the package's
+//! own folder for others: `…/registry/src/INDEX/NAME-VERSION`, `…/git/checkouts/NAME-HASH/REV`, or
+//! a path. So the crates that were compiled in the same folder as `main` are the service's own.
+//! This was observed with cargo and rustc 1.95, in `dev` and `release`, with `debug` of 2,
+//! `limited` and `line-tables-only`, with these exceptions:
 //!
-//! - Incremental units (`dev`) have no crate in their name, `src/lib.rs/@/3as2ankn06mhrp9nh8gsfmxaa`.
-//!   Then the file tells, and a `Cargo.toml` where it can be read.
-//! - Crates that were inlined as a whole, as fat LTO does, have no unit. Files tell about those too.
+//! - Incremental units (`dev`) have no crate in their name,
+//!   `src/lib.rs/@/3as2ankn06mhrp9nh8gsfmxaa`. Then the file decides, and a `Cargo.toml` if it can
+//!   be read.
+//! - Crates that were inlined as a whole, as with fat LTO, have no unit. The files decide about
+//!   them too.
 //! - Path dependencies that the workspace excludes are compiled in its root nevertheless. They are
-//!   told by the `exclude` of a readable `Cargo.toml` there, and, so that the place where a service runs
-//!   needs no sources, by a folder called `vendor`, `third_party` or `third-party` above them.
+//!   recognised by the `exclude` of a readable `Cargo.toml` there; and, so that the machine where a
+//!   service runs needs no sources, by a folder called `vendor`, `third_party` or `third-party`
+//!   above them.
 //! - The standard library's own dependencies are in `/rust/deps`.
 //!
-//! Without debug information names are all there is: `main`'s crate and the named ones are own, the
-//! standard library is known by its names, and everything else counts as a dependency.
+//! Without debug information there are only names: the crate of `main` and the configured ones are
+//! own, the standard library is recognised by its names, and everything else counts as a
+//! dependency.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::manifest::{Manifest, excluded};
+use super::manifest::{Manifest, excluded_folders};
 use super::{Frame, Kind};
 use crate::names::{
-    Place, crate_of_path, demangled, file_name, is_std, name_and_version, short_file,
+    SourcePath, crate_of_path, demangled, file_name, is_std, name_and_version, short_file,
 };
 
 /// Folders in a workspace that hold other people's code.
 const VENDOR_FOLDERS: &[&str] = &["vendor", "third_party", "third-party"];
 
-/// A crate's origin.
+/// The origin of a crate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Package {
-    /// The crate, as code has it; of C code the file name of its module.
+    /// The crate, as it is written in code; for C code the file name of its module.
     pub name: Option<String>,
-    /// The version, where a path or a readable `Cargo.toml` tells.
+    /// The version, if a path or a readable `Cargo.toml` gives it.
     pub version: Option<String>,
-    /// Whose it is.
+    /// Where the code comes from.
     pub kind: Kind,
 }
 
@@ -46,26 +51,26 @@ pub struct Package {
 pub struct Packages {
     own_crates: BTreeSet<String>,
     main: Option<String>,
-    /// Where `main` was compiled.
+    /// The folder in which `main` was compiled.
     workspace: Option<String>,
     /// Folders in the workspace that are not part of it.
     excluded: Vec<PathBuf>,
-    /// Where else crates were compiled.
+    /// All folders in which crates were compiled.
     directories: BTreeSet<String>,
-    /// Of each crate, the files it starts from: one for each version of it.
+    /// The root files of each crate, one for each of its versions.
     roots: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Packages {
-    /// Nothing known but that these crates are the service's own.
+    /// Knows nothing yet, except that these crates are the service's own.
     pub fn new(own_crates: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        // As in code; people write the name of the package.
+        // Crates are named as in code, but people write the name of the package.
         let own_crates = own_crates.into_iter().map(|name| name.into().replace('-', "_"));
         Self { own_crates: own_crates.collect(), ..Self::default() }
     }
 
-    /// Takes down a compilation unit: its `DW_AT_name` and `DW_AT_comp_dir`. Those of other languages
-    /// are passed over.
+    /// Records a compilation unit, by its `DW_AT_name` and `DW_AT_comp_dir`. Units of other
+    /// languages are ignored.
     pub fn add_unit(&mut self, name: &str, directory: &str) {
         let Some((root, unit)) = name.rsplit_once("/@/") else { return };
         let root = if root.starts_with('/') || directory.is_empty() {
@@ -78,7 +83,7 @@ impl Packages {
         }
         let krate = match unit.split_once('.') {
             Some((krate, rest)) if rest.contains("-cgu.") => krate,
-            // One of hundreds of units of the same crate.
+            // This is one of hundreds of units of a crate that is known already.
             _ if self.roots.values().any(|roots| roots.contains(&root)) => return,
             _ => match &crate_at(&root) {
                 Some(krate) => return self.add_root(krate, root),
@@ -95,23 +100,28 @@ impl Packages {
         }
     }
 
-    /// Names the crate that holds `main`, and the `DW_AT_comp_dir` of the unit in which it was found.
-    /// Without one it is that of the crate, provided its units were added before.
+    /// Sets the crate that holds `main`, and the `DW_AT_comp_dir` of the unit in which it was
+    /// found. Without a directory it is that of the crate, provided that its units were added
+    /// before.
     pub fn set_main(&mut self, crate_name: &str, directory: Option<&str>) {
         self.main = Some(crate_name.to_owned());
         self.workspace = directory.map(str::to_owned).or_else(|| {
             let roots = self.roots.get(crate_name)?;
-            // The innermost: a workspace may lie within another's folder.
-            let holds =
-                |directory: &&String| roots.iter().any(|root| inside(directory, root).is_some());
+            // The innermost folder counts: a workspace may lie inside the folder of another.
+            let holds = |directory: &&String| {
+                roots.iter().any(|root| relative_to(directory, root).is_some())
+            };
             self.directories.iter().filter(holds).max_by_key(|directory| directory.len()).cloned()
         });
-        self.excluded =
-            self.workspace.as_deref().map(|root| excluded(Path::new(root))).unwrap_or_default();
+        self.excluded = self
+            .workspace
+            .as_deref()
+            .map(|root| excluded_folders(Path::new(root)))
+            .unwrap_or_default();
     }
 
-    /// Names the crate that holds `main` by the path of the executable: `target/debug/my-shop`, and
-    /// `deps/my_shop-0123456789abcdef` as tests are called.
+    /// Sets the crate that holds `main` from the path of the executable: `target/debug/my-shop`, or
+    /// `deps/my_shop-0123456789abcdef` for tests.
     pub fn set_executable(&mut self, path: &str) {
         let name = file_name(path);
         let hash = |hash: &str| hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit());
@@ -120,7 +130,7 @@ impl Packages {
         self.set_main(&name.replace('-', "_"), None);
     }
 
-    /// A frame of the function `function`, which is in `file` as debug information has it.
+    /// Makes the frame of `function`, which is in `file` according to debug information.
     pub fn frame(
         &self,
         function: String,
@@ -147,7 +157,7 @@ impl Packages {
         }
     }
 
-    /// The package of a frame.
+    /// The package that a frame belongs to.
     pub fn package_of(&self, frame: &Frame) -> Package {
         let name = frame.crate_name.clone();
         let Some(krate) = crate_of_path(&frame.function) else {
@@ -155,7 +165,7 @@ impl Packages {
             return Package { name, version: None, kind };
         };
         let roots = self.roots.get(krate);
-        // Several versions of one crate are told apart by the file.
+        // The file distinguishes several versions of one crate.
         let folder = frame.file.as_deref().and_then(package_folder);
         let root = roots.and_then(|roots| {
             let same = |root: &&String| package_folder(root) == folder && folder.is_some();
@@ -179,7 +189,8 @@ impl Packages {
         let version = match (kind, root) {
             (Kind::Std, _) => None,
             (_, Some(root)) => version_at(root),
-            // A file of another package is in the name of a generic's argument.
+            // The file may be that of another package, which appears in the name as a generic
+            // argument.
             (_, None) => frame.file.as_deref().and_then(|file| {
                 let (folder, version) = package_folder(file).and_then(name_and_version).unzip();
                 version
@@ -195,19 +206,19 @@ impl Packages {
         Package { name, version, kind }
     }
 
-    /// The file relative to the workspace, if it is in there, else as [`short_file`] has it.
+    /// The file relative to the workspace if it lies in it, otherwise as [`short_file`] returns it.
     fn short_file<'a>(&self, file: &'a str) -> &'a str {
         let short = short_file(file);
         if short.len() < file.len() {
             return short;
         }
-        self.workspace.as_deref().and_then(|root| inside(root, file)).unwrap_or(file)
+        self.workspace.as_deref().and_then(|root| relative_to(root, file)).unwrap_or(file)
     }
 
     fn is_own(&self, krate: &str, file: Option<&str>) -> bool {
         let named = self.own_crates.contains(krate) || self.main.as_deref() == Some(krate);
         match file.map(|file| self.kind_at(file)) {
-            // A method that a trait of the standard library provides is in the name of the service's
+            // A method that a trait of the standard library provides has the name of the service's
             // type, but its line is of no help.
             Some(Kind::Std) => false,
             Some(Kind::Own) => true,
@@ -229,19 +240,20 @@ impl Packages {
         }
     }
 
-    /// Whose a source file is.
+    /// Where the code of a source file comes from.
     fn kind_at(&self, file: &str) -> Kind {
         if ["/rustc/", "/rust/deps/", "library/"].iter().any(|start| file.starts_with(start))
             || file.contains("/rustlib/src/rust/")
         {
             return Kind::Std;
         }
-        let Some(relative) = self.workspace.as_deref().and_then(|root| inside(root, file)) else {
+        let Some(relative) = self.workspace.as_deref().and_then(|root| relative_to(root, file))
+        else {
             return Kind::Dependency;
         };
         let workspace = self.workspace.as_deref().unwrap_or_default();
         let other = |directory: &String| {
-            directory.len() > workspace.len() && inside(directory, file).is_some()
+            directory.len() > workspace.len() && relative_to(directory, file).is_some()
         };
         let relative = Path::new(relative);
         let vendored = relative.components().any(|part| {
@@ -257,24 +269,25 @@ impl Packages {
 
 /// The crate whose `main` a symbol is.
 ///
-/// A program may have several functions of that name: the one in the crate that the executable is called
-/// after should be preferred.
+/// A program may have several functions of that name; the one in the crate that the executable is
+/// named after should be preferred.
 pub fn crate_of_main(symbol: &str) -> Option<String> {
-    // Of a hundred thousand symbols nearly none is worth demangling.
+    // Hardly any of a hundred thousand symbols is worth demangling.
     let name = symbol.contains("4main").then(|| demangled(symbol))??;
     let krate = name.strip_suffix("::main")?;
     (!krate.contains(':')).then(|| krate.to_owned())
 }
 
-/// `path` below `directory`. What was remapped to nothing is relative, and so are paths in it.
-fn inside<'a>(directory: &str, path: &'a str) -> Option<&'a str> {
+/// The part of `path` below `directory`. A directory that was remapped to nothing is relative, and
+/// so are the paths in it.
+fn relative_to<'a>(directory: &str, path: &'a str) -> Option<&'a str> {
     match directory {
         "" | "." => (!path.starts_with('/')).then(|| path.strip_prefix("./").unwrap_or(path)),
         _ => path.strip_prefix(directory)?.strip_prefix('/'),
     }
 }
 
-/// The folder of a package that tells its version: of a registry, `axum-0.8.1`.
+/// The folder of a package in a registry, which contains its version: `axum-0.8.1`.
 fn package_folder(file: &str) -> Option<&str> {
     let short = short_file(file).strip_prefix("/rust/deps/").unwrap_or(short_file(file));
     short.split('/').next().filter(|folder| name_and_version(folder).is_some())
@@ -287,13 +300,13 @@ fn version_at(root: &str) -> Option<String> {
     }
 }
 
-/// What a crate that starts from this file is called.
+/// The name of the crate that starts from this file.
 fn crate_at(root: &str) -> Option<String> {
-    let place = Place::of(root)?;
-    let of_package = place.root.ends_with("/src/");
+    let source = SourcePath::parse(root)?;
+    let of_package = source.root.ends_with("/src/");
     let manifest = of_package.then(|| Manifest::nearest(Path::new(root))).flatten();
     let name = manifest.and_then(|manifest| manifest.crate_name);
-    Some(name.unwrap_or_else(|| place.krate.replace('-', "_")))
+    Some(name.unwrap_or_else(|| source.krate.replace('-', "_")))
 }
 
 fn is_nameless(function: &str, module: &str) -> bool {
@@ -307,7 +320,7 @@ mod tests {
     const REGISTRY: &str = "/home/x/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f";
     const RUSTC: &str = "/rustc/59807616e1fa2540724bfbac14d7976d7e4a3860";
 
-    /// A release build, as rustc 1.95 writes it.
+    /// A release build, as rustc 1.95 describes it.
     fn release() -> Packages {
         let mut packages = Packages::default();
         packages.add_unit("svc/src/main.rs/@/my_svc.34f209cc1906a0ce-cgu.0", "/build/shop");
@@ -337,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_compiled_beside_main_is_own() {
+    fn crates_compiled_in_the_folder_of_main_are_own() {
         let packages = release();
         let kind = |function: &str| package(&packages, function, None).kind;
         assert_eq!(kind("my_svc::main"), Kind::Own);
@@ -353,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_come_from_the_registry_and_the_file_tells_two_apart() {
+    fn versions_come_from_registry_folders_and_the_file_distinguishes_two() {
         let packages = release();
         let version = |function: &str, file: Option<String>| {
             package(&packages, function, file.as_deref()).version
@@ -393,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn a_registry_in_the_workspace_is_none_of_its_own() {
+    fn a_registry_inside_the_workspace_is_not_own_code() {
         let mut packages = Packages::default();
         packages.add_unit("src/main.rs/@/shop.1a-cgu.0", "/build");
         packages.add_unit("/build/vendor/serde/src/lib.rs/@/serde.1b-cgu.0", "/build/vendor/serde");
@@ -421,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn main_is_told_from_other_functions() {
+    fn main_is_distinguished_from_other_functions() {
         let of = |symbol| crate_of_main(symbol);
         assert_eq!(of("_ZN4shop4main17h0123456789abcdefE").as_deref(), Some("shop"));
         assert_eq!(of("_RNvCs6xxl1lAjzDf_4shop4main").as_deref(), Some("shop"));

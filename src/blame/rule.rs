@@ -1,13 +1,14 @@
-//! Which frame of a stack answers for its memory.
+//! The rule that picks the frame of a stack that is responsible for its memory.
 
 use super::{Blame, Frame, Kind, Package, Packages};
 use crate::names::machinery::{self, Role};
 
-/// Blames one frame of a stack, `frames` being leaf first.
+/// Blames one frame of a stack. `frames` are leaf first.
 ///
-/// That is the innermost one which is neither machinery (allocator, containers, profiler) nor the
-/// standard library; else the innermost of the standard library, else of C code. A C library that
-/// was called from Rust so counts for the crate that called it, which is the one to look into.
+/// The blamed frame is the innermost one that is neither machinery (allocator, containers,
+/// profiler) nor the standard library; failing that the innermost of the standard library, failing
+/// that of C code. So a C library that was called from Rust counts for the crate that called it,
+/// which is the one to look into.
 ///
 /// # Examples
 /// ```
@@ -52,7 +53,7 @@ pub fn blame(frames: &[Frame], packages: &Packages) -> Blame {
             break;
         }
     }
-    // Of nothing but machinery, the innermost.
+    // If there is nothing but machinery, the innermost frame is blamed.
     let (at, package) = match best {
         Some((_, at, package)) => (at, package),
         None => match frames.first() {

@@ -1,4 +1,5 @@
-//! Nothing is recorded: every function is a constant or a pass-through, and vanishes.
+//! The backend that records nothing: every function is a constant or a pass-through and vanishes
+//! when it is compiled.
 
 use std::alloc::GlobalAlloc;
 use std::io;
@@ -20,14 +21,23 @@ pub(super) fn may_be_sampled(_address: usize, _size: usize) -> bool {
     false
 }
 
-// What follows is never called, since nothing is ever due or sampled; it vanishes with the test.
+// The following functions are never called, since nothing is ever due or sampled; they vanish
+// together with the test.
 
+/// Stands in for the function of the same name that records.
+///
+/// # Safety
+/// There is nothing to guarantee: it does nothing.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub(super) unsafe fn alloc(_size: usize, _align: usize, _inner: &dyn GlobalAlloc) -> *mut u8 {
     std::ptr::null_mut()
 }
 
+/// Stands in for the function of the same name that records.
+///
+/// # Safety
+/// There is nothing to guarantee: it does nothing.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub(super) unsafe fn alloc_zeroed(
@@ -38,6 +48,10 @@ pub(super) unsafe fn alloc_zeroed(
     std::ptr::null_mut()
 }
 
+/// Stands in for the function of the same name that records.
+///
+/// # Safety
+/// There is nothing to guarantee: it does nothing.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub(super) unsafe fn dealloc(
@@ -48,6 +62,10 @@ pub(super) unsafe fn dealloc(
 ) {
 }
 
+/// Stands in for the function of the same name that records.
+///
+/// # Safety
+/// There is nothing to guarantee: it does nothing.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub(super) unsafe fn realloc(
@@ -60,7 +78,7 @@ pub(super) unsafe fn realloc(
     std::ptr::null_mut()
 }
 
-/// The labels in force on this thread: none can be.
+/// The labels in force on this thread, of which there are none.
 #[derive(Debug)]
 pub(super) struct LabelScope;
 
@@ -76,7 +94,7 @@ impl LabelScope {
     }
 }
 
-/// Wakes a thread that does not exist.
+/// Stands in for the waker of a reporting thread, which does not exist.
 #[derive(Debug)]
 pub(super) struct Waker;
 

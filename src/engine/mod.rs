@@ -1,11 +1,11 @@
 //! The seam between the public face of the crate and recording.
 //!
-//! Everything above calls what stands here, unconditionally. Each item names its contract once, for
-//! both backends: [`recording`] with the feature `profiling`, [`inert`] without it. An inert item
-//! is a constant or a pass-through and vanishes when it is compiled.
+//! The layers above call these items unconditionally. The contract of each item is written here
+//! once, for both backends: [`recording`] with the feature `profiling`, and [`inert`] without it.
+//! An inert item is a constant or a pass-through, which vanishes when it is compiled.
 //!
-//! This is the only place that looks at the feature to choose between the two. Recording needs the
-//! `mmap` and the thread-local stacks of a Unix; elsewhere the feature compiles and is inert.
+//! The choice between the two is made only here. Recording needs the `mmap` and the thread-local
+//! stacks of a Unix; on other systems the feature compiles and is inert.
 
 use std::alloc::GlobalAlloc;
 use std::io;
@@ -30,16 +30,16 @@ use crate::{Snapshot, Stats};
 
 // The allocation path.
 
-/// Counts an allocation of `size` bytes on this thread. When it returns `true` the allocation must
+/// Counts an allocation of `size` bytes on this thread. If it returns `true`, the allocation must
 /// be made by [`alloc`], [`alloc_zeroed`] or [`realloc`] instead of the inner allocator.
 #[inline(always)]
 pub(crate) fn is_due(size: usize) -> bool {
     backend::is_due(size)
 }
 
-/// Whether a block of `size` bytes at `address` can have been sampled. When it returns `true` the
-/// block must be freed by [`dealloc`] or resized by [`realloc`]; otherwise it is the inner
-/// allocator's own. Never `false` for a sampled block, and rarely `true` for another.
+/// Whether a block of `size` bytes at `address` may have been sampled. If it returns `true`, the
+/// block must be freed by [`dealloc`] or resized by [`realloc`]; otherwise the block is the inner
+/// allocator's. It is never `false` for a sampled block, and rarely `true` for another.
 #[inline(always)]
 pub(crate) fn may_be_sampled(address: usize, size: usize) -> bool {
     backend::may_be_sampled(address, size)
@@ -48,42 +48,44 @@ pub(crate) fn may_be_sampled(address: usize, size: usize) -> bool {
 /// [`GlobalAlloc::alloc`] for an allocation that [`is_due`]: decides whether to sample it.
 ///
 /// # Safety
-/// As for `GlobalAlloc::alloc`; `size` and `align` are those of one valid `Layout`.
+/// The caller must uphold the contract of `GlobalAlloc::alloc`, with `size` and `align` from one
+/// valid `Layout`.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub(crate) unsafe fn alloc<A: GlobalAlloc>(size: usize, align: usize, inner: &A) -> *mut u8 {
-    // SAFETY: the caller's promises are passed on.
+    // SAFETY: the caller upholds the contract, which is the same for the backend.
     unsafe { backend::alloc(size, align, inner) }
 }
 
 /// [`GlobalAlloc::alloc_zeroed`] for an allocation that [`is_due`].
 ///
 /// # Safety
-/// As for `GlobalAlloc::alloc_zeroed`; `size` and `align` are those of one valid `Layout`.
+/// The caller must uphold the contract of `GlobalAlloc::alloc_zeroed`, with `size` and `align` from
+/// one valid `Layout`.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub(crate) unsafe fn alloc_zeroed<A: GlobalAlloc>(size: usize, align: usize, inner: &A) -> *mut u8 {
-    // SAFETY: the caller's promises are passed on.
+    // SAFETY: the caller upholds the contract, which is the same for the backend.
     unsafe { backend::alloc_zeroed(size, align, inner) }
 }
 
 /// [`GlobalAlloc::dealloc`] for a block that [`may_be_sampled`].
 ///
 /// # Safety
-/// As for `GlobalAlloc::dealloc`; `size` and `align` are those of the block's `Layout`, and the
-/// block was allocated through this module or by `inner`.
+/// The caller must uphold the contract of `GlobalAlloc::dealloc`, with `size` and `align` from the
+/// block's `Layout`, and the block must have been allocated through this module or by `inner`.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub(crate) unsafe fn dealloc<A: GlobalAlloc>(block: *mut u8, size: usize, align: usize, inner: &A) {
-    // SAFETY: the caller's promises are passed on.
+    // SAFETY: the caller upholds the contract, which is the same for the backend.
     unsafe { backend::dealloc(block, size, align, inner) }
 }
 
 /// [`GlobalAlloc::realloc`] for a block that [`may_be_sampled`], or for a new size that [`is_due`].
 ///
 /// # Safety
-/// As for `GlobalAlloc::realloc`; `size` and `align` are those of the block's `Layout`, and the
-/// block was allocated through this module or by `inner`.
+/// The caller must uphold the contract of `GlobalAlloc::realloc`, with `size` and `align` from the
+/// block's `Layout`, and the block must have been allocated through this module or by `inner`.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub(crate) unsafe fn realloc<A: GlobalAlloc>(
@@ -93,19 +95,20 @@ pub(crate) unsafe fn realloc<A: GlobalAlloc>(
     new_size: usize,
     inner: &A,
 ) -> *mut u8 {
-    // SAFETY: the caller's promises are passed on.
+    // SAFETY: the caller upholds the contract, which is the same for the backend.
     unsafe { backend::realloc(block, size, align, new_size, inner) }
 }
 
 // Labels.
 
-/// Runs `scope` with labels in force on this thread, added to those of the scopes around it.
+/// Runs `scope` with `labels` in force on this thread, in addition to those of the enclosing
+/// scopes.
 #[inline(always)]
 pub(crate) fn with_labels<R>(labels: &[(&str, &str)], scope: impl FnOnce() -> R) -> R {
     backend::LabelScope::run(labels, scope)
 }
 
-/// As [`with_labels`], for labels that a future owns.
+/// Like [`with_labels`], for labels that a future owns.
 #[inline(always)]
 pub(crate) fn with_owned_labels<R>(
     labels: &[(Box<str>, Box<str>)],
@@ -123,7 +126,7 @@ pub(crate) fn muted<R>(work: impl FnOnce() -> R) -> R {
     backend::muted(work)
 }
 
-/// The one session of the process. Recording ends when it is dropped.
+/// The only session of the process. Recording ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Session(backend::Session);
 
@@ -131,7 +134,7 @@ impl Session {
     /// Whether sessions record anything at all.
     pub(crate) const RECORDS: bool = backend::Session::RECORDS;
 
-    /// Starts recording with a configuration that was checked.
+    /// Starts recording. The configuration must have been checked.
     pub(crate) fn start(config: &Config) -> Result<Self, StartError> {
         backend::Session::start(config).map(Self)
     }
@@ -141,22 +144,23 @@ impl Session {
         self.0.is_active()
     }
 
-    /// What is recorded now, without a leak report. Other threads go on recording meanwhile.
+    /// Takes a snapshot, without a leak report. Other threads go on recording meanwhile.
     pub(crate) fn snapshot(&self, reason: &str) -> Snapshot {
         self.0.snapshot(reason)
     }
 
-    /// The counters now.
+    /// The current counters.
     pub(crate) fn stats(&self) -> Stats {
         self.0.stats()
     }
 
-    /// Stops sampling, or goes on with it. Frees of what was sampled are followed all the time.
+    /// Pauses or resumes sampling. Frees of sampled objects are recorded all the time.
     pub(crate) fn set_paused(&self, paused: bool) {
         self.0.set_paused(paused);
     }
 
-    /// Changes the mean bytes between samples, at least 1, for samples to come.
+    /// Changes the mean number of bytes between samples, which must be at least 1, for future
+    /// samples.
     pub(crate) fn set_interval(&self, interval_bytes: u64) {
         self.0.set_interval(interval_bytes);
     }
@@ -167,12 +171,12 @@ impl Session {
     }
 }
 
-/// Wakes the reporting thread: at a time, by a signal, at the end.
+/// Wakes the reporting thread: at a time, on a signal, or at the end.
 #[derive(Debug)]
 pub(crate) struct Waker(backend::Waker);
 
 impl Waker {
-    /// With a handler for `signal`, if one is given. Handlers that were there before still run.
+    /// Creates a waker, with a handler for `signal` if one is given. Earlier handlers still run.
     pub(crate) fn new(signal: Option<i32>) -> io::Result<Self> {
         backend::Waker::new(signal).map(Self)
     }
@@ -193,17 +197,19 @@ impl Waker {
 pub(crate) struct Analysis(backend::Analysis);
 
 impl Analysis {
-    /// Nothing seen yet. `own_crates` count as the service's own besides those that are recognized.
+    /// Creates a detector that has seen nothing. `own_crates` count as the service's own, in
+    /// addition to those that are recognised.
     pub(crate) fn new(own_crates: Vec<String>) -> Self {
         Self(backend::Analysis::new(own_crates))
     }
 
-    /// Ends the running tick, and analyses the live set in place. `None` when nothing is recorded.
+    /// Ends the running tick and analyses the live set in place. `None` when nothing is recorded.
     pub(crate) fn tick(&mut self, session: &Session) -> Option<LeakReport> {
         self.0.tick(&session.0)
     }
 
-    /// Ends the running tick, and analyses a snapshot of the live set. The snapshot has no report.
+    /// Ends the running tick and analyses a snapshot of the live set. The snapshot contains no
+    /// report.
     pub(crate) fn tick_with_snapshot(
         &mut self,
         session: &Session,

@@ -6,8 +6,8 @@
 pub(crate) enum Wake {
     /// The profiler is being dropped.
     Stop,
-    /// The signal that asks for a dump has come.
+    /// The signal that asks for a dump has arrived.
     Signal,
-    /// The time that was waited for has come.
+    /// The time until which the thread waited has come.
     Timeout,
 }

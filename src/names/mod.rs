@@ -1,13 +1,14 @@
-//! Symbols as people wrote them, and what a name says about its function: the crate, and whether it
-//! is machinery of the allocator.
+//! Turns symbols into names as people wrote them, and says what a name reveals about its function:
+//! the crate, and whether it is allocator machinery.
 //!
-//! What [`readable`] does to a symbol:
-//! - demangles both Rust manglings, and leaves out hashes and compiler suffixes; symbols of other
-//!   languages stay as they are;
-//! - the body of an `async fn` is `my::handler::{async}`, of an async block `my::f::{async block}`
-//!   ([`Kind`]); other closures are `my::f::{closure#0}`, `{closure}` in the legacy mangling;
-//! - generic arguments stay, unless the name is longer than [`LONG`] characters: then each list of
-//!   them is `<…>`. What follows them always stays.
+//! [`readable`] changes a symbol as follows:
+//! - It demangles both Rust manglings, and removes hashes and compiler suffixes. Symbols of other
+//!   languages are unchanged.
+//! - The body of an `async fn` becomes `my::handler::{async}`, that of an async block
+//!   `my::f::{async block}` ([`Kind`]). Other closures are `my::f::{closure#0}`, or `{closure}` in
+//!   the legacy mangling.
+//! - Generic arguments stay, unless the name is longer than [`LONG`] characters: then each list of
+//!   them becomes `<…>`. What follows a list always stays.
 
 use std::collections::HashMap;
 
@@ -15,13 +16,13 @@ pub mod machinery;
 mod source;
 
 pub use machinery::Role;
-pub(crate) use source::Place;
+pub(crate) use source::SourcePath;
 pub use source::{Roots, name_and_version, short_file};
 
-/// Above this many characters the generic arguments of a name are left out.
+/// Generic arguments are left out of names that are longer than this many characters.
 pub const LONG: usize = 120;
 
-/// What a closure is, where debug information tells.
+/// The kind of a closure, as debug information gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// The body of an `async fn`.
@@ -33,7 +34,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// From the name that rustc gives the function in debug information: `{async_fn#0}<T>`.
+    /// Parses the name that rustc gives the function in debug information: `{async_fn#0}<T>`.
     pub fn of_debug_name(name: &str) -> Option<Self> {
         let name = name.strip_prefix("{async_")?;
         if name.starts_with("fn#") {
@@ -47,7 +48,7 @@ impl Kind {
         }
     }
 
-    /// How a name has it: `{async}`.
+    /// How the kind appears in a readable name: `{async}`.
     pub fn text(self) -> &'static str {
         match self {
             Self::AsyncFn => "{async}",
@@ -61,12 +62,13 @@ impl Kind {
 #[derive(Clone, Debug, Default)]
 pub struct Closures {
     by_symbol: HashMap<String, Kind>,
-    /// By demangled name. `None`: the legacy mangling gives closures of different kinds one name.
+    /// By demangled name. `None` if the name is ambiguous: the legacy mangling gives closures of
+    /// different kinds one name.
     by_name: HashMap<String, Option<Kind>>,
 }
 
 impl Closures {
-    /// Takes down that the closure with this symbol is of this kind; `None` is a plain closure.
+    /// Records the kind of the closure with this symbol; `None` is a plain closure.
     pub fn insert(&mut self, symbol: String, kind: Option<Kind>) {
         if let Some(name) = demangled(&symbol) {
             let known = self.by_name.entry(name).or_insert(kind);
@@ -80,47 +82,49 @@ impl Closures {
     }
 }
 
-/// The readable form of a symbol of either Rust mangling, or of C. `kind` is what this very
-/// function is, where the caller knows better than `closures`.
+/// The readable form of a symbol of either Rust mangling, or of C. `kind` is the kind of this very
+/// function, for callers that know it better than `closures`.
 pub fn readable(symbol: &str, kind: Option<Kind>, closures: &Closures) -> String {
     let Some(name) = demangled(symbol) else { return shortened(symbol.to_owned()) };
     let kind = kind.or_else(|| closures.by_symbol.get(symbol).copied());
     shortened(with_kinds(&name, kind, closures))
 }
 
-/// The demangled symbol, if it is mangled the way of Rust.
+/// The demangled symbol, if it is a Rust symbol.
 pub fn demangled(symbol: &str) -> Option<String> {
     let name = rustc_demangle::try_demangle(symbol).ok()?;
-    // The alternate form leaves out hashes. What a linker or LLVM appended (`.cold`, `.llvm.123`)
-    // names no function.
+    // The alternate form leaves out hashes. A suffix that a linker or LLVM appended (`.cold`,
+    // `.llvm.123`) is not part of the function's name.
     let name = format!("{name:#}");
     let end = name.rfind(['>', '}', ':']).map_or(0, |at| at + 1);
     let end = name[end..].find('.').map_or(name.len(), |dot| end + dot);
     Some(name[..end].replace("{{closure}}", "{closure}"))
 }
 
-/// Whether a symbol is that of a closure, in either mangling. Bodies of async functions are.
+/// Whether a symbol is that of a closure, in either mangling. Bodies of async functions are
+/// closures too.
 pub fn is_closure(symbol: &str) -> bool {
     (symbol.starts_with("_R") && symbol.contains("NC"))
         || (symbol.starts_with("_ZN") && symbol.contains("closure$u7d$"))
 }
 
-/// Names the closures in a path after what they are: the last one by `kind`, those around it by
-/// what is known of their names.
+/// Names the closures in a path after their kinds: the last one after `kind`, the ones around it
+/// after what is known of their names.
 fn with_kinds(name: &str, kind: Option<Kind>, closures: &Closures) -> String {
     let mut readable = String::with_capacity(name.len());
     let mut done = 0;
     for (at, _) in name.match_indices("::{closure") {
         let Some(end) = name[at..].find('}').map(|length| at + length + 1) else { break };
         let kind = match kind {
-            // A plain closure may have the legacy name of an async one.
+            // The legacy name of a plain closure may be that of an async one too, so `kind` alone
+            // decides.
             kind if end == name.len() => kind,
             _ => closures.by_name.get(&name[..end]).copied().flatten(),
         };
         readable.push_str(&name[done..at]);
         match kind {
             Some(kind) => {
-                // The first block of a function is block 0; numbers tell the others from it.
+                // The first block of a function has number 0; only the others get their number.
                 let text = kind.text().trim_end_matches('}');
                 let number = name[at..end - 1].split_once('#').map_or("0", |(_, number)| number);
                 readable.push_str("::");
@@ -139,16 +143,16 @@ fn with_kinds(name: &str, kind: Option<Kind>, closures: &Closures) -> String {
     readable
 }
 
-/// Collapses generic arguments where the name is longer than [`LONG`].
+/// Collapses the generic arguments of a name that is longer than [`LONG`] characters.
 pub fn shortened(name: String) -> String {
     if name.chars().count() <= LONG { name } else { without_generics(&name) }
 }
 
-/// Each list of generic arguments becomes `<…>`. The brackets of `<T as Trait>::f` are none; in
-/// them the same rule holds.
+/// Replaces each list of generic arguments by `<…>`. The brackets of `<T as Trait>::f` are no such
+/// list; inside them the same rule holds.
 fn without_generics(name: &str) -> String {
     let mut short = String::with_capacity(LONG);
-    // How deep in a list that is left out; and the `<T as …>` that are open outside of it.
+    // The depth inside a list that is left out, and the number of open `<T as …>` outside of it.
     let (mut omitted, mut qualified) = (0_u32, 0_u32);
     let mut previous = ' ';
     for c in name.chars() {
@@ -162,7 +166,7 @@ fn without_generics(name: &str) -> String {
                 qualified += 1;
                 short.push(c);
             }
-            // Of an arrow, `fn() -> T`.
+            // The end of an arrow, `fn() -> T`.
             '>' if previous == '-' => {
                 if omitted == 0 {
                     short.push(c);
@@ -183,14 +187,14 @@ fn without_generics(name: &str) -> String {
 
 /// The crate of a function.
 ///
-/// Of a path, its first segment. Of `<T as Trait>::f`, the crate of `T`, or of `Trait` where `T` is
-/// a type of the standard library, a primitive, or a generic's reference to one. Of what is no
-/// Rust path, the file name of the module: C symbols have no crate.
+/// For a path it is the first segment. For `<T as Trait>::f` it is the crate of `T`, or of `Trait`
+/// if `T` is a type of the standard library, a primitive, or a reference of a generic to one. Other
+/// names, such as C symbols, belong to no crate: the result is the file name of the module.
 pub fn crate_of(function: &str, module: &str) -> String {
     crate_of_path(function).map_or_else(|| file_name(module).to_owned(), str::to_owned)
 }
 
-/// The crate of a function whose name is a Rust path, as [`crate_of`] has it.
+/// The crate of a function whose name is a Rust path, by the rules of [`crate_of`].
 pub fn crate_of_path(function: &str) -> Option<&str> {
     if let Some(inside) = function.strip_prefix('<') {
         let (of_type, of_trait) = split_qualified(inside);
@@ -207,7 +211,7 @@ pub fn crate_of_path(function: &str) -> Option<&str> {
     (!first.is_empty() && !rest.is_empty() && first.chars().all(identifier)).then_some(first)
 }
 
-/// `T` and `Trait` of `T as Trait>::f`.
+/// Splits `T as Trait>::f` into `T` and `Trait`.
 fn split_qualified(inside: &str) -> (&str, Option<&str>) {
     let (mut depth, mut as_at) = (0_u32, None);
     let bytes = inside.as_bytes();
@@ -245,12 +249,12 @@ fn crate_of_type(mut of: &str) -> Option<&str> {
     crate_of_path(of)
 }
 
-/// Whether a crate by this name is part of the standard library.
+/// Whether a crate of this name is part of the standard library.
 pub fn is_std(krate: &str) -> bool {
     matches!(krate, "core" | "alloc" | "std" | "proc_macro" | "test")
 }
 
-/// What follows the last `/` of a path.
+/// The part of a path after the last `/`.
 pub fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
@@ -281,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn async_bodies_are_named_after_what_they_are() {
+    fn async_bodies_are_named_after_their_kind() {
         let of =
             |symbol: &str, kind| readable(symbol, Kind::of_debug_name(kind), &Closures::default());
         let outer = "_RNCINvCs6xxl1lAjzDf_1a5outerjE0B3_";
@@ -307,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn one_legacy_name_for_two_kinds_of_closures_names_neither() {
+    fn a_legacy_name_shared_by_two_kinds_of_closure_stays_plain() {
         let symbol = |hash| format!("_ZN2my1f28_$u7b$$u7b$closure$u7d$$u7d$17h{hash}E");
         let (one, two) = (symbol("0123456789abcdef"), symbol("fedcba9876543210"));
         let inner = "_ZN2my1f28_$u7b$$u7b$closure$u7d$$u7d$1g17h0123456789abcdefE";

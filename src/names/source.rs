@@ -1,62 +1,62 @@
-//! What a source file tells about the functions in it.
+//! What the path of a source file says about the functions in it.
 //!
-//! Where debug information has only line tables (`debug = "line-tables-only"`, rustc 1.95), an
-//! inlined function is known by its bare name: `with_capacity<u8>`. Its file gives the rest:
-//! `alloc::raw_vec::with_capacity<u8>`. Types and traits around it stay unknown, and so does the
-//! name of an inlined async function, whose body is all that is inlined: `debug = "limited"` has
-//! them, for a fifth more bytes in the binary.
+//! If debug information has only line tables (`debug = "line-tables-only"`, rustc 1.95), an inlined
+//! function is known only by its bare name: `with_capacity<u8>`. Its file supplies the rest:
+//! `alloc::raw_vec::with_capacity<u8>`. The types and traits around it stay unknown, and so does
+//! the name of an inlined async function, because only its body is inlined. `debug = "limited"`
+//! provides both, for a fifth more bytes in the binary.
 
 use std::collections::HashMap;
 
 use super::{Kind, file_name, shortened};
 
-/// Which crate each folder of sources is, learnt from functions whose whole names are known: a
-/// package's folder may be called otherwise than its crate.
+/// The crate of each source folder, learnt from functions whose full names are known. The folder of
+/// a package may have another name than its crate.
 #[derive(Clone, Debug, Default)]
 pub struct Roots {
     votes: HashMap<String, HashMap<String, u32>>,
 }
 
 impl Roots {
-    /// Takes down that `function`, of the crate `krate`, is in `file`. Only plain paths count: an
-    /// `<A as B>::f` is in the file of one or the other.
+    /// Records that `function`, of the crate `krate`, is in `file`. Only plain paths count, because
+    /// `<A as B>::f` may be in the file of either.
     pub fn learn(&mut self, function: &str, krate: &str, file: &str) {
         let plain = !function.starts_with(['<', '_']) && !function.contains(" as ");
         if plain
             && function.contains("::")
-            && let Some(place) = Place::of(file)
+            && let Some(source) = SourcePath::parse(file)
         {
-            let crates = self.votes.entry(place.root.to_owned()).or_default();
+            let crates = self.votes.entry(source.root.to_owned()).or_default();
             *crates.entry(krate.to_owned()).or_default() += 1;
         }
     }
 
-    /// The name of an inlined function that debug information only has by its bare name.
+    /// The full name of an inlined function of which debug information only has the bare name.
     pub fn qualified(&self, bare: &str, file: Option<&str>) -> String {
         let text = Kind::of_debug_name(bare).map_or(bare, |kind| kind.text());
-        let place = file.filter(|file| file.ends_with(".rs")).and_then(Place::of);
-        match place {
-            // The allocator's symbols are of no module.
-            Some(place) if !bare.starts_with("__r") => {
-                shortened(format!("{}::{text}", self.modules_of(&place)))
+        let source = file.filter(|file| file.ends_with(".rs")).and_then(SourcePath::parse);
+        match source {
+            // The allocator's symbols belong to no module.
+            Some(source) if !bare.starts_with("__r") => {
+                shortened(format!("{}::{text}", self.modules_of(&source)))
             }
             _ => shortened(text.to_owned()),
         }
     }
 
-    fn modules_of(&self, place: &Place<'_>) -> String {
-        let elected = self.votes.get(place.root).and_then(|crates| {
-            // The name decides between equals, so that every run says the same.
+    fn modules_of(&self, source: &SourcePath<'_>) -> String {
+        let elected = self.votes.get(source.root).and_then(|crates| {
+            // Ties are decided by the name, so that every run gives the same result.
             crates.iter().max_by_key(|(name, votes)| (**votes, std::cmp::Reverse(*name)))
         });
         let mut path = match elected {
             Some((name, _)) => name.clone(),
             None => {
-                let name = name_and_version(place.krate).map_or(place.krate, |(name, _)| name);
+                let name = name_and_version(source.krate).map_or(source.krate, |(name, _)| name);
                 name.replace('-', "_")
             }
         };
-        let modules = place.path.strip_suffix(".rs").unwrap_or(place.path).split('/');
+        let modules = source.path.strip_suffix(".rs").unwrap_or(source.path).split('/');
         for module in modules.filter(|m| !matches!(*m, "mod" | "lib" | "main" | "")) {
             path.push_str("::");
             path.push_str(module);
@@ -65,23 +65,23 @@ impl Roots {
     }
 }
 
-/// A file's place in a package.
-pub(crate) struct Place<'a> {
-    /// The folder, or the file, that a crate starts from.
+/// The parts of a source file's path.
+pub(crate) struct SourcePath<'a> {
+    /// The folder, or the file, from which a crate starts.
     pub(crate) root: &'a str,
-    /// What the crate is called if nobody knows better.
+    /// The name of the crate if nothing better is known.
     pub(crate) krate: &'a str,
-    /// The file below the root.
+    /// The path of the file below the root.
     path: &'a str,
 }
 
-impl<'a> Place<'a> {
-    pub(crate) fn of(file: &'a str) -> Option<Self> {
-        // The last one counts: the registry has a `src` of its own, further up.
+impl<'a> SourcePath<'a> {
+    pub(crate) fn parse(file: &'a str) -> Option<Self> {
+        // The last match counts: the registry has a `src` of its own, further up.
         let found = ["/src/bin/", "/src/", "/examples/", "/tests/", "/benches/"]
             .iter()
             .filter_map(|folder| file.rfind(folder).map(|at| (at, *folder)))
-            // `/src/bin/` is at the same place as its `/src/`.
+            // `/src/bin/` begins at the same place as its `/src/`.
             .max_by_key(|(at, folder)| (*at, folder.len()))?;
         let (at, folder) = found;
         let (root, path) = file.split_at(at + folder.len());
@@ -95,13 +95,13 @@ impl<'a> Place<'a> {
     }
 }
 
-/// `axum-0.8.1` is `axum` in version `0.8.1`: the folder of a package in a registry.
+/// Splits `axum-0.8.1`, the folder of a package in a registry, into `axum` and the version `0.8.1`.
 pub fn name_and_version(folder: &str) -> Option<(&str, &str)> {
     folder.match_indices('-').map(|(at, _)| (&folder[..at], &folder[at + 1..])).find(
         |(name, version)| {
             let mut numbers = version.splitn(3, '.');
             let number = |n: Option<&str>| n.is_some_and(|n| n.parse::<u64>().is_ok());
-            // What follows the second dot may have more than a number in it.
+            // The part after the second dot may contain more than a number.
             !name.is_empty()
                 && number(numbers.next())
                 && number(numbers.next())
@@ -110,9 +110,9 @@ pub fn name_and_version(folder: &str) -> Option<(&str, &str)> {
     )
 }
 
-/// A source file without what only tells where it was built, and without the compiler's hash:
-/// `library/alloc/src/vec/mod.rs`, `axum-0.8.1/src/lib.rs`, `shop-0a1b2c3d/4e5f6a7/src/lib.rs` of a
-/// git checkout. Other paths stay whole.
+/// The path of a source file without the part that only says where it was built, and without the
+/// compiler's hash: `library/alloc/src/vec/mod.rs`, `axum-0.8.1/src/lib.rs`, or
+/// `shop-0a1b2c3d/4e5f6a7/src/lib.rs` in a git checkout. Other paths are unchanged.
 pub fn short_file(file: &str) -> &str {
     if let Some(rest) = file.strip_prefix("/rustc/")
         && let Some((_, path)) = rest.split_once('/')
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn files_do_not_tell_where_they_were_built() {
+    fn short_file_drops_the_build_location() {
         assert_eq!(short_file(RAW_VEC), "library/alloc/src/raw_vec/mod.rs");
         assert_eq!(short_file(AXUM), "axum-core-0.5.2/src/ext.rs");
         let git = "/home/x/.cargo/git/checkouts/shop-0a1b2c3d/4e5f6a7/src/lib.rs";

@@ -1,4 +1,4 @@
-//! A function in a stack, and who answers for the memory of a stack.
+//! A function in a stack, and who is responsible for the memory of a stack.
 
 /// Where code comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -6,11 +6,11 @@
 #[cfg_attr(feature = "read", serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum Kind {
-    /// The service's workspace, or a crate that was named as its own.
+    /// The service's workspace, or a crate that was configured as its own.
     Own,
     /// Another package: from a registry, a git repository, a vendor folder or a path elsewhere.
     Dependency,
-    /// The standard library, and what it is made of.
+    /// The standard library and its own dependencies.
     Std,
     /// A function without a Rust path.
     C,
@@ -24,36 +24,37 @@ pub enum Kind {
 #[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Frame {
-    /// Readable name, without hashes; `module+0xaddress` where there is none.
+    /// The readable name without hashes, or `module+0xaddress` if there is none.
     pub function: String,
-    /// Source file: relative to the workspace if it is in there, otherwise without the parts that
-    /// only say where it was built.
+    /// The source file: relative to the workspace if it lies in it, otherwise without the part of
+    /// the path that only says where it was built.
     pub file: Option<String>,
-    /// Line in `file`: of the call, or of the allocation.
+    /// The line in `file` of the call, or of the allocation.
     pub line: Option<u32>,
-    /// The crate; of a C function the file name of its module; `None` where there is no name.
+    /// The crate; for a C function the file name of its module; `None` if there is no name.
     #[cfg_attr(feature = "read", serde(rename = "crate"))]
     pub crate_name: Option<String>,
     /// Whether this is the service's own code.
     pub own: bool,
-    /// Path of the executable or library.
+    /// The path of the executable or library.
     pub module: String,
-    /// Address relative to the module, as in a dump.
+    /// The address relative to the module, as in a dump.
     pub address: u64,
 }
 
-/// Who answers for the memory of a stack.
+/// Who is responsible for the memory of a stack.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Blame {
-    /// The crate that allocated; of C code the file name of its module.
+    /// The crate that allocated; for C code the file name of its module.
     #[cfg_attr(feature = "read", serde(rename = "crate"))]
     pub crate_name: Option<String>,
-    /// Its version, where the binary or its sources tell.
+    /// Its version, if the binary or its sources give it.
     pub version: Option<String>,
     /// Where its code comes from.
     pub kind: Kind,
-    /// The innermost frame of the service's own code at the blamed one or around it.
+    /// The innermost frame of the service's own code, starting at the blamed frame and going
+    /// outward.
     pub own_frame: Option<Frame>,
 }

@@ -1,4 +1,4 @@
-//! The leak detector of a session, and the names it gives to what it finds.
+//! The leak detector of a session, and the names of what it finds.
 
 use super::names::OwnNames;
 use super::session::Session;
@@ -37,7 +37,8 @@ impl Analysis {
     fn analyse(&mut self, live: &dyn Observation) -> LeakReport {
         let findings = self.detector.tick(live, &mut self.names);
         let report = LeakReport::new(findings, live, &mut self.names);
-        // Debug information is indexed ahead, so that the first candidate does not wait for it.
+        // Surveys debug information ahead of time, so that the first candidate does not have to
+        // wait for it.
         if report.candidates.is_empty() {
             self.names.prepare(live);
         }

@@ -1,4 +1,5 @@
-//! What every thread must be able to read of the running session without entering it: how to sample.
+//! The state of the running session that threads read without entering the hook: whether and how to
+//! sample.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -7,21 +8,21 @@ use crate::engine::recording::sampler::{Interval, Random};
 /// The settings and counts of the running session that the allocation path reads.
 #[derive(Debug)]
 pub(super) struct Control {
-    /// Number of the running session; 0 while nothing is recorded.
+    /// The number of the running session; 0 while nothing is recorded.
     session: AtomicU32,
-    /// Number of the session that was started last.
+    /// The number of the session that was started last.
     last_session: AtomicU32,
     interval: AtomicU32,
     paused: AtomicBool,
     seed: AtomicU64,
-    /// The running tick: 1 from the start of a session to its first diff.
+    /// The running tick: 1 from the start of a session to the end of its first tick.
     tick: AtomicU32,
-    /// Threads that have joined this session.
+    /// The number of threads that have joined this session.
     streams: AtomicU64,
 }
 
 impl Control {
-    /// No session has been started.
+    /// Creates the state of a process in which no session has been started.
     pub(super) const fn new() -> Self {
         Self {
             session: AtomicU32::new(0),
@@ -34,9 +35,10 @@ impl Control {
         }
     }
 
-    /// Sets everything for a session that [`begin_session`](Self::begin_session) will announce.
+    /// Resets everything for the session that [`begin_session`](Self::begin_session) will announce.
     pub(super) fn prepare_session(&self, interval: Interval, seed: u64) {
-        // Relaxed: threads read these after the session number, whose Release store comes later.
+        // Relaxed: threads read these after the session number, which `begin_session` stores with
+        // Release after this.
         self.seed.store(seed, Ordering::Relaxed);
         self.streams.store(0, Ordering::Relaxed);
         self.paused.store(false, Ordering::Relaxed);
@@ -44,24 +46,27 @@ impl Control {
         self.set_interval(interval);
     }
 
-    /// A session number that has not been used since this one wrapped around, never 0.
+    /// Returns a session number, never 0, that is unique until the counter wraps around.
     pub(super) fn next_session(&self) -> u32 {
+        // Relaxed: numbers only need to be different.
         self.last_session.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1)
     }
 
     /// Lets threads join the session.
     pub(super) fn begin_session(&self, number: u32) {
-        // Release: pairs with the Acquire in `session`, which then sees all that was prepared.
+        // Release: pairs with the Acquire in `session`, whose thread then sees everything that was
+        // prepared.
         self.session.store(number, Ordering::Release);
     }
 
     /// Keeps threads from joining.
     pub(super) fn end_session(&self) {
-        // SeqCst: in one order with the stores and loads that `Recorder::enter` describes.
+        // SeqCst: this store is in the single order of the SeqCst operations that
+        // `Recorder::enter_lane` describes.
         self.session.store(0, Ordering::SeqCst);
     }
 
-    /// The number of the running session, 0 when there is none.
+    /// The number of the running session, or 0 when there is none.
     #[inline]
     pub(super) fn session(&self) -> u32 {
         // Acquire: pairs with the Release in `begin_session`.
@@ -70,7 +75,8 @@ impl Control {
 
     #[inline]
     pub(super) fn interval(&self) -> Interval {
-        // Relaxed: any recent value is right, because a sample carries the one it was drawn with.
+        // Relaxed: any recent value is right, because a sample carries the interval with which its
+        // gap was drawn.
         Interval::from_bits(self.interval.load(Ordering::Relaxed))
     }
 
@@ -78,15 +84,17 @@ impl Control {
         self.interval.store(interval.to_bits(), Ordering::Relaxed);
     }
 
-    /// Changes the interval unless another thread has changed it meanwhile.
+    /// Changes the interval from `from` to `to`, unless another thread has changed it meanwhile.
     pub(super) fn raise_interval(&self, from: Interval, to: Interval) -> bool {
         let (from, to) = (from.to_bits(), to.to_bits());
+        // Relaxed: nothing is published through the interval.
         self.interval.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     #[inline]
     pub(super) fn is_paused(&self) -> bool {
-        // Relaxed: a sample more or less around the moment of the call makes no bias.
+        // Relaxed: sampling a few allocations more or less around the moment of the call causes no
+        // bias.
         self.paused.load(Ordering::Relaxed)
     }
 
@@ -94,17 +102,17 @@ impl Control {
         self.paused.store(paused, Ordering::Relaxed);
     }
 
-    /// The running tick. Relaxed: a sample that is born as one tick ends may count in either.
+    /// The running tick. Relaxed: a sample that is born while a tick ends may count toward either.
     pub(super) fn tick(&self) -> u32 {
         self.tick.load(Ordering::Relaxed)
     }
 
-    /// Begins the next tick; returns the one that ended.
+    /// Begins the next tick and returns the number of the one that ended.
     pub(super) fn end_tick(&self) -> u32 {
         self.tick.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// A generator for the next thread that joins the session.
+    /// Creates the random number generator of the next thread that joins the session.
     pub(super) fn next_random(&self) -> Random {
         let stream = self.streams.fetch_add(1, Ordering::Relaxed);
         Random::new(self.seed.load(Ordering::Relaxed), stream)

@@ -1,10 +1,10 @@
-//! Counters of what happened to samples, a set a lane.
+//! Counters of what happened to samples, one set for each lane.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::engine::recording::sync::{LANES, Lane};
 
-/// What is counted.
+/// The events that are counted.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Counter {
     Thinned,
@@ -24,11 +24,11 @@ const COUNTERS: usize = Counter::Truncated as usize + 1;
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Part([AtomicU64; COUNTERS]);
+struct LaneCounters([AtomicU64; COUNTERS]);
 
-/// All counters. Relaxed throughout: nothing is read on the strength of a count.
+/// All counters. All orderings are Relaxed: nothing is published through a count.
 #[derive(Debug, Default)]
-pub(super) struct Counters([Part; LANES]);
+pub(super) struct Counters([LaneCounters; LANES]);
 
 impl Counters {
     #[inline]
@@ -37,6 +37,6 @@ impl Counters {
     }
 
     pub(super) fn sum(&self, counter: Counter) -> u64 {
-        self.0.iter().map(|part| part.0[counter as usize].load(Ordering::Relaxed)).sum()
+        self.0.iter().map(|lane| lane.0[counter as usize].load(Ordering::Relaxed)).sum()
     }
 }

@@ -1,4 +1,4 @@
-//! The hook: what allocations and frees go through that are, or may be, sampled.
+//! The hook: the slow path of allocations and frees that are, or may be, sampled.
 
 use std::alloc::{GlobalAlloc, Layout};
 
@@ -7,19 +7,19 @@ use super::live::Live;
 use super::local::{self, Mute};
 use super::recorder::{Entered, RECORDER};
 use crate::engine::recording::live_set::{
-    LARGE, NewSample, Place, Sample, SampledObject, Slot, Slots, may_be_sampled,
+    LARGE, NewSample, Sample, SampleLocation, SampledObject, Slot, Slots, may_be_sampled,
 };
 use crate::engine::recording::sampler::Interval;
 use crate::engine::recording::stack_table::SiteId;
 use crate::engine::recording::sync::Lane;
 use crate::engine::recording::sys;
 
-/// The layout that a caller of `Alloc` gave, put together again.
+/// Rebuilds the layout that a caller of `Alloc` passed.
 ///
 /// # Safety
-/// Both are from one `Layout`.
+/// `size` and `align` must come from one valid `Layout`.
 unsafe fn layout(size: usize, align: usize) -> Layout {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees that the two come from one valid layout.
     unsafe { Layout::from_size_align_unchecked(size, align) }
 }
 
@@ -29,27 +29,35 @@ fn enter() -> Entered<'static> {
     RECORDER.enter(Lane::of(local::number()))
 }
 
-/// Allocates, where a sample is due.
+/// Allocates when the thread's countdown has ended.
+///
+/// # Safety
+/// The caller must uphold the contract of `GlobalAlloc::alloc`, with `size` and `align` from one
+/// valid `Layout`.
 #[cold]
 #[inline(never)]
 pub(crate) unsafe fn alloc(size: usize, align: usize, inner: &dyn GlobalAlloc) -> *mut u8 {
-    // SAFETY: the caller's promises are passed on.
+    // SAFETY: the caller guarantees that the two come from one valid layout.
     let layout = unsafe { layout(size, align) };
-    // SAFETY: as above.
+    // SAFETY: the caller upholds the contract of `GlobalAlloc::alloc`.
     unsafe { allocate(inner, layout, Fill::Uninitialised) }
 }
 
-/// Allocates zeroed memory, where a sample is due.
+/// Allocates zeroed memory when the thread's countdown has ended.
+///
+/// # Safety
+/// The caller must uphold the contract of `GlobalAlloc::alloc_zeroed`, with `size` and `align` from
+/// one valid `Layout`.
 #[cold]
 #[inline(never)]
 pub(crate) unsafe fn alloc_zeroed(size: usize, align: usize, inner: &dyn GlobalAlloc) -> *mut u8 {
-    // SAFETY: the caller's promises are passed on.
+    // SAFETY: the caller guarantees that the two come from one valid layout.
     let layout = unsafe { layout(size, align) };
-    // SAFETY: as above.
+    // SAFETY: the caller upholds the contract of `GlobalAlloc::alloc_zeroed`.
     unsafe { allocate(inner, layout, Fill::Zero) }
 }
 
-/// What a new block holds.
+/// The initial contents of a new block.
 #[derive(Clone, Copy, PartialEq)]
 enum Fill {
     Uninitialised,
@@ -57,31 +65,41 @@ enum Fill {
 }
 
 impl Fill {
+    /// Allocates from the inner allocator.
+    ///
     /// # Safety
-    /// As of the method of `GlobalAlloc`.
+    /// The caller must uphold the contract of `GlobalAlloc::alloc`, and so of `alloc_zeroed`.
     unsafe fn allocate(self, inner: &dyn GlobalAlloc, layout: Layout) -> *mut u8 {
         match self {
-            // SAFETY: the caller's promises are passed on.
+            // SAFETY: the caller upholds the contract of `GlobalAlloc::alloc`.
             Self::Uninitialised => unsafe { inner.alloc(layout) },
-            // SAFETY: the caller's promises are passed on.
+            // SAFETY: the caller upholds the contract of `GlobalAlloc::alloc_zeroed`.
             Self::Zero => unsafe { inner.alloc_zeroed(layout) },
         }
     }
 }
 
-// Most allocations that are due are so because the thread looks again: what a sample needs stays out
-// of here.
+/// Allocates, and samples the allocation if it contains a point.
+///
+/// Most calls are only rechecks of the session and its interval, so whatever a sample needs stays
+/// in functions that are not inlined here.
+///
+/// # Safety
+/// The caller must uphold the contract of `GlobalAlloc::alloc`.
 #[inline]
 unsafe fn allocate(inner: &dyn GlobalAlloc, layout: Layout, fill: Fill) -> *mut u8 {
     match local::decide(layout.size(), &RECORDER.control) {
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller upholds the contract of `GlobalAlloc::alloc`.
         Some(interval) => unsafe { sample(inner, layout, fill, interval) },
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller upholds the contract of `GlobalAlloc::alloc`.
         None => unsafe { fill.allocate(inner, layout) },
     }
 }
 
-/// Allocates, where an allocation holds a point.
+/// Allocates when the allocation contains a point, and samples it if a session accepts it.
+///
+/// # Safety
+/// The caller must uphold the contract of `GlobalAlloc::alloc`.
 #[inline(never)]
 unsafe fn sample(
     inner: &dyn GlobalAlloc,
@@ -94,15 +112,18 @@ unsafe fn sample(
         && let Some(interval) = live.accept(layout.size(), interval)
     {
         let _mute = Mute::new();
-        // SAFETY: the caller's promises are passed on.
-        return unsafe { sample_new(live, entered.lane, inner, layout, fill, interval) };
+        // SAFETY: the caller upholds the contract of `GlobalAlloc::alloc`.
+        return unsafe { allocate_sampled(live, entered.lane, inner, layout, fill, interval) };
     }
-    // SAFETY: the caller's promises are passed on.
+    // SAFETY: the caller upholds the contract of `GlobalAlloc::alloc`.
     unsafe { fill.allocate(inner, layout) }
 }
 
-/// Allocates a block that is sampled.
-unsafe fn sample_new(
+/// Allocates a block and records it as a sample.
+///
+/// # Safety
+/// The caller must uphold the contract of `GlobalAlloc::alloc`.
+unsafe fn allocate_sampled(
     live: &Live<'_>,
     lane: Lane,
     inner: &dyn GlobalAlloc,
@@ -110,32 +131,33 @@ unsafe fn sample_new(
     fill: Fill,
     interval: Interval,
 ) -> *mut u8 {
-    let slot = in_slot(live, lane, layout);
+    let slot = allocate_slot(live, lane, layout);
     let block = match slot {
         Some((block, _)) => {
             if fill == Fill::Zero {
-                // SAFETY: a slot is at least as large as the layout. It may have been used before.
+                // SAFETY: the slot is writable, not in use and at least as large as the layout. It
+                // must be zeroed because it may have been used before.
                 unsafe { block.write_bytes(0, layout.size()) };
             }
             block
         }
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller upholds the contract of `GlobalAlloc::alloc`.
         None => unsafe { fill.allocate(inner, layout) },
     };
     if block.is_null() {
-        // A failed allocation does not count.
+        // A failed allocation is not counted.
         return block;
     }
     let site = live.capture(lane);
     let sample = new_sample(block, layout.size(), site, interval, None);
-    let place = place_of(slot.map(|(_, slot)| slot), block, layout.size());
-    live.allocated(lane, sample, place);
+    let location = location_of(slot.map(|(_, slot)| slot), block, layout.size());
+    live.record_allocation(lane, sample, location);
     block
 }
 
-/// A slot for a small object; `None` for a large one, and where there is no room.
+/// A slot for a small object; `None` for a large object, and when there is no room.
 #[inline]
-fn in_slot(live: &Live<'_>, lane: Lane, layout: Layout) -> Option<(*mut u8, Slot<'static>)> {
+fn allocate_slot(live: &Live<'_>, lane: Lane, layout: Layout) -> Option<(*mut u8, Slot<'static>)> {
     if layout.size() >= LARGE {
         return None;
     }
@@ -143,7 +165,7 @@ fn in_slot(live: &Live<'_>, lane: Lane, layout: Layout) -> Option<(*mut u8, Slot
     let slot = slots.allocate(layout, lane, &RECORDER.budget);
     if slot.is_none() {
         live.count(lane, Counter::DroppedSlots);
-        // That no slot has such an alignment is no lack of room.
+        // An unsupported alignment is not memory pressure: do not start thinning.
         if Slots::can_hold(layout) {
             live.begin_thinning(lane);
         }
@@ -151,23 +173,30 @@ fn in_slot(live: &Live<'_>, lane: Lane, layout: Layout) -> Option<(*mut u8, Slot
     slot.map(|slot| (slots.block(slot), slot))
 }
 
-/// The slot that a block lies in, if it does.
+/// The slot in which a block lies, if it lies in one.
 #[inline]
 fn slot_of(block: *mut u8) -> Option<Slot<'static>> {
     RECORDER.slots()?.slot_at(block as usize)
 }
 
-/// Where an object of `size` bytes would be known again, if at all.
+/// Where the sample of an object of `size` bytes is found again; `None` if it cannot be found
+/// again.
 #[inline]
-fn place_of(slot: Option<Slot<'static>>, block: *mut u8, size: usize) -> Option<Place<'static>> {
+fn location_of(
+    slot: Option<Slot<'static>>,
+    block: *mut u8,
+    size: usize,
+) -> Option<SampleLocation<'static>> {
     match slot {
-        Some(slot) => Some(Place::Cell(slot.cell())),
-        // Programs may ask for addresses that are longer than usual: what is there is not recorded.
-        None => (size >= LARGE && may_be_sampled(block as usize, size)).then_some(Place::Address),
+        Some(slot) => Some(SampleLocation::SlotCell(slot.cell())),
+        // With five-level paging a block may lie above the usual bits of an address, where
+        // `dealloc` cannot recognise it; skip it.
+        None => (size >= LARGE && may_be_sampled(block as usize, size))
+            .then_some(SampleLocation::LargeIndex),
     }
 }
 
-/// Takes back the slot of an object of `size` bytes.
+/// Frees the slot of an object of `size` bytes.
 #[inline]
 fn free_slot(slot: Slot<'_>, size: usize, lane: Lane) {
     if let Some(slots) = RECORDER.slots() {
@@ -175,7 +204,7 @@ fn free_slot(slot: Slot<'_>, size: usize, lane: Lane) {
     }
 }
 
-/// A new sample, or the continuation of one through `realloc`.
+/// Makes a new sample, or the continuation of the sample `before` through a `realloc`.
 fn new_sample(
     block: *mut u8,
     size: usize,
@@ -199,31 +228,40 @@ fn new_sample(
 }
 
 /// Frees a block that may be sampled.
+///
+/// # Safety
+/// The caller must uphold the contract of `GlobalAlloc::dealloc`, with `size` and `align` from the
+/// block's `Layout`, and the block must come from this module or from `inner`.
 #[cold]
 #[inline(never)]
 pub(crate) unsafe fn dealloc(block: *mut u8, size: usize, align: usize, inner: &dyn GlobalAlloc) {
-    // SAFETY: the caller's promises are passed on.
+    // SAFETY: the caller guarantees that the two come from the block's layout.
     let layout = unsafe { layout(size, align) };
     let slot = slot_of(block);
-    if let Some(place) = place_of(slot, block, layout.size()) {
+    if let Some(location) = location_of(slot, block, layout.size()) {
         let entered = enter();
-        // The record goes first, and the memory after.
+        // The record is removed before the memory is freed (invariant 4 of the live set).
         if let Some(live) = entered.live {
-            live.remove(block as usize, place, entered.lane);
+            live.remove(block as usize, location, entered.lane);
         }
         if let Some(slot) = slot {
             return free_slot(slot, layout.size(), entered.lane);
         }
     }
-    // SAFETY: the caller's promises are passed on; the block is not in a slot.
+    // SAFETY: the caller upholds the contract of `GlobalAlloc::dealloc`. The block lies in no slot,
+    // so it came from `inner`.
     unsafe { inner.dealloc(block, layout) }
 }
 
-/// Resizes a block that may be sampled, or to a size at which a sample is due.
+/// Resizes a block that may be sampled, or resizes to a size at which the countdown has ended.
 ///
-/// In the books a `realloc` is a free and an allocation: the new size is sampled anew, with its own
-/// probability, whatever became of the old one. If both were sampled it is one object that goes on:
-/// identity, birth and the count of `realloc`s are kept.
+/// For the statistics a `realloc` is a free and an allocation: the new size is sampled anew with
+/// its own probability, whether or not the old one was sampled. If both were sampled the object
+/// continues: it keeps its identity, its birth and its count of `realloc`s.
+///
+/// # Safety
+/// The caller must uphold the contract of `GlobalAlloc::realloc`, with `size` and `align` from the
+/// block's `Layout`, and the block must come from this module or from `inner`.
 #[cold]
 #[inline(never)]
 pub(crate) unsafe fn realloc(
@@ -233,30 +271,33 @@ pub(crate) unsafe fn realloc(
     new_size: usize,
     inner: &dyn GlobalAlloc,
 ) -> *mut u8 {
-    // SAFETY: the caller's promises are passed on.
+    // SAFETY: the caller guarantees that the two come from the block's layout.
     let layout = unsafe { layout(size, align) };
     let interval = if local::was_due() { local::decide(new_size, &RECORDER.control) } else { None };
     let slot = slot_of(block);
-    let place = place_of(slot, block, size);
+    let location = location_of(slot, block, size);
     let entered = enter();
     let lane = entered.lane;
     let Some(live) = entered.live else {
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller upholds the contract of `GlobalAlloc::realloc`, and `slot` is where
+        // the block lies.
         return unsafe { move_or_resize(None, lane, inner, block, layout, new_size, slot).0 };
     };
     let interval = interval.and_then(|interval| live.accept(new_size, interval));
     let _mute = Mute::new();
     // Looking the old address up after the inner `realloc` would be too late: another thread may
     // have been given it by then.
-    let before = place.and_then(|place| Some((live.remove(block as usize, place, lane)?, place)));
+    let before = location
+        .and_then(|location| Some((live.remove(block as usize, location, lane)?, location)));
     let sampling = interval.map(|_| live);
-    // SAFETY: the caller's promises are passed on.
-    let (new_block, new_place) =
+    // SAFETY: the caller upholds the contract of `GlobalAlloc::realloc`, and `slot` is where the
+    // block lies.
+    let (new_block, new_location) =
         unsafe { move_or_resize(sampling, lane, inner, block, layout, new_size, slot) };
     if new_block.is_null() {
-        // The old block is as it was, and so is its record.
-        if let Some((sample, place)) = before {
-            live.put_back(lane, sample.again(), place);
+        // The allocation failed: the old block is unchanged, so its record is put back.
+        if let Some((sample, location)) = before {
+            live.reinsert(lane, sample.to_new_sample(), location);
         }
         return new_block;
     }
@@ -264,13 +305,17 @@ pub(crate) unsafe fn realloc(
         let site = live.capture(lane);
         let before = before.map(|(sample, _)| sample);
         let sample = new_sample(new_block, new_size, site, interval, before);
-        live.allocated(lane, sample, new_place);
+        live.record_allocation(lane, sample, new_location);
     }
     new_block
 }
 
-/// The memory side of `realloc`: where the block is afterwards, and where it would be known again. It may
-/// go to a slot if it is sampled.
+/// Moves or resizes the memory for `realloc`. Returns where the block is afterwards, and where its
+/// sample would be found again. The block may move into a slot only if `sampling` is given.
+///
+/// # Safety
+/// The caller must uphold the contract of `GlobalAlloc::realloc`, and `old_slot` must be the slot
+/// in which the block lies, or `None` if it came from `inner`.
 unsafe fn move_or_resize(
     sampling: Option<&Live<'_>>,
     lane: Lane,
@@ -279,32 +324,36 @@ unsafe fn move_or_resize(
     layout: Layout,
     new_size: usize,
     old_slot: Option<Slot<'static>>,
-) -> (*mut u8, Option<Place<'static>>) {
-    // SAFETY: the caller of `realloc` promises that `new_size`, rounded up, fits an `isize`.
+) -> (*mut u8, Option<SampleLocation<'static>>) {
+    // SAFETY: the caller guarantees that `new_size`, rounded up to the alignment, fits in an
+    // `isize`.
     let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
     if let (Some(slot), Some(slots)) = (old_slot, RECORDER.slots())
-        && slots.fits(slot, new_layout)
+        && slots.fits_in_place(slot, new_layout)
     {
-        slots.resized(layout.size(), new_size, lane, &RECORDER.budget);
-        return (block, place_of(old_slot, block, new_size));
+        slots.record_resize(layout.size(), new_size, lane, &RECORDER.budget);
+        return (block, location_of(old_slot, block, new_size));
     }
-    let new_slot = sampling.and_then(|live| in_slot(live, lane, new_layout));
+    let new_slot = sampling.and_then(|live| allocate_slot(live, lane, new_layout));
     if new_slot.is_none() && old_slot.is_none() {
-        // The usual case: large blocks grow by the inner allocator's own means.
-        // SAFETY: the caller's promises are passed on; the block is the inner allocator's.
+        // The usual case: a large block grows by the inner allocator's own means, such as `mremap`.
+        // SAFETY: the caller upholds the contract of `GlobalAlloc::realloc`. The block lies in no
+        // slot, so it came from `inner`.
         let new_block = unsafe { inner.realloc(block, layout, new_size) };
-        return (new_block, place_of(None, new_block, new_size));
+        return (new_block, location_of(None, new_block, new_size));
     }
-    // SAFETY: sizes are not zero, as the caller of `realloc` promises.
+    // SAFETY: the caller guarantees that `new_size` is not zero.
     let target = new_slot.map_or_else(|| unsafe { inner.alloc(new_layout) }, |(block, _)| block);
     if !target.is_null() {
-        // SAFETY: both blocks are at least that large, and a new block overlaps no other.
+        // SAFETY: both blocks are at least this large, and a newly allocated block overlaps no
+        // other.
         unsafe { block.copy_to_nonoverlapping(target, layout.size().min(new_size)) };
         match old_slot {
             Some(slot) => free_slot(slot, layout.size(), lane),
-            // SAFETY: the block was the inner allocator's, and its contents have moved.
+            // SAFETY: the block lies in no slot, so it came from `inner`, and its contents were
+            // copied.
             None => unsafe { inner.dealloc(block, layout) },
         }
     }
-    (target, place_of(new_slot.map(|(_, slot)| slot), target, new_size))
+    (target, location_of(new_slot.map(|(_, slot)| slot), target, new_size))
 }

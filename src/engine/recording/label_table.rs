@@ -116,7 +116,7 @@ impl LabelTable {
             (hash.rotate_left(5) ^ u64::from(*byte)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
         }));
         let is = |set| self.bytes(set).eq(text.iter().copied());
-        self.index.find_or_make(hash, is, || self.make(text, budget))
+        self.index.find_or_insert_with(hash, is, || self.make(text, budget))
     }
 
     fn make(&self, text: &[u8], budget: &Budget) -> Option<u32> {

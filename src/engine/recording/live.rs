@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::engine::recording::arena::Budget;
 use crate::engine::recording::label_table::LabelTable;
 use crate::engine::recording::live_set::{
-    LargeIndex, NewSample, Place, RecordId, Records, Sample, SampledObject, Slots, Thinned,
+    LargeIndex, NewSample, RecordId, Records, Sample, SampleLocation, SampledObject, Slots, Thinned,
 };
 use crate::engine::recording::sampler::Interval;
 use crate::engine::recording::stack_table::{Addend, SiteId, SiteKey, StackTable};
@@ -175,7 +175,7 @@ impl<'a> Live<'a> {
             truncated: stack.truncated,
         };
         let site = self.stacks.intern(&key, lane, budget);
-        if let Some(last) = lane.own(&self.lasts) {
+        if let Some(last) = lane.shard(&self.lasts) {
             // Relaxed, in steps: nobody else is in the lane. Other unwinders do not tell whether a stack
             // is the last one, and one that was lost is looked for again.
             let site = site.filter(|_| stack.by == By::Framehop).map_or(0, |site| site.0);
@@ -190,33 +190,38 @@ impl<'a> Live<'a> {
 
     /// Where the last capture of a lane was, if it had these labels.
     fn last_site(&self, lane: Lane, labels: u32) -> Option<SiteId> {
-        let last = lane.own(&self.lasts)?;
+        let last = lane.shard(&self.lasts)?;
         let site = last.site.load(Ordering::Relaxed);
         (site != 0 && last.labels.load(Ordering::Relaxed) == labels).then_some(SiteId(site))
     }
 
     /// Counts an allocation toward what its site has allocated since the start and, where it will be
     /// known again, adds it to the live samples.
-    pub(super) fn allocated(&self, lane: Lane, sample: NewSample, place: Option<Place<'_>>) {
+    pub(super) fn record_allocation(
+        &self,
+        lane: Lane,
+        sample: NewSample,
+        location: Option<SampleLocation<'_>>,
+    ) {
         let (site, addend) = booked(sample.object);
-        self.stacks.allocated(site, addend, lane);
-        if !place.is_some_and(|place| self.insert(lane, sample, place)) {
+        self.stacks.record_allocation(site, addend, lane);
+        if !location.is_some_and(|location| self.insert(lane, sample, location)) {
             self.stacks.remove_live(site, addend, lane);
         }
     }
 
     /// Adds a live sample again.
-    pub(super) fn put_back(&self, lane: Lane, sample: NewSample, place: Place<'_>) {
+    pub(super) fn reinsert(&self, lane: Lane, sample: NewSample, location: SampleLocation<'_>) {
         let (site, addend) = booked(sample.object);
         self.stacks.add_live(site, addend, lane);
-        if !self.insert(lane, sample, place) {
+        if !self.insert(lane, sample, location) {
             self.stacks.remove_live(site, addend, lane);
         }
     }
 
     /// Adds a record, and does a share of the thinning if that is going on. `false` where there is no
     /// room: as if it had not been sampled, but counted.
-    fn insert(&self, lane: Lane, sample: NewSample, place: Place<'_>) -> bool {
+    fn insert(&self, lane: Lane, sample: NewSample, location: SampleLocation<'_>) -> bool {
         let budget = self.globals.budget;
         let record = self.records.take(lane, budget).or_else(|| {
             self.begin_thinning(lane);
@@ -227,13 +232,13 @@ impl<'a> Live<'a> {
             self.count(lane, Counter::DroppedRecords);
             return false;
         };
-        let is_placed = match place {
-            Place::Cell(cell) => {
+        let is_placed = match location {
+            SampleLocation::SlotCell(cell) => {
                 // Relaxed: the owner hands the address on by its own synchronization.
                 cell.store(record.to_cell(), Ordering::Relaxed);
                 true
             }
-            Place::Address => self.large.insert(sample.address, record),
+            SampleLocation::LargeIndex => self.large.insert(sample.address, record),
         };
         if !is_placed {
             // No room in the hash table.
@@ -247,25 +252,30 @@ impl<'a> Live<'a> {
         if self.records.are_running_out(budget) {
             self.begin_thinning(lane);
         }
-        self.thinner.step(self.sweep(), |thinned| self.follow(thinned, lane));
+        self.thinner.advance(self.sweep(), |thinned| self.follow(thinned, lane));
         true
     }
 
     /// Takes the sample of an address out, for the owner of the address.
     // What a free does not ask for of the sample is not read then: by a call it would pass through memory.
     #[inline(always)]
-    pub(super) fn remove(&self, address: usize, place: Place<'_>, lane: Lane) -> Option<Sample> {
+    pub(super) fn remove(
+        &self,
+        address: usize,
+        location: SampleLocation<'_>,
+        lane: Lane,
+    ) -> Option<Sample> {
         let claim = |record: Option<RecordId>| {
             let record = record?;
             Some((record, self.records.claim(record, address)?))
         };
-        let claimed = match place {
-            Place::Cell(cell) => {
+        let claimed = match location {
+            SampleLocation::SlotCell(cell) => {
                 let claimed = claim(RecordId::from_cell(cell.load(Ordering::Relaxed)));
                 cell.store(0, Ordering::Relaxed);
                 claimed
             }
-            Place::Address => self.large.remove(address, claim).flatten(),
+            SampleLocation::LargeIndex => self.large.remove(address, claim).flatten(),
         };
         let (record, sample) = claimed?;
         self.retire(record, sample, lane);
@@ -300,7 +310,7 @@ impl<'a> Live<'a> {
                     Ordering::Relaxed,
                 );
             }
-            None => self.large.forget(sample.address, record),
+            None => self.large.clear_record(sample.address, record),
         }
         self.retire(record, sample, lane);
         self.count(lane, Counter::Thinned);

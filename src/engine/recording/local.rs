@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::control::Control;
-use crate::engine::recording::sampler::{Interval, LOOK_AGAIN_BYTES, Random, Sampler, Verdict};
+use crate::engine::recording::sampler::{Decision, Interval, RECHECK_BYTES, Random, Sampler};
 use crate::engine::recording::sys;
 
 /// The countdown while muted: no allocation reaches its end.
@@ -75,7 +75,7 @@ pub(super) fn decide(size: usize, control: &Control) -> Option<Interval> {
         let session = control.session();
         if session == 0 {
             local.session.set(0);
-            local.countdown.set(LOOK_AGAIN_BYTES);
+            local.countdown.set(RECHECK_BYTES);
             return None;
         }
         if local.session.get() != session {
@@ -84,7 +84,7 @@ pub(super) fn decide(size: usize, control: &Control) -> Option<Interval> {
         }
         match local.sampler.decide(size, &local.countdown, control.interval()) {
             // While paused the points go on, and are not recorded: that is without bias.
-            Verdict::Sample(interval) if !control.is_paused() => Some(interval),
+            Decision::Sample(interval) if !control.is_paused() => Some(interval),
             _ => None,
         }
     })

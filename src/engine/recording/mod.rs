@@ -1,11 +1,12 @@
-//! Recording: the hook that allocations go through, and what it is made of.
+//! Recording: the hook that allocations pass through, and the parts that it is made of.
 //!
 //! ```text
-//!   alloc ── countdown ──► decide ──► capture stack ──► intern ──► place ──► record ──► sums
-//!   free  ── address, size ──────────────────────────────────────► place ──► claim ───► sums
+//!   alloc ── countdown ──► decide ──► capture stack ──► intern ──► locate ──► record ──► sums
+//!   free  ── address, size ──────────────────────────────────────► locate ──► claim ───► sums
 //! ```
-//! Nothing on this path parks, and nobody waits for a lock; a thread that vanished in the middle of
-//! it (a forked child has only one of its parent's threads) costs a lane, an engine, or a sample.
+//! Nothing on this path parks, and no thread waits for a lock. A thread that vanished in the middle
+//! of it (a forked child has only one of its parent's threads) costs a lane, an unwinder or a
+//! sample.
 
 mod analysis;
 #[allow(unsafe_code)]

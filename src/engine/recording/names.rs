@@ -6,7 +6,7 @@ use crate::leak::Names;
 use crate::leak::detection::observation::Observation;
 use crate::snapshot::Module;
 
-/// Resolves addresses of this process.
+/// Resolves addresses of this process to functions.
 #[derive(Debug)]
 pub(crate) struct OwnNames(Symbols);
 
@@ -15,7 +15,8 @@ impl OwnNames {
         Self(Symbols::new(own_crates))
     }
 
-    /// Prepares for names of the program, a step at a time. It is the module that this is in.
+    /// Takes one bounded step toward names in the program, which is the module that this function
+    /// is in.
     pub(crate) fn prepare(&mut self, live: &dyn Observation) {
         let here = Self::prepare as *const () as u64;
         if let Some(module) = live.module(here) {
@@ -51,7 +52,7 @@ mod tests {
     use crate::leak::detection::observation::SnapshotObservation;
 
     #[test]
-    fn it_is_the_program_that_is_prepared() {
+    fn prepare_surveys_the_program_itself() {
         let known = Modules::new().unwrap();
         let snapshot = Snapshot {
             modules: (0..known.len()).map(|number| module(known.info(number))).collect(),

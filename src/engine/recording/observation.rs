@@ -1,4 +1,4 @@
-//! The tables as the leak detector sees them, without a snapshot in between.
+//! The tables of the session as the leak detector reads them, without a snapshot in between.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ impl Observation for LiveObservation<'_> {
     }
 
     fn for_each(&self, look: &mut dyn FnMut(LiveSample)) {
-        for sample in (0..self.live.records.made()).filter_map(|at| self.live.records.read(at)) {
+        for sample in (0..self.live.records.created()).filter_map(|at| self.live.records.read(at)) {
             look(sample.to_live(self.live.started_ms));
         }
     }

@@ -1,9 +1,10 @@
-//! Which allocations are sampled, and what a sample stands for.
+//! Decides which allocations are sampled, and what a sample stands for.
 //!
 //! Samples are the points of a Poisson process over allocated bytes, with a mean of `R` bytes
 //! between points. The gap before the next point is drawn from the exponential distribution and
-//! rounded down, which is the geometric distribution over whole bytes: an allocation of `s` bytes
-//! holds a point, and is sampled, with probability `p = 1 − exp(−s/R)` exactly, wherever it begins.
+//! rounded down, which gives the geometric distribution over whole bytes: an allocation of `s`
+//! bytes contains a point, and is sampled, with probability `p = 1 − exp(−s/R)` exactly, wherever
+//! it begins.
 //!
 //! ```text
 //!   allocations   |--- 60 ---|- 24 -|------- 200 -------|-- 40 --| …
@@ -11,10 +12,10 @@
 //!                                        next gap starts at the end of that allocation
 //! ```
 //!
-//! The process has no memory: at any moment that does not depend on the future, the rest of a gap
-//! may be replaced by a fresh one. That is what makes pausing, changing `R`, and a crowd of
-//! short-lived threads free of bias. A sample carries the `R` that was in force for its thread when
-//! its gap was drawn, so that a change of `R` reaches threads late without reaching them wrongly.
+//! The process is memoryless: at any moment that does not depend on the future, the rest of a gap
+//! may be replaced by a newly drawn one. Therefore pausing, changing `R` and crowds of short-lived
+//! threads cause no bias. A sample carries the `R` with which its thread drew the gap, so a change
+//! of `R` reaches threads late but never biases an estimate.
 
 use std::cell::Cell;
 
@@ -22,20 +23,21 @@ pub(crate) use crate::estimate::Weight;
 use crate::estimate::inclusion_probability;
 use crate::hash::mix;
 
-/// The mean number of bytes between samples, at least 1. Stored as an `f32`: the relative error of
-/// 6·10⁻⁸ is far below any standard error, and gaps and probabilities both use the rounded value.
+/// The mean number of bytes between samples, at least 1. It is stored as an `f32`: the relative
+/// error of 6·10⁻⁸ is far below any standard error, and gaps and probabilities both use the rounded
+/// value.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub(crate) struct Interval(f32);
 
 impl Interval {
-    /// Records everything.
+    /// Every allocation is recorded.
     pub(crate) const EXACT: Self = Self(1.0);
 
     pub(crate) fn from_bytes(bytes: u64) -> Self {
         Self((bytes as f32).max(1.0))
     }
 
-    /// 2 to the power of `exponent`.
+    /// An interval of 2 to the power of `exponent` bytes.
     pub(crate) const fn from_power_of_two(exponent: u32) -> Self {
         Self((1_u64 << exponent) as f32)
     }
@@ -52,7 +54,7 @@ impl Interval {
         self.0
     }
 
-    /// The next interval when there is no room for this one.
+    /// The next larger interval to try when there is no room at this one.
     pub(crate) fn doubled(self) -> Self {
         Self(self.0 * 2.0)
     }
@@ -62,15 +64,15 @@ impl Interval {
         inclusion_probability(size, self.0)
     }
 
-    /// Bytes to skip before the next point, drawn with `uniform` in (0, 1].
+    /// The number of bytes to skip before the next point, computed from `uniform` in (0, 1].
     fn gap(self, uniform: f64) -> i64 {
-        // At most 45·R (the smallest uniform is 2⁻⁶⁴), so it always fits.
+        // At most 45·R, since the smallest `uniform` is 2⁻⁶⁴, so it always fits.
         (-uniform.ln() * f64::from(self.0)) as i64
     }
 }
 
 impl Weight {
-    /// Of a sample that was taken at `interval`.
+    /// The weight of a sample of `size` bytes that was taken at `interval`.
     #[inline]
     pub(crate) fn new(size: u64, interval: Interval) -> Self {
         if interval == Interval::EXACT {
@@ -80,12 +82,13 @@ impl Weight {
     }
 }
 
-/// A small generator (SplitMix64: Steele, Lea and Flood 2014) for gaps and for thinning.
+/// A small random number generator (SplitMix64: Steele, Lea and Flood 2014) for gaps and for
+/// thinning.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// Independent streams for different `stream`s of one seed.
+    /// Creates a generator. Different `stream`s of one seed are independent.
     pub(crate) const fn new(seed: u64, stream: u64) -> Self {
         Self(mix(seed ^ mix(stream.wrapping_mul(GOLDEN).wrapping_add(GOLDEN))))
     }
@@ -95,7 +98,7 @@ impl Random {
         mix(self.0)
     }
 
-    /// In (0, 1], with all 64 bits: the tail of gaps reaches as far as it should.
+    /// A number in (0, 1] with all 64 bits, so that the tail of the gaps is not cut off.
     pub(crate) fn uniform(&mut self) -> f64 {
         (self.next() as f64 + 1.0) * 2.0_f64.powi(-64)
     }
@@ -104,54 +107,59 @@ impl Random {
 /// 2⁶⁴ divided by the golden ratio.
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// What a thread looks at again at least this often, in bytes of its own allocations: whether
-/// recording has started, and whether the interval has changed. 64 KiB is one slow call in about
-/// a thousand allocations.
-pub(crate) const LOOK_AGAIN_BYTES: i64 = 64 << 10;
+/// A thread checks at least this often, in bytes of its own allocations, whether recording has
+/// started and whether the interval has changed. 64 KiB is one slow call in about a thousand
+/// allocations.
+pub(crate) const RECHECK_BYTES: i64 = 64 << 10;
 
-/// What to do with the allocation at which the countdown ended.
+/// What to do with the allocation that ended the countdown.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Verdict {
-    /// It holds no point.
-    Pass,
-    /// It is sampled, with the probability that this interval gives.
+pub(crate) enum Decision {
+    /// It contains no point.
+    Skip,
+    /// It is sampled, with the probability that belongs to this interval.
     Sample(Interval),
 }
 
-/// The sampling state of one thread, apart from the countdown itself, which the fast path owns.
+/// The sampling state of one thread, except for the countdown, which the fast path owns.
 ///
-/// The gap to the next point is `countdown + beyond`: the countdown never exceeds
-/// [`LOOK_AGAIN_BYTES`], the rest waits here.
+/// The gap to the next point is `countdown + deferred`: the countdown never exceeds
+/// [`RECHECK_BYTES`], and the rest of the gap is kept here.
 ///
-/// In cells: a copy of the whole would be read in larger pieces than it was just written in, which the
-/// processor waits for (some 20 cycles a sample).
+/// The fields are cells to avoid store-forwarding stalls: a copy of the whole struct would be read
+/// in wider loads than the stores just before it, and the processor would stall for some 20 cycles
+/// a sample.
 #[derive(Debug)]
 pub(crate) struct Sampler {
-    beyond: Cell<i64>,
-    /// The interval that the current gap was drawn with; `None` while nothing is recorded.
-    armed: Cell<Option<Interval>>,
+    deferred: Cell<i64>,
+    /// The interval with which the current gap was drawn; `None` while nothing is recorded.
+    gap_interval: Cell<Option<Interval>>,
     random: Cell<Random>,
 }
 
 impl Sampler {
-    /// A thread that has never looked.
+    /// The state of a thread that has not taken part in a session yet.
     pub(crate) const fn idle() -> Self {
-        Self { beyond: Cell::new(0), armed: Cell::new(None), random: Cell::new(Random::new(0, 0)) }
+        Self {
+            deferred: Cell::new(0),
+            gap_interval: Cell::new(None),
+            random: Cell::new(Random::new(0, 0)),
+        }
     }
 
-    /// The thread begins to take part in a session.
+    /// Makes the thread take part in a session.
     pub(crate) fn join(&self, random: Random) {
         self.random.set(random);
         self.rearm();
     }
 
-    /// The next gap is drawn anew, with the interval that is in force by then.
+    /// Discards the current gap. The next one is drawn with the interval that is in force by then.
     pub(crate) fn rearm(&self) {
-        self.beyond.set(0);
-        self.armed.set(None);
+        self.deferred.set(0);
+        self.gap_interval.set(None);
     }
 
-    /// Draws from the thread's generator, in (0, 1].
+    /// Draws a number in (0, 1] from the thread's generator.
     pub(crate) fn uniform(&self) -> f64 {
         let mut random = self.random.get();
         let drawn = random.uniform();
@@ -159,40 +167,41 @@ impl Sampler {
         drawn
     }
 
-    /// Decides about an allocation of `size` bytes that took the countdown below zero, to
-    /// `countdown`, and sets the countdown for the next one.
+    /// Decides whether to sample an allocation of `size` bytes that took the countdown below zero,
+    /// and sets the countdown for the next one. `countdown` holds the negative value.
     #[inline]
-    pub(crate) fn decide(&self, size: usize, countdown: &Cell<i64>, current: Interval) -> Verdict {
+    pub(crate) fn decide(&self, size: usize, countdown: &Cell<i64>, current: Interval) -> Decision {
         let size = size as i64;
-        let Some(armed) = self.armed.get() else {
-            // Recording starts for this thread, with this allocation: the gap begins where it does.
+        let Some(gap_interval) = self.gap_interval.get() else {
+            // Recording starts for this thread with this allocation, so the gap begins where the
+            // allocation does.
             let gap = self.draw(current);
             return self.conclude(gap - size, countdown, current, current);
         };
-        let gap_left = countdown.get().saturating_add(self.beyond.get());
-        self.conclude(gap_left, countdown, armed, current)
+        let gap_left = countdown.get().saturating_add(self.deferred.get());
+        self.conclude(gap_left, countdown, gap_interval, current)
     }
 
-    /// `gap_left` is what is left of the gap at the end of the allocation; below zero, the point
-    /// lies inside it.
+    /// Sets the countdown, given what is left of the gap at the end of the allocation. If
+    /// `gap_left` is below zero, the point lies inside the allocation.
     #[inline]
     fn conclude(
         &self,
         gap_left: i64,
         countdown: &Cell<i64>,
-        armed: Interval,
+        gap_interval: Interval,
         current: Interval,
-    ) -> Verdict {
+    ) -> Decision {
         let sampled = gap_left < 0;
-        let gap = if sampled || armed != current { self.draw(current) } else { gap_left };
-        countdown.set(gap.min(LOOK_AGAIN_BYTES));
-        self.beyond.set(gap - countdown.get());
-        if sampled { Verdict::Sample(armed) } else { Verdict::Pass }
+        let gap = if sampled || gap_interval != current { self.draw(current) } else { gap_left };
+        countdown.set(gap.min(RECHECK_BYTES));
+        self.deferred.set(gap - countdown.get());
+        if sampled { Decision::Sample(gap_interval) } else { Decision::Skip }
     }
 
     #[inline]
     fn draw(&self, current: Interval) -> i64 {
-        self.armed.set(Some(current));
+        self.gap_interval.set(Some(current));
         if current == Interval::EXACT {
             return 0;
         }
@@ -215,11 +224,11 @@ mod tests {
         for (index, size) in sizes.enumerate() {
             countdown.set(countdown.get() - size as i64);
             if countdown.get() < 0
-                && let Verdict::Sample(r) = sampler.decide(size, &countdown, interval(index))
+                && let Decision::Sample(r) = sampler.decide(size, &countdown, interval(index))
             {
                 sampled.push((size, r));
             }
-            assert!((0..=LOOK_AGAIN_BYTES).contains(&countdown.get()));
+            assert!((0..=RECHECK_BYTES).contains(&countdown.get()));
         }
         sampled
     }
@@ -263,7 +272,8 @@ mod tests {
 
     #[test]
     fn a_changing_interval_adds_no_bias() {
-        // The interval moves up and down all the time; the estimate of all bytes must not notice.
+        // The interval goes up and down all the time; the estimate of all bytes must not be
+        // affected.
         let sizes = || (0..400_000).map(|i| [24, 100, 3000, 70_000][i % 4]);
         let interval = |i: usize| Interval::from_bytes([4096, 512 << 10, 64, 65_536][i / 1000 % 4]);
         let sampler = sampler(5, 5);
@@ -278,7 +288,7 @@ mod tests {
 
     #[test]
     fn first_gaps_of_threads_are_drawn_like_any_other() {
-        // 60,000 threads of one allocation each.
+        // There are 60,000 threads of one allocation each.
         let r = Interval::from_bytes(1000);
         let sampled = (0..60_000)
             .filter(|stream| !run(&sampler(9, *stream), [500].into_iter(), |_| r).is_empty())

@@ -1,4 +1,4 @@
-//! A session, as the profiler holds it: start, snapshots, end.
+//! A session: start, snapshots, end.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,7 +9,7 @@ use super::live::{Globals, Live};
 use super::local::{self, muted};
 use super::observation::LiveObservation;
 use super::recorder::{Entered, RECORDER};
-use super::snapshot::Facts;
+use super::snapshot::SessionInfo;
 use crate::config::Config;
 use crate::engine::recording::live_set::Slots;
 use crate::engine::recording::sampler::{Interval, Random};
@@ -18,13 +18,13 @@ use crate::error::StartError;
 use crate::leak::detection::observation::Observation;
 use crate::{Snapshot, Stats};
 
-/// A session, as its owner holds it.
+/// The session, as its owner holds it.
 pub(crate) struct Session {
-    /// Snapshots one after the other: each takes memory for itself.
-    one_snapshot: Mutex<()>,
-    snapshots: AtomicU64,
-    facts: Facts,
-    /// The process that started.
+    /// Serialises snapshots, each of which needs memory of its own.
+    snapshot_lock: Mutex<()>,
+    snapshot_count: AtomicU64,
+    info: SessionInfo,
+    /// The id of the process that started the session.
     process: u32,
 }
 
@@ -40,13 +40,14 @@ impl Session {
 
     /// Starts recording.
     pub(crate) fn start(config: &Config) -> Result<Self, StartError> {
-        if !RECORDER.claim() {
+        if !RECORDER.claim_session() {
             return Err(StartError::AlreadyRunning);
         }
         let (session, number, random) = muted(|| Self::prepare(config)).inspect_err(|_| {
-            RECORDER.unclaim();
+            RECORDER.release_session();
         })?;
-        // The starting thread takes part from its next allocation on, with the first stream.
+        // The starting thread takes part from its next allocation on, with the first stream of
+        // random numbers.
         local::join(number, random);
         RECORDER.control.begin_session(number);
         Ok(session)
@@ -56,7 +57,7 @@ impl Session {
         let cap = config.max_profiler_bytes;
         RECORDER.budget.set_cap(cap);
         let slots = RECORDER.reserve_slots().map_err(StartError::Memory)?;
-        make_room(slots, cap)?;
+        reclaim_slots(slots, cap)?;
         let globals = Globals {
             control: &RECORDER.control,
             budget: &RECORDER.budget,
@@ -64,15 +65,15 @@ impl Session {
             uniform: local::uniform,
         };
         let live = Live::new(config, globals).map_err(StartError::Memory)?;
-        let facts = Facts::new(config);
+        let info = SessionInfo::new(config);
         let interval = Interval::from_bytes(config.sample_interval_bytes);
-        RECORDER.control.prepare_session(interval, config.seed.unwrap_or(facts.session));
+        RECORDER.control.prepare_session(interval, config.seed.unwrap_or(info.session));
         RECORDER.install(Box::new(live));
         let number = RECORDER.control.next_session();
         let session = Self {
-            one_snapshot: Mutex::new(()),
-            snapshots: AtomicU64::new(0),
-            facts,
+            snapshot_lock: Mutex::new(()),
+            snapshot_count: AtomicU64::new(0),
+            info,
             process: std::process::id(),
         };
         Ok((session, number, RECORDER.control.next_random()))
@@ -83,23 +84,24 @@ impl Session {
         !RECORDER.control.is_paused()
     }
 
-    /// What is recorded now.
+    /// Takes a snapshot.
     pub(crate) fn snapshot(&self, reason: &str) -> Snapshot {
         muted(|| {
-            // In a forked child the thread that held the lock may not exist.
-            let _one = (!self.is_in_child()).then(|| self.one_snapshot.lock());
-            let sequence = self.snapshots.fetch_add(1, Ordering::Relaxed) + 1;
-            enter().live.map(|live| live.snapshot(&self.facts, sequence, reason))
+            // In a forked child the thread that held the lock may not exist, so the child takes no
+            // lock.
+            let _guard = (!self.is_in_child()).then(|| self.snapshot_lock.lock());
+            let sequence = self.snapshot_count.fetch_add(1, Ordering::Relaxed) + 1;
+            enter().live.map(|live| live.snapshot(&self.info, sequence, reason))
         })
         .unwrap_or_default()
     }
 
-    /// Ends the running tick; its number.
+    /// Ends the running tick and returns its number.
     pub(crate) fn end_tick(&self) -> u32 {
         RECORDER.control.end_tick()
     }
 
-    /// Has the live set looked at as it is at the end of a tick.
+    /// Shows `look` the live set as it is at the end of `tick`.
     pub(crate) fn observe<R>(
         &self,
         tick: u32,
@@ -108,7 +110,8 @@ impl Session {
         muted(|| enter().live.map(|live| look(&LiveObservation::new(live, tick))))
     }
 
-    /// Whether this is a forked child of the process that started, with only one of its threads.
+    /// Whether this is a forked child of the process that started the session, with only one of its
+    /// threads.
     fn is_in_child(&self) -> bool {
         std::process::id() != self.process
     }
@@ -118,18 +121,18 @@ impl Session {
         enter().live.map(|live| live.stats()).unwrap_or_default()
     }
 
-    /// Stops or goes on sampling.
+    /// Pauses or resumes sampling.
     pub(crate) fn set_paused(&self, paused: bool) {
         RECORDER.control.set_paused(paused);
     }
 
-    /// Changes the interval.
+    /// Changes the sampling interval.
     pub(crate) fn set_interval(&self, interval_bytes: u64) {
         RECORDER.control.set_interval(Interval::from_bytes(interval_bytes));
         local::rearm();
     }
 
-    /// Notes that a dump could not be written.
+    /// Counts a dump that could not be written.
     pub(crate) fn count_failed_dump(&self) {
         let entered = enter();
         if let Some(live) = entered.live {
@@ -142,11 +145,11 @@ impl Drop for Session {
     fn drop(&mut self) {
         RECORDER.control.end_session();
         muted(|| {
-            let live = RECORDER.remove(self.is_in_child());
-            refund();
+            let live = RECORDER.uninstall(self.is_in_child());
+            settle_budget();
             drop(live);
         });
-        RECORDER.unclaim();
+        RECORDER.release_session();
     }
 }
 
@@ -155,34 +158,36 @@ fn enter() -> Entered<'static> {
     RECORDER.enter(Lane::of(local::number()))
 }
 
-/// Gives back the memory of all slots without an object, also of those that lanes have kept.
-fn give_slots_back(slots: &Slots) {
-    for entered in Lane::all().filter_map(|lane| RECORDER.enter_lane(lane)) {
-        slots.share(entered.lane, &RECORDER.budget);
+/// Decommits the pages without live slots, after taking back the free slots that lanes have cached.
+fn decommit_unused_slots(slots: &Slots) {
+    for entered in Lane::exclusive().filter_map(|lane| RECORDER.enter_lane(lane)) {
+        slots.flush_lane(entered.lane, &RECORDER.budget);
     }
-    slots.give_all_back(&RECORDER.budget);
+    slots.decommit_unused(&RECORDER.budget);
 }
 
-/// Gives back to the budget what the session held. Slots with objects stay, and so does their share.
-fn refund() {
+/// Returns to the budget what the session held. Slots that hold objects stay, and so does their
+/// slack.
+fn settle_budget() {
     if let Some(slots) = RECORDER.slots() {
-        give_slots_back(slots);
+        decommit_unused_slots(slots);
         RECORDER.budget.adjust(slots.overhead() - RECORDER.budget.held() as i64);
     }
 }
 
-/// Gives back what earlier sessions left. What stays, for the objects of the program that are still in
-/// slots and for the numbers of all slots, counts toward this session's cap too; when it is more than
-/// half, a session would drop what it samples.
-fn make_room(slots: &Slots, cap: u64) -> Result<(), StartError> {
-    give_slots_back(slots);
+/// Reclaims what earlier sessions left in the slots, and checks that `cap` has room for the rest.
+/// What remains, for objects of the program that are still in slots and for the metadata of all
+/// slots, counts toward this session's cap too; if it were more than half, the session would drop
+/// its samples.
+fn reclaim_slots(slots: &Slots, cap: u64) -> Result<(), StartError> {
+    decommit_unused_slots(slots);
     let kept = u64::try_from(slots.overhead()).unwrap_or(0);
     if kept <= cap / 2 {
         return Ok(());
     }
     let expected = format!(
-        "at least {} bytes, twice the {kept} that places of objects which an earlier session sampled \
-         take",
+        "at least {} bytes: objects that an earlier session sampled still hold {kept} bytes of slots, \
+         which may take up at most half",
         2 * kept
     );
     Err(StartError::bad_value("max_profiler_bytes", cap, expected))

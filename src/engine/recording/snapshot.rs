@@ -1,4 +1,4 @@
-//! From the tables to plain data.
+//! Turns the tables of the session into plain data.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,8 +18,8 @@ use crate::{Estimate, Stats};
 
 /// What does not change during a session.
 #[derive(Debug)]
-pub(super) struct Facts {
-    /// A random number: the seed, where none was given, and the name of the session.
+pub(super) struct SessionInfo {
+    /// A random number that identifies the session, and seeds it when no seed was configured.
     pub(super) session: u64,
     executable: String,
     started_unix_ms: u64,
@@ -27,7 +27,7 @@ pub(super) struct Facts {
     seed: Option<u64>,
 }
 
-impl Facts {
+impl SessionInfo {
     pub(super) fn new(config: &Config) -> Self {
         let executable = std::env::current_exe().unwrap_or_default();
         Self {
@@ -40,8 +40,8 @@ impl Facts {
     }
 }
 
-/// Different in each session: the standard library's hasher keys are random, and time and process
-/// go in beside them.
+/// A number that differs between sessions: the standard library's hasher keys are random, and the
+/// time and the process id are mixed in.
 fn random_number() -> u64 {
     use std::hash::BuildHasher;
     let random = std::hash::RandomState::new().hash_one(unix_ms());
@@ -53,29 +53,35 @@ fn unix_ms() -> u64 {
 }
 
 impl Live<'_> {
-    /// What is recorded now. Threads go on sampling meanwhile.
-    pub(super) fn snapshot(&self, facts: &Facts, sequence: u64, reason: &str) -> Snapshot {
+    /// Takes a snapshot. Threads go on sampling meanwhile.
+    pub(super) fn snapshot(
+        &self,
+        session_info: &SessionInfo,
+        sequence: u64,
+        reason: &str,
+    ) -> Snapshot {
         let mut live = LiveSamples::default();
         let mut sums: Vec<Weight> = Vec::new();
-        let mut of_site: Vec<u32> = Vec::new();
-        for sample in (0..self.records.made()).filter_map(|record| self.records.read(record)) {
+        let mut stack_of_site: Vec<u32> = Vec::new();
+        for sample in (0..self.records.created()).filter_map(|record| self.records.read(record)) {
             let SampledObject { site, size, interval, .. } = sample.object;
             let site = site as usize;
             if sums.len() <= site {
                 sums.resize(site + 1, Weight::default());
             }
             add(&mut sums[site], Weight::new(size, interval));
-            // With its site for now; with the index of its stack once that is known.
+            // This holds the site for now; it is replaced by the index of the stack once that is
+            // known.
             live.push(sample.to_live(self.started_ms));
         }
-        // After the samples: a site is written before a sample of it is.
+        // The sites are read after the samples, because a site is written before any sample of it.
         let views = self.stacks.view();
         self.unwinder.modules().refresh();
         let mut resolver = Resolver::new(self.unwinder.modules());
         let mut label_sets = Interner::new(BTreeMap::new());
         let mut stacks = Vec::new();
         for (site, view) in views.iter().enumerate() {
-            of_site.push(stacks.len() as u32);
+            stack_of_site.push(stacks.len() as u32);
             let Some(view) = view else { continue };
             stacks.push(Stack {
                 frames: resolver.resolve(view),
@@ -85,7 +91,7 @@ impl Live<'_> {
                 metrics: metrics(sums.get(site).copied().unwrap_or_default(), view),
             });
         }
-        live.stack.iter_mut().for_each(|stack| *stack = of_site[*stack as usize]);
+        live.stack.iter_mut().for_each(|stack| *stack = stack_of_site[*stack as usize]);
         let stats = self.stats();
         let control = self.control();
         let (modules, frames) = resolver.finish();
@@ -93,23 +99,23 @@ impl Live<'_> {
             process: Process {
                 id: std::process::id(),
                 host: sys::host_name(),
-                executable: facts.executable.clone(),
-                session: facts.session,
-                started_unix_ms: facts.started_unix_ms,
+                executable: session_info.executable.clone(),
+                session: session_info.session,
+                started_unix_ms: session_info.started_unix_ms,
                 heapdrift_version: env!("CARGO_PKG_VERSION").into(),
             },
             taken: Taken {
                 unix_ms: unix_ms(),
                 uptime_ms: sys::monotonic_ms().saturating_sub(self.started_ms),
                 sequence,
-                // The running tick is not over.
+                // The running tick has not ended.
                 tick: control.tick() - 1,
                 reason: reason.into(),
             },
             sampling: Sampling {
                 interval_bytes: control.interval().bytes().into(),
-                initial_interval_bytes: facts.initial_interval.bytes().into(),
-                seed: facts.seed,
+                initial_interval_bytes: session_info.initial_interval.bytes().into(),
+                seed: session_info.seed,
                 state: if control.is_paused() { "paused" } else { "active" }.into(),
             },
             unwinder: unwinder(&stats).into(),
@@ -166,14 +172,14 @@ fn totals(stacks: &[Stack]) -> Metrics {
     }
 }
 
-/// Numbers things in the order in which they are first seen.
+/// Numbers items in the order in which they are first seen.
 struct Interner<T> {
     numbers: HashMap<u32, u32>,
     values: Vec<T>,
 }
 
 impl<T> Interner<T> {
-    /// With key 0 as number 0.
+    /// Creates an interner in which key 0 has number 0 and the value `first`.
     fn new(first: T) -> Self {
         Self { numbers: HashMap::from([(0, 0)]), values: vec![first] }
     }
@@ -186,26 +192,26 @@ impl<T> Interner<T> {
     }
 }
 
-/// Turns addresses into modules and relative addresses, each once.
+/// Turns addresses into modules and relative addresses, each of them once.
 struct Resolver<'a> {
     modules: &'a Modules,
-    known: NumberMap<(u64, u32), u32>,
+    resolved: NumberMap<(u64, u32), u32>,
     frames: Frames,
-    numbers: Interner<Module>,
+    modules_seen: Interner<Module>,
 }
 
-/// Stands for code outside every module, in the numbering of `Resolver::numbers`.
+/// The key of code outside every module in `Resolver::modules_seen`.
 const UNKNOWN: u32 = u32::MAX;
 
 impl<'a> Resolver<'a> {
     fn new(modules: &'a Modules) -> Self {
-        // The executable is module 0, in the registry and in the snapshot.
+        // The executable is module 0 in the registry and in the snapshot.
         let executable = module(modules.info(0));
         Self {
             modules,
-            known: NumberMap::default(),
+            resolved: NumberMap::default(),
             frames: Frames::default(),
-            numbers: Interner::new(executable),
+            modules_seen: Interner::new(executable),
         }
     }
 
@@ -214,14 +220,15 @@ impl<'a> Resolver<'a> {
     }
 
     fn frame(&mut self, address: u64, mark: u32) -> u32 {
-        if let Some(known) = self.known.get(&(address, mark)) {
-            return *known;
+        if let Some(frame) = self.resolved.get(&(address, mark)) {
+            return *frame;
         }
-        // Without a mark there is no dynamic module in the stack, or nobody could tell.
+        // Without a mark, no frame of the stack lies in a dynamic module, or that could not be
+        // determined.
         let limit = if mark == 0 { u32::MAX } else { mark + 1 };
         let found = self.modules.newest_at(address, limit);
         let bias = found.map_or(0, |found| self.modules.bias(found));
-        let number = self.numbers.intern(found.unwrap_or(UNKNOWN), |found| match found {
+        let number = self.modules_seen.intern(found.unwrap_or(UNKNOWN), |found| match found {
             UNKNOWN => Module::named("[unknown]"),
             found => module(self.modules.info(found)),
         });
@@ -230,12 +237,12 @@ impl<'a> Resolver<'a> {
         self.frames.address.push(address.wrapping_sub(bias));
         let function = self.modules.function_start(address).unwrap_or(address);
         self.frames.function.push(function.wrapping_sub(bias));
-        self.known.insert((address, mark), frame);
+        self.resolved.insert((address, mark), frame);
         frame
     }
 
     fn finish(self) -> (Vec<Module>, Frames) {
-        (self.numbers.values, self.frames)
+        (self.modules_seen.values, self.frames)
     }
 }
 

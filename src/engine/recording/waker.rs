@@ -1,4 +1,4 @@
-//! Waking the reporting thread: by time, by signal, at the end.
+//! Wakes the reporting thread: at a time, on a signal, or at the end.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use crate::engine::wake::Wake;
 
-/// A pair of connected sockets: a byte in one end wakes the thread that waits at the other. Writing
-/// a byte is all that a signal handler may do.
+/// A pair of connected sockets: a byte written to one end wakes the thread that waits at the other.
+/// A signal handler may do little more than write a byte.
 #[derive(Debug)]
 pub(crate) struct Waker {
     sender: UnixStream,
@@ -19,7 +19,7 @@ pub(crate) struct Waker {
 }
 
 impl Waker {
-    /// With a handler for `signal`, if there is one.
+    /// Creates a waker, with a handler for `signal` if one is given.
     pub(crate) fn new(signal: Option<i32>) -> io::Result<Self> {
         let (sender, receiver) = UnixStream::pair()?;
         sender.set_nonblocking(true)?;
@@ -29,36 +29,38 @@ impl Waker {
                 let end = OwnedFd::from(sender.try_clone()?);
                 let process = std::process::id();
                 let write = move || {
-                    // A forked child inherits the handler and the socket; the thread that waits is
-                    // its parent's, which was not signalled.
+                    // A forked child inherits the handler and the socket, but the thread that waits
+                    // belongs to the parent, which was not signalled.
                     if std::process::id() != process {
                         return;
                     }
-                    // SAFETY: `write` is async-signal-safe; a full socket has woken the thread
-                    // already, so its error is of no interest. `errno` is kept by the registry.
+                    // SAFETY: `write` is async-signal-safe, and the descriptor and the byte live as
+                    // long as the closure. An error does not matter: if the socket is full, the
+                    // thread has been woken already. The registry preserves `errno`.
                     let _ = unsafe { libc::write(end.as_raw_fd(), c"s".as_ptr().cast(), 1) };
                 };
-                // SAFETY: the action only writes a byte.
+                // SAFETY: the action calls only `getpid` and `write`, which are async-signal-safe.
                 unsafe { signal_hook_registry::register(signal, write) }
             })
             .transpose()?;
         Ok(Self { sender, receiver, stop: AtomicBool::new(false), handler })
     }
 
-    /// Ends the waiting for good.
+    /// Ends all waiting, for good.
     pub(crate) fn stop(&self) {
-        // Release: pairs with the load in `wait`.
+        // Release: pairs with the Acquire in `wait`.
         self.stop.store(true, Ordering::Release);
-        // A full socket has woken the thread already.
+        // If the socket is full, the thread has been woken already.
         let _ = (&self.sender).write(b"e");
     }
 
-    /// Waits for the end, a signal, or the time.
+    /// Waits for the end, a signal or the time, whichever comes first.
     pub(crate) fn wait(&self, until: Option<Instant>) -> Wake {
         let mut bytes = [0; 64];
         loop {
-            // Several signals that came in between ask for one dump.
+            // Several signals that arrived in between ask for one dump.
             let woken = matches!((&self.receiver).read(&mut bytes), Ok(1..));
+            // Acquire: pairs with the Release in `stop`.
             if self.stop.load(Ordering::Acquire) {
                 return Wake::Stop;
             }
@@ -68,12 +70,13 @@ impl Waker {
             let timeout = match until.map(|until| until.saturating_duration_since(Instant::now())) {
                 None => -1,
                 Some(left) if left.is_zero() => return Wake::Timeout,
-                // Rounded up: a wait that ends early would spin.
+                // The time is rounded up: a wait that ended early would spin.
                 Some(left) => left.as_millis().saturating_add(1).min(i32::MAX as u128) as i32,
             };
             let mut poll =
                 libc::pollfd { fd: self.receiver.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-            // SAFETY: one descriptor, open as long as `self`. An interruption only means another turn.
+            // SAFETY: `poll` is one valid descriptor, which is open as long as `self`. An
+            // interruption only leads to another iteration.
             let _ = unsafe { libc::poll(&raw mut poll, 1, timeout) };
         }
     }

@@ -1,20 +1,20 @@
-//! Size classes of slots.
+//! The size classes of slots.
 
 use std::alloc::Layout;
 
-/// Spans are cut into slots of one class. They are aligned to their size.
+/// The size of a span. A span is divided into slots of one class and aligned to its size.
 pub(super) const SPAN: usize = 64 << 10;
 
 /// The class of the smallest slots.
 pub(super) const SMALLEST: usize = 0;
 
-/// Size classes: every 16 bytes up to 1 KiB, then eight for each doubling up to 32 KiB, so that at
-/// most an eighth of a slot is slack; and one of a whole span, for alignments.
+/// The size classes: every 16 bytes up to 1 KiB, then eight for each doubling up to 32 KiB, so that
+/// at most an eighth of a slot is slack; and one of a whole span, for large alignments.
 const FINE_STEP: usize = 16;
 const FINE_CLASSES: usize = 1024 / FINE_STEP;
 pub(super) const CLASSES: usize = FINE_CLASSES + 5 * 8 + 1;
 
-/// Size of each class.
+/// The slot size of each class.
 pub(super) const SIZES: [u32; CLASSES] = {
     let mut sizes = [SPAN as u32; CLASSES];
     let mut class = 0;
@@ -30,8 +30,8 @@ pub(super) const SIZES: [u32; CLASSES] = {
     sizes
 };
 
-/// 2³² divided by the size of each class, rounded up. For an offset in a span the quotient is that of
-/// the division, which takes three times as long.
+/// 2³² divided by the size of each class, rounded up. For an offset in a span the multiplication
+/// gives the same quotient as the division, which takes three times as long.
 const RECIPROCALS: [u64; CLASSES] = {
     let mut reciprocals = [0; CLASSES];
     let mut class = 0;
@@ -42,7 +42,7 @@ const RECIPROCALS: [u64; CLASSES] = {
     reciprocals
 };
 
-/// The smallest class that fits a layout, if any does.
+/// The smallest class that fits `layout`, if any does.
 pub(super) fn class_for(layout: Layout) -> Option<usize> {
     let (size, align) = (layout.size().max(1), layout.align());
     let mut class = if size <= 1024 {
@@ -52,15 +52,16 @@ pub(super) fn class_for(layout: Layout) -> Option<usize> {
         let eighth = (size - 1 - (1024 << doubling)) >> (7 + doubling);
         FINE_CLASSES + 8 * doubling as usize + eighth
     };
-    // Slots are aligned to the largest power of two that divides their size, since spans are.
-    // By a mask: the compiler does not know that alignments are powers of two, and would divide.
+    // Slots are aligned to the largest power of two that divides their size, since spans are. The
+    // test uses a mask because the compiler does not know that alignments are powers of two, and
+    // would divide.
     while class < CLASSES && SIZES[class] as usize & (align - 1) != 0 {
         class += 1;
     }
     (class < CLASSES).then_some(class)
 }
 
-/// The slot of a span of a class in which the byte at `offset` lies.
+/// The index of the slot that contains the byte at `offset` in a span of `class`.
 pub(super) fn slot_in_span(offset: usize, class: usize) -> u32 {
     ((offset as u64 * RECIPROCALS[class]) >> 32) as u32
 }
@@ -82,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_of_a_span_is_in_the_slot_that_division_gives() {
+    fn slot_in_span_equals_division_for_every_byte() {
         for (class, size) in SIZES.iter().enumerate() {
             for offset in 0..SPAN {
                 assert_eq!(slot_in_span(offset, class), offset as u32 / size, "{offset}, {size}");

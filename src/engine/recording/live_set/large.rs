@@ -1,13 +1,13 @@
-//! Large objects: a lock-free hash table from address to cell.
+//! Large objects: a lock-free hash table from addresses to cells.
 //!
-//! Large blocks stay with the inner allocator, so that a 1 GiB `Vec` still grows by `mremap`, and a
-//! free must look the address up. The table is made of buckets of one cache line: seven addresses
-//! and a counter of entries that had to go further along the table because this bucket was full. A
-//! search ends at the first bucket with a zero counter, so removals need no tombstones, and a
-//! search for an address that is not there reads one line.
+//! Large blocks stay with the inner allocator, so that a 1 GiB `Vec` still grows by `mremap`; a
+//! free must therefore look up the address. The table consists of buckets of one cache line: seven
+//! addresses, and a count of the entries that were placed further along because this bucket was
+//! full. A search ends at the first bucket whose count is zero, so removals need no tombstones, and
+//! a search for an absent address reads one line.
 //!
-//! Since only the owner of an address adds, finds or removes it (invariant 1 of the live set),
-//! there are no races on one address, only on free entries.
+//! Only the owner of an address adds, finds or removes it (invariant 1 of the live set), so there
+//! are no races on one address, only on free entries.
 
 use std::io;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -21,25 +21,25 @@ const KEYS: usize = 7;
 #[derive(Debug)]
 #[repr(C, align(32))]
 struct Bucket {
-    /// Addresses; 0 is a free entry.
+    /// The addresses; 0 is a free entry.
     keys: [AtomicU64; KEYS],
-    /// Entries whose search begins here, or before, and passes on.
-    passed: AtomicU64,
-    /// The cells of the keys.
+    /// The number of entries that were placed in a later bucket because this one was full.
+    overflowed: AtomicU64,
+    /// The cells that belong to the keys.
     cells: [AtomicU32; KEYS],
     _rest: AtomicU32,
 }
 
-// SAFETY: atomics only; zero is an empty bucket.
+// SAFETY: all fields are atomic integers, and zero is an empty bucket.
 unsafe impl Zeroed for Bucket {}
 
-/// Addresses of large sampled objects.
+/// Maps the addresses of large sampled objects to their records.
 #[derive(Debug)]
 pub(crate) struct LargeIndex {
     buckets: Table<Bucket>,
 }
 
-/// Where an entry is.
+/// The position of an entry in the table.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     home: usize,
@@ -48,12 +48,13 @@ struct Entry {
 }
 
 impl LargeIndex {
-    /// Bytes of a table of `buckets` buckets.
+    /// The size in bytes of a table of `buckets` buckets.
     pub(crate) const fn bytes(buckets: usize) -> u64 {
         buckets as u64 * Table::<Bucket>::entry_bytes()
     }
 
-    /// A table of `buckets` buckets, a power of two, of seven entries each.
+    /// Creates a table of `buckets` buckets of seven entries each. `buckets` must be a power of
+    /// two.
     pub(crate) fn new(buckets: usize) -> io::Result<Self> {
         assert!(buckets.is_power_of_two());
         Ok(Self { buckets: Table::new(buckets)? })
@@ -67,14 +68,14 @@ impl LargeIndex {
         mix(address as u64) as usize & (self.buckets.len() - 1)
     }
 
-    /// Adds an address. `false` when the table is full.
+    /// Adds an address; `false` when the table is full.
     pub(crate) fn insert(&self, address: usize, record: RecordId) -> bool {
         let home = self.home(address);
         for distance in 0..self.buckets.len() {
             let bucket = self.bucket(home, distance);
             for key in 0..KEYS {
                 // Relaxed throughout: the address reaches the thread that frees it through the
-                // program's own synchronization, and with it everything done here.
+                // program's own synchronization, and so does everything done here.
                 if bucket.keys[key].load(Ordering::Relaxed) == 0
                     && bucket.keys[key]
                         .compare_exchange(0, address as u64, Ordering::Relaxed, Ordering::Relaxed)
@@ -84,16 +85,16 @@ impl LargeIndex {
                     return true;
                 }
             }
-            bucket.passed.fetch_add(1, Ordering::Relaxed);
+            bucket.overflowed.fetch_add(1, Ordering::Relaxed);
         }
-        self.leave(home, self.buckets.len());
+        self.undo_overflows(home, self.buckets.len());
         false
     }
 
-    /// Undoes the counters of an entry that was `distance` buckets from home.
-    fn leave(&self, home: usize, distance: usize) {
+    /// Decrements the counts of the `distance` buckets that an entry overflowed.
+    fn undo_overflows(&self, home: usize, distance: usize) {
         for distance in 0..distance {
-            self.bucket(home, distance).passed.fetch_sub(1, Ordering::Relaxed);
+            self.bucket(home, distance).overflowed.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -105,15 +106,16 @@ impl LargeIndex {
             if let Some(key) = (0..KEYS).find(found) {
                 return Some(Entry { home, distance, key });
             }
-            if bucket.passed.load(Ordering::Relaxed) == 0 {
+            if bucket.overflowed.load(Ordering::Relaxed) == 0 {
                 return None;
             }
         }
         None
     }
 
-    /// Removes an address, for its owner. `None` if it is not there; `Some(None)` if it is, but its
-    /// record was thinned. `claim` is called while the entry still stands.
+    /// Removes an address, for its owner, and returns what `claim` returned. `None` if the address
+    /// is not in the table. `claim` is called while the entry is still there, with the record, or
+    /// with `None` if the record was thinned.
     pub(crate) fn remove<T>(
         &self,
         address: usize,
@@ -126,15 +128,16 @@ impl LargeIndex {
         bucket.cells[entry.key].store(0, Ordering::Relaxed);
         // Release: the cell is cleared before the entry can be taken by another address.
         bucket.keys[entry.key].store(0, Ordering::Release);
-        self.leave(entry.home, entry.distance);
+        self.undo_overflows(entry.home, entry.distance);
         Some(claimed)
     }
 
-    /// Clears the cell of a record that was thinned, unless its owner has done so.
-    pub(crate) fn forget(&self, address: usize, record: RecordId) {
+    /// Clears the cell of a record that was thinned, unless its owner has cleared it already.
+    pub(crate) fn clear_record(&self, address: usize, record: RecordId) {
         if let Some(entry) = self.find(address) {
             let cell = &self.bucket(entry.home, entry.distance).cells[entry.key];
-            // Relaxed: fails if the entry is another's by now, whose record is another.
+            // Relaxed: only the value of the cell counts. The exchange fails if the entry belongs
+            // to another address by now, because that one has another record.
             let _ =
                 cell.compare_exchange(record.to_cell(), 0, Ordering::Relaxed, Ordering::Relaxed);
         }
@@ -146,7 +149,7 @@ mod tests {
     use super::*;
     use std::collections::HashMap;
 
-    /// A naive twin, and a table so small that buckets overflow all the time.
+    /// Compares with a `HashMap`, in a table so small that buckets overflow all the time.
     #[test]
     fn behaves_like_a_map_when_buckets_overflow() {
         let index = LargeIndex::new(8).unwrap();
@@ -169,17 +172,17 @@ mod tests {
         for (address, _) in twin {
             index.remove(address, |_| ()).unwrap();
         }
-        assert!((0..8).all(|b| index.buckets.get(b).passed.load(Ordering::Relaxed) == 0));
+        assert!((0..8).all(|b| index.buckets.get(b).overflowed.load(Ordering::Relaxed) == 0));
     }
 
     #[test]
-    fn a_forgotten_record_leaves_its_address_behind() {
+    fn clearing_a_record_leaves_its_address_in_the_table() {
         let index = LargeIndex::new(8).unwrap();
         let (record, other) = (RecordId::from_cell(5).unwrap(), RecordId::from_cell(6).unwrap());
         assert!(index.insert(4096, record));
-        index.forget(4096, other);
+        index.clear_record(4096, other);
         assert_eq!(index.find(4096).map(|e| e.distance), Some(0));
-        index.forget(4096, record);
+        index.clear_record(4096, record);
         assert_eq!(index.remove(4096, |record| record), Some(None));
     }
 }

@@ -1,4 +1,4 @@
-//! Pages of the range of slots: which are in use, and the memory of those that are not.
+//! The pages of the slot range: which ones are in use, and the memory of those that are not.
 
 use std::io;
 use std::ops::{Range, RangeInclusive};
@@ -8,31 +8,33 @@ use super::classes::SPAN;
 use crate::engine::recording::arena::{Budget, Table, UpTo};
 use crate::engine::recording::sys::{PAGE, Reservation};
 
-/// State of a page: live slots that overlap it, and two flags.
+/// The state of a page is the number of acquired slots that overlap it, and two flags. This flag
+/// says that the page has memory.
 const COMMITTED: u32 = 1 << 30;
-/// Being given back; no slot on it may be handed out until that is done.
-const LEAVING: u32 = 1 << 31;
+/// The page is being decommitted; no slot on it may be handed out until that is done.
+const DECOMMITTING: u32 = 1 << 31;
 
-/// How often a thread looks whether a page that it needs has been given back, which takes a call to
-/// the kernel. After that the thread that does it is off the processor, or was lost in a fork.
-const LOOKS: usize = 64;
+/// How often a thread polls a page that it needs while another thread decommits it, which takes one
+/// system call. After this many polls that thread is off the processor, or vanished in a fork.
+const MAX_POLLS: usize = 64;
 
-/// Whether a slot can be handed out.
+/// The outcome of acquiring the pages of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Entry {
-    Entered,
+pub(super) enum Acquisition {
+    Acquired,
     /// The budget has no room for a page.
-    Refused,
-    /// A page is being given back all the time.
-    Leaving,
+    OverBudget,
+    /// A page was still being decommitted after [`MAX_POLLS`] polls.
+    Decommitting,
 }
 
-/// A range of addresses, page by page.
+/// The range of addresses that slots lie in, page by page.
 #[derive(Debug)]
 pub(super) struct Pages {
     range: Reservation,
     states: Table<AtomicU32>,
-    /// Committed bytes less bytes of live objects, and what is known of slots; charged to the budget.
+    /// Committed bytes minus bytes of live objects, plus the metadata of slots. It is charged to
+    /// the budget. All its orderings are Relaxed: it is a counter.
     slack: AtomicI64,
 }
 
@@ -43,7 +45,7 @@ impl Pages {
         Ok(Self { range, states, slack: AtomicI64::new(0) })
     }
 
-    /// How far into the range an address is, if it is in it.
+    /// The offset of an address in the range, if it lies in the range.
     #[inline]
     pub(super) fn offset(&self, address: usize) -> Option<usize> {
         let offset = address.wrapping_sub(self.range.start());
@@ -55,7 +57,7 @@ impl Pages {
         self.range.as_ptr().wrapping_add(offset)
     }
 
-    /// Makes the memory of a span usable. It is not taken before it is used.
+    /// Makes the addresses of a span usable. The system provides memory when a page is first used.
     pub(super) fn commit_span(&self, span: usize) -> bool {
         self.range.commit(span * SPAN, SPAN)
     }
@@ -64,100 +66,105 @@ impl Pages {
         self.slack.load(Ordering::Relaxed)
     }
 
-    /// Marks the pages of a slot in use, or does nothing.
-    pub(super) fn enter(&self, pages: RangeInclusive<usize>, budget: &Budget) -> Entry {
+    /// Acquires all pages of a slot, or none.
+    pub(super) fn acquire(&self, pages: RangeInclusive<usize>, budget: &Budget) -> Acquisition {
         for page in pages.clone() {
-            let entry = self.enter_page(page, budget);
-            if entry != Entry::Entered {
-                (*pages.start()..page).for_each(|page| _ = self.leave_page(page));
-                return entry;
+            let outcome = self.acquire_page(page, budget);
+            if outcome != Acquisition::Acquired {
+                (*pages.start()..page).for_each(|page| _ = self.release_page(page));
+                return outcome;
             }
         }
-        Entry::Entered
+        Acquisition::Acquired
     }
 
-    fn enter_page(&self, page: usize, budget: &Budget) -> Entry {
+    fn acquire_page(&self, page: usize, budget: &Budget) -> Acquisition {
         let state = self.states.get(page);
         let mut now = state.load(Ordering::Relaxed);
-        let mut looks = 0..LOOKS;
+        let mut polls = 0..MAX_POLLS;
         loop {
-            if now & LEAVING != 0 {
-                match looks.next() {
+            if now & DECOMMITTING != 0 {
+                match polls.next() {
                     Some(0..8) => std::hint::spin_loop(),
                     Some(_) => std::thread::yield_now(),
-                    None => return Entry::Leaving,
+                    None => return Acquisition::Decommitting,
                 }
                 now = state.load(Ordering::Relaxed);
                 continue;
             }
             let is_new = now & COMMITTED == 0;
             if is_new && !budget.try_charge(PAGE as u64, UpTo::Hard) {
-                return Entry::Refused;
+                return Acquisition::OverBudget;
             }
-            // Acquire: pairs with the release in `give_back`: the kernel is done with the page.
-            let entered = state.compare_exchange_weak(
+            // Acquire: pairs with the Release in `decommit_unused`, so that the kernel is done with
+            // the page.
+            let exchanged = state.compare_exchange_weak(
                 now,
                 (now + 1) | COMMITTED,
                 Ordering::Acquire,
                 Ordering::Relaxed,
             );
-            match (entered, is_new) {
+            match (exchanged, is_new) {
                 (Ok(_), true) => _ = self.slack.fetch_add(PAGE as i64, Ordering::Relaxed),
                 (Err(_), true) => budget.adjust(-(PAGE as i64)),
                 _ => {}
             }
-            match entered {
-                Ok(_) => return Entry::Entered,
+            match exchanged {
+                Ok(_) => return Acquisition::Acquired,
                 Err(other) => now = other,
             }
         }
     }
 
-    /// Marks the pages of a slot as no more in use by it, and gives memory back if it is too much.
-    pub(super) fn leave(&self, pages: RangeInclusive<usize>, budget: &Budget) {
+    /// Releases the pages of a slot, and decommits memory if there is too much slack.
+    pub(super) fn release(&self, pages: RangeInclusive<usize>, budget: &Budget) {
         for page in pages {
-            if self.leave_page(page) {
-                self.spare(page, budget);
+            if self.release_page(page) {
+                self.trim(page, budget);
             }
         }
     }
 
-    /// Returns whether the page is without a live slot now.
-    fn leave_page(&self, page: usize) -> bool {
-        // Release: what was done in the slot happens before the page is given back.
+    /// Releases a page and returns whether no slot uses it any more.
+    fn release_page(&self, page: usize) -> bool {
+        // Release: pairs with the Acquire in `try_begin_decommit`, so that what was done in the
+        // slot happens before its page is decommitted.
         self.states.get(page).fetch_sub(1, Ordering::Release) == COMMITTED + 1
     }
 
-    /// Adds to the slack and to what the budget holds.
-    pub(super) fn settle(&self, bytes: i64, budget: &Budget) {
+    /// Adds `bytes` to the slack and to what the budget holds.
+    pub(super) fn charge_slack(&self, bytes: i64, budget: &Budget) {
         self.slack.fetch_add(bytes, Ordering::Relaxed);
         budget.adjust(bytes);
     }
 
-    /// Gives back memory that is too much, now that a page has no live slot. Slack is kept for reuse up
-    /// to a sixteenth of the cap, or half of that where the cap is half used: giving a page back costs
-    /// about a microsecond, and another when it is used again. Beyond that a whole span is given back at
-    /// once when all of it is empty, and beyond twice as much each page by itself.
-    fn spare(&self, page: usize, budget: &Budget) {
+    /// Decommits memory if there is too much slack, now that `page` has no live slot.
+    ///
+    /// Slack is kept for reuse up to a sixteenth of the cap, or a 32nd once half of the cap is
+    /// held: decommitting a page costs about a microsecond, and using it again costs another. Above
+    /// that allowance a whole span is decommitted at once when all of it is unused; above twice the
+    /// allowance each unused page is decommitted by itself.
+    fn trim(&self, page: usize, budget: &Budget) {
         let slack = self.slack.load(Ordering::Relaxed);
-        let spare = budget.cap() as i64 / if budget.held() > budget.cap() / 2 { 32 } else { 16 };
-        if slack > 2 * spare {
-            self.give_back(page..page + 1, budget);
-        } else if slack > spare {
+        let allowance =
+            budget.cap() as i64 / if budget.held() > budget.cap() / 2 { 32 } else { 16 };
+        if slack > 2 * allowance {
+            self.decommit_unused(page..page + 1, budget);
+        } else if slack > allowance {
             let first = page - page % (SPAN / PAGE);
-            let states = self.states.some(first, SPAN / PAGE);
+            let states = self.states.slice(first, SPAN / PAGE);
             if states.iter().all(|state| state.load(Ordering::Relaxed) & !COMMITTED == 0) {
-                self.give_back(first..first + states.len(), budget);
+                self.decommit_unused(first..first + states.len(), budget);
             }
         }
     }
 
-    /// Gives back those of some pages that are empty, neighbours by one call.
-    pub(super) fn give_back(&self, pages: Range<usize>, budget: &Budget) {
+    /// Decommits those of `pages` that no slot uses, adjacent ones by one system call.
+    pub(super) fn decommit_unused(&self, pages: Range<usize>, budget: &Budget) {
         let mut next = pages.start;
         while next < pages.end {
             let first = next;
-            while next < pages.end && self.begin_leaving(next) {
+            while next < pages.end && self.try_begin_decommit(next) {
                 next += 1;
             }
             if first == next {
@@ -165,23 +172,25 @@ impl Pages {
                 continue;
             }
             let bytes = (next - first) * PAGE;
-            // SAFETY: no slot on these pages is live, and none is handed out while LEAVING is set.
+            // SAFETY: no slot on these pages is live, and none is handed out while DECOMMITTING is
+            // set.
             unsafe { self.range.decommit(first * PAGE, bytes) };
-            self.settle(-(bytes as i64), budget);
+            self.charge_slack(-(bytes as i64), budget);
             for page in first..next {
-                // Release: pairs with `enter_page`.
+                // Release: pairs with the Acquire in `acquire_page`.
                 self.states.get(page).store(0, Ordering::Release);
             }
         }
     }
 
-    /// Keeps slots of a page from being handed out, if it is committed and none is live.
-    fn begin_leaving(&self, page: usize) -> bool {
+    /// Keeps slots on a page from being handed out, if the page is committed and no slot uses it.
+    fn try_begin_decommit(&self, page: usize) -> bool {
         let state = self.states.get(page);
-        // Acquire: pairs with the releases of those who left. Looked at first: most are in use.
+        // The Relaxed load is only a hint that saves the exchange, since most pages are in use.
+        // Acquire: pairs with the Release in `release_page`.
         state.load(Ordering::Relaxed) == COMMITTED
             && state
-                .compare_exchange(COMMITTED, LEAVING, Ordering::Acquire, Ordering::Relaxed)
+                .compare_exchange(COMMITTED, DECOMMITTING, Ordering::Acquire, Ordering::Relaxed)
                 .is_ok()
     }
 }

@@ -1,19 +1,19 @@
-//! Slots: where small sampled objects live, so that a free knows them by their address.
+//! Slots: where small sampled objects live, so that a free recognises them by their address.
 //!
-//! One range of address space is reserved and served in spans of 64 KiB, each cut into slots of one
-//! size class. Whether a block is sampled is then told by its address and its size (`window.rs`):
-//! nothing is looked up, however many samples are live. What is known of a slot stands outside the
-//! range, so that a program that overruns its blocks damages its own data only.
+//! One range of address space is reserved and handed out in spans of 64 KiB, each divided into
+//! slots of one size class. The address and the size of a block then say whether it may be sampled
+//! (`window.rs`): there is no lookup, however many samples are live. The metadata of slots is
+//! stored outside the range, so that a program that overruns its blocks damages only its own data.
 //!
 //! ```text
 //!   range    | 16 B | 16 B | not yet used | 48 B slots | 32 B | 48 B | … not yet used
-//!   metas    | cell, link | cell, link | …                        one a slot
-//!   pages    | live slots, committed? | …                         one a page of 4 KiB, see `pages.rs`
+//!   metas    | cell, link | cell, link | …                     one for each slot
+//!   pages    | live slots, committed? | …                      one for each page, see `pages.rs`
 //! ```
-//! Slots of 16 bytes come first: smaller objects are told at small offsets only.
+//! Slots of 16 bytes come first, because smaller objects are recognised at small offsets only.
 //!
-//! The range outlives sessions: objects stay in their slots when recording stops. Memory of pages
-//! without a live slot is given back when their sum exceeds what the budget can spare.
+//! The range outlives sessions: objects stay in their slots when recording stops. Pages without a
+//! live slot are decommitted when there are more of them than the budget can spare.
 
 use std::alloc::Layout;
 use std::io;
@@ -21,20 +21,20 @@ use std::iter;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::classes::{CLASSES, SIZES, SMALLEST, SPAN, class_for, slot_in_span};
-use super::pages::{Entry, Pages};
+use super::pages::{Acquisition, Pages};
 use super::window::{self, may_be_sampled};
 use crate::engine::recording::arena::{Budget, Table, UpTo, Zeroed};
-use crate::engine::recording::sync::{Added, FreeList, LANES, Lane, OwnList, Pending};
+use crate::engine::recording::sync::{Added, FreeList, LANES, Lane, LaneFreeList, UnflushedSum};
 use crate::engine::recording::sys::{Access, PAGE, Reservation};
 
-/// The range that is tried first, and the smallest that is of use. Slot numbers have 32 bits: 20
-/// for the span and 12 for the slot in it.
+/// The range that is tried first, and the smallest one that is of use. Slot numbers have 32 bits:
+/// 20 for the span and 12 for the slot in it.
 const MAX_RANGE: usize = 64 << 30;
 const MIN_RANGE: usize = 16 << 20;
 
 const SLOT_BITS: u32 = 12;
 
-/// The number of a slot: of its span, and in the span.
+/// The number of a slot: the number of its span, and its index in the span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct SlotId(u32);
 
@@ -54,27 +54,28 @@ impl SlotId {
 
 #[derive(Debug)]
 struct Span {
-    /// Class + 1.
+    /// The class + 1, or 0 for a span without a class.
     class: AtomicU32,
-    /// Index of the first slot's meta.
+    /// The index of the metadata of the first slot.
     first_meta: AtomicU32,
 }
 
-// SAFETY: atomics only; zero is a span without a class.
+// SAFETY: all fields are atomic integers, and zero is a span without a class.
 unsafe impl Zeroed for Span {}
 
 #[derive(Debug)]
 struct Meta {
     cell: AtomicU32,
-    /// Link of the free list.
+    /// The link of the free list.
     link: AtomicU32,
 }
 
-// SAFETY: atomics only; zero is a slot without a record.
+// SAFETY: all fields are atomic integers, and zero is a slot without a record.
 unsafe impl Zeroed for Meta {}
 
-/// A slot and what is known of it. Two words, and so passed in registers: what is passed through memory
-/// is written by words and read by two at once, which waits.
+/// A slot and its metadata. It has two words, so it is passed in registers; passed through memory
+/// it would be written word by word and read two words at a time, which is a store-forwarding
+/// stall.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slot<'a> {
     meta: &'a Meta,
@@ -83,7 +84,7 @@ pub(crate) struct Slot<'a> {
 }
 
 impl<'a> Slot<'a> {
-    /// The record of the object in the slot, see `RecordId::to_cell`.
+    /// The cell of the object in the slot, see `RecordId::to_cell`.
     pub(crate) fn cell(self) -> &'a AtomicU32 {
         &self.meta.cell
     }
@@ -100,7 +101,7 @@ impl<'a> Slot<'a> {
         (self.code >> 32) as usize
     }
 
-    /// Where it is in the range.
+    /// The offset of the slot in the range.
     fn offset(self) -> usize {
         self.id().span() * SPAN + self.id().in_span() * SIZES[self.class()] as usize
     }
@@ -113,34 +114,35 @@ impl<'a> Slot<'a> {
 
 const META_BYTES: i64 = size_of::<Meta>() as i64;
 
-/// What a lane has, on cache lines of its own.
+/// The state of one lane, on cache lines of its own.
 #[derive(Debug)]
 #[repr(align(128))]
-struct Part {
-    /// Free slots whose pages count them as if they were live: they are handed out again without a
-    /// look at the pages.
-    free: [OwnList; CLASSES],
-    slack: Pending,
+struct LaneSlots {
+    /// Free slots whose pages stay acquired, so that they are handed out again without touching the
+    /// pages.
+    free: [LaneFreeList; CLASSES],
+    slack: UnflushedSum,
 }
 
-/// The most free slots of a size that a lane keeps to itself: a page of them, one at least and eight
-/// at most, since each may keep a page from being given back.
-const MOST_OWN: [u32; CLASSES] = {
-    let mut most = [1; CLASSES];
+/// The most free slots of each class that a lane keeps for itself: as many as fit in a page, but at
+/// least one and at most eight, since each may keep a page from being decommitted.
+const MAX_LANE_FREE: [u32; CLASSES] = {
+    let mut max = [1; CLASSES];
     let mut class = 0;
     while class < CLASSES {
-        most[class] = match PAGE as u32 / SIZES[class] {
+        max[class] = match PAGE as u32 / SIZES[class] {
             0 => 1,
             page @ 1..8 => page,
             _ => 8,
         };
         class += 1;
     }
-    most
+    max
 };
 
-/// Slack that a lane may keep to itself. What it has not told counts as held, but for a kilobyte.
-const UNTOLD: std::ops::RangeInclusive<i64> = -(PAGE as i64)..=1024;
+/// The bounds of the slack that a lane keeps unflushed. The budget may count at most 1 KiB a lane
+/// too little, but up to a page too much.
+const UNFLUSHED_SLACK: std::ops::RangeInclusive<i64> = -(PAGE as i64)..=1024;
 
 /// All slots of the process.
 #[derive(Debug)]
@@ -149,42 +151,44 @@ pub(crate) struct Slots {
     spans: Table<Span>,
     metas: Table<Meta>,
     free: [FreeList; CLASSES],
-    parts: Box<[Part]>,
-    /// For each class the span being cut: (span + 1) in the high half, next slot in the low half.
-    cutting: [AtomicU64; CLASSES],
-    /// Of the smallest class, whose spans end where those of others begin.
-    next_smallest: AtomicU32,
-    first_other: u32,
-    next_other: AtomicU32,
+    lanes: Box<[LaneSlots]>,
+    /// For each class, the span that is being carved into slots: its number + 1 in the high half,
+    /// the next slot in the low half.
+    open_span: [AtomicU64; CLASSES],
+    /// The next span of the smallest class. Its spans end where those of the other classes begin.
+    next_smallest_span: AtomicU32,
+    first_other_span: u32,
+    next_other_span: AtomicU32,
     next_meta: AtomicU32,
 }
 
 impl Slots {
-    /// Reserves the range: 64 GiB, or less where that is refused (`RLIMIT_AS`).
+    /// Reserves the range: 64 GiB, or less if that is refused (`RLIMIT_AS`).
     pub(crate) fn reserve() -> io::Result<Self> {
         Self::reserve_at(window::START)
     }
 
     fn reserve_at(start: usize) -> io::Result<Self> {
         let range = Self::reserve_range(start)?;
-        // An eighth of the slots that would fit if all were of the smallest class, and 2²⁵ at most.
+        // There is metadata for an eighth of the slots that would fit if all were of the smallest
+        // class, and for at most 2²⁵.
         let metas = (range.len() / SIZES[SMALLEST] as usize / 8).min(1 << 25);
-        let first_other = (metas * SIZES[SMALLEST] as usize / SPAN) as u32;
+        let first_other_span = (metas * SIZES[SMALLEST] as usize / SPAN) as u32;
         Ok(Self {
             spans: Table::new(range.len() / SPAN)?,
             pages: Pages::new(range)?,
             metas: Table::new(metas)?,
             free: std::array::from_fn(|_| FreeList::default()),
-            parts: (0..LANES)
-                .map(|_| Part {
-                    free: std::array::from_fn(|_| OwnList::default()),
-                    slack: Pending::default(),
+            lanes: (0..LANES)
+                .map(|_| LaneSlots {
+                    free: std::array::from_fn(|_| LaneFreeList::default()),
+                    slack: UnflushedSum::default(),
                 })
                 .collect(),
-            cutting: std::array::from_fn(|_| AtomicU64::new(0)),
-            next_smallest: AtomicU32::new(0),
-            first_other,
-            next_other: AtomicU32::new(first_other),
+            open_span: std::array::from_fn(|_| AtomicU64::new(0)),
+            next_smallest_span: AtomicU32::new(0),
+            first_other_span,
+            next_other_span: AtomicU32::new(first_other_span),
             next_meta: AtomicU32::new(0),
         })
     }
@@ -204,7 +208,8 @@ impl Slots {
     pub(crate) fn slot_at(&self, address: usize) -> Option<Slot<'_>> {
         let offset = self.pages.offset(address)?;
         let span = offset / SPAN;
-        // Relaxed: stored before any slot of the span was handed out.
+        // Relaxed: the class was stored before any slot of the span was handed out, and whoever has
+        // the address of a block got it through the program's own synchronization.
         let class = self.spans.get(span).class.load(Ordering::Relaxed) as usize - 1;
         let id = SlotId::new(span as u32, slot_in_span(offset % SPAN, class));
         Some(self.slot(id, class))
@@ -219,69 +224,69 @@ impl Slots {
         self.metas.get(first + slot.in_span())
     }
 
-    /// Whether there are slots for such objects at all: not above 32 KiB, nor above 64 KiB of
-    /// alignment.
+    /// Whether there is a class for such objects: they are at most 64 KiB in size and alignment.
     pub(crate) fn can_hold(layout: Layout) -> bool {
         class_for(layout).is_some()
     }
 
-    /// Whether an object may change its size to `new` and stay where it is.
-    pub(crate) fn fits(&self, slot: Slot<'_>, new: Layout) -> bool {
+    /// Whether an object can change its layout to `new` and stay in `slot`.
+    pub(crate) fn fits_in_place(&self, slot: Slot<'_>, new: Layout) -> bool {
         class_for(new) == Some(slot.class())
             && may_be_sampled(self.block(slot) as usize, new.size())
     }
 
-    /// Where a slot is.
+    /// The address of a slot.
     #[inline]
     pub(crate) fn block(&self, slot: Slot<'_>) -> *mut u8 {
         self.pages.block(slot.offset())
     }
 
-    /// Bytes of slots that hold no object, and of what is known of slots.
+    /// The bytes of slots that hold no object, and of the metadata of slots.
     pub(crate) fn overhead(&self) -> i64 {
         self.pages.slack()
     }
 
-    /// A slot for `layout`, uninitialised. `None` where the alignment is above 64 KiB, the
+    /// Allocates an uninitialised slot for `layout`. `None` if the alignment is above 64 KiB, the
     /// range is used up, or the budget has no room for the slack.
     #[inline]
     pub(crate) fn allocate(&self, layout: Layout, lane: Lane, budget: &Budget) -> Option<Slot<'_>> {
         let slot = self.take(class_for(layout)?, lane, budget)?;
         if !may_be_sampled(self.block(slot) as usize, layout.size()) {
-            // Less than 16 bytes of a larger alignment, beyond the first 4 GiB of the range.
-            self.keep_or_leave(slot, lane, budget);
+            // The object is smaller than 16 bytes with a larger alignment, and the slot lies beyond
+            // the first 4 GiB of the range.
+            self.cache_or_release(slot, lane, budget);
             return None;
         }
         self.add_slack(-(layout.size() as i64), lane, budget);
         Some(slot)
     }
 
-    /// A free slot of a class, with its pages marked in use.
+    /// Takes a free slot of a class, with its pages acquired.
     #[inline]
     fn take(&self, class: usize, lane: Lane, budget: &Budget) -> Option<Slot<'_>> {
         let link = |slot: u32| &self.meta(SlotId(slot)).link;
-        if let Some(slot) = lane.own(&self.parts).and_then(|part| part.free[class].pop(link)) {
+        if let Some(slot) = lane.shard(&self.lanes).and_then(|shard| shard.free[class].pop(link)) {
             return Some(self.slot(SlotId(slot), class));
         }
         self.take_shared(class, budget)
     }
 
-    /// One that no lane keeps to itself.
+    /// Takes a slot that no lane keeps for itself.
     #[inline(never)]
     fn take_shared(&self, class: usize, budget: &Budget) -> Option<Slot<'_>> {
         let link = |slot: u32| &self.meta(SlotId(slot)).link;
-        let known = iter::from_fn(|| self.free[class].pop(link).map(SlotId));
+        let free = iter::from_fn(|| self.free[class].pop(link).map(SlotId));
         let new = iter::from_fn(|| {
             let slot =
-                (!budget.refuses(META_BYTES as u64, UpTo::Hard)).then(|| self.cut(class))??;
-            self.pages.settle(META_BYTES, budget);
+                (!budget.refuses(META_BYTES as u64, UpTo::Hard)).then(|| self.carve(class))??;
+            self.pages.charge_slack(META_BYTES, budget);
             Some(slot)
         });
-        self.first_entered(known, class, budget).or_else(|| self.first_entered(new, class, budget))
+        self.first_acquired(free, class, budget).or_else(|| self.first_acquired(new, class, budget))
     }
 
-    /// The first of free slots whose pages can be used.
-    fn first_entered(
+    /// The first of the free `slots` whose pages can be acquired.
+    fn first_acquired(
         &self,
         slots: impl Iterator<Item = SlotId>,
         class: usize,
@@ -289,12 +294,12 @@ impl Slots {
     ) -> Option<Slot<'_>> {
         for slot in slots {
             let slot = self.slot(slot, class);
-            match self.pages.enter(slot.pages(), budget) {
-                Entry::Entered => return Some(slot),
-                // In a forked child a page may be leaving for ever. A slot of it is left behind: put back,
-                // it would be the next to be found.
-                Entry::Leaving => {}
-                Entry::Refused => {
+            match self.pages.acquire(slot.pages(), budget) {
+                Acquisition::Acquired => return Some(slot),
+                // In a forked child a page may stay in this state forever. Its slot is abandoned,
+                // because a slot that was put back would be the next to be found.
+                Acquisition::Decommitting => {}
+                Acquisition::OverBudget => {
                     self.free[class].push(slot.id().0, &slot.meta.link);
                     return None;
                 }
@@ -303,16 +308,17 @@ impl Slots {
         None
     }
 
-    /// A slot that was never used.
-    fn cut(&self, class: usize) -> Option<SlotId> {
+    /// Carves off a slot that was never used.
+    fn carve(&self, class: usize) -> Option<SlotId> {
         let slots_per_span = SPAN as u64 / u64::from(SIZES[class]);
-        let cutting = &self.cutting[class];
-        // Acquire: pairs with the release below, which publishes the span's class and metas.
-        let mut now = cutting.load(Ordering::Acquire);
+        let open_span = &self.open_span[class];
+        // Acquire: pairs with the Release of the exchange below, which publishes the span's class
+        // and metadata.
+        let mut now = open_span.load(Ordering::Acquire);
         loop {
             let (span, next) = (now >> 32, now & u64::from(u32::MAX));
             if span != 0 && next < slots_per_span {
-                match cutting.compare_exchange_weak(
+                match open_span.compare_exchange_weak(
                     now,
                     now + 1,
                     Ordering::Acquire,
@@ -325,10 +331,12 @@ impl Slots {
             }
             let span = self.new_span(class, slots_per_span as u32)?;
             let new = (u64::from(span) + 1) << 32 | 1;
-            match cutting.compare_exchange(now, new, Ordering::AcqRel, Ordering::Acquire) {
+            // Release: publishes the span to the Acquire operations above. Acquire on failure:
+            // pairs with the Release of the thread that opened a span.
+            match open_span.compare_exchange(now, new, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return Some(SlotId::new(span, 0)),
-                // Another thread opened a span at the same moment. This one stays unused: address
-                // space and a table entry, no memory.
+                // Another thread opened a span at the same moment. This span stays unused: it costs
+                // address space and a table entry, but no memory.
                 Err(other) => now = other,
             }
         }
@@ -343,9 +351,9 @@ impl Slots {
         };
         let first_meta = take(&self.next_meta, slots, self.metas.len())?;
         let span = if class == SMALLEST {
-            take(&self.next_smallest, 1, self.first_other as usize)?
+            take(&self.next_smallest_span, 1, self.first_other_span as usize)?
         } else {
-            take(&self.next_other, 1, self.spans.len())?
+            take(&self.next_other_span, 1, self.spans.len())?
         };
         if !self.pages.commit_span(span as usize) {
             return None;
@@ -356,63 +364,65 @@ impl Slots {
         Some(span)
     }
 
-    /// Notes that the object in a slot changed its size in place.
-    pub(crate) fn resized(&self, old: usize, new: usize, lane: Lane, budget: &Budget) {
+    /// Accounts for an object that changed its size in place.
+    pub(crate) fn record_resize(&self, old: usize, new: usize, lane: Lane, budget: &Budget) {
         self.add_slack(old as i64 - new as i64, lane, budget);
     }
 
     #[inline]
     fn add_slack(&self, bytes: i64, lane: Lane, budget: &Budget) {
-        let added = match lane.own(&self.parts) {
-            Some(part) => part.slack.add(bytes, UNTOLD),
-            None => Added::Due(bytes),
+        let added = match lane.shard(&self.lanes) {
+            Some(shard) => shard.slack.add(bytes, UNFLUSHED_SLACK),
+            None => Added::Flush(bytes),
         };
-        if let Added::Due(bytes) = added {
-            self.pages.settle(bytes, budget);
+        if let Added::Flush(bytes) = added {
+            self.pages.charge_slack(bytes, budget);
         }
     }
 
-    /// Takes back the slot of an object of `size` bytes. Its cell must be cleared.
+    /// Frees the slot of an object of `size` bytes. Its cell must be cleared.
     #[inline]
     pub(crate) fn free(&self, slot: Slot<'_>, size: usize, lane: Lane, budget: &Budget) {
         self.add_slack(size as i64, lane, budget);
-        self.keep_or_leave(slot, lane, budget);
+        self.cache_or_release(slot, lane, budget);
     }
 
     #[inline]
-    fn keep_or_leave(&self, slot: Slot<'_>, lane: Lane, budget: &Budget) {
-        let keeps = lane.own(&self.parts).is_some_and(|part| {
-            let free = &part.free[slot.class()];
+    fn cache_or_release(&self, slot: Slot<'_>, lane: Lane, budget: &Budget) {
+        let is_cached = lane.shard(&self.lanes).is_some_and(|shard| {
+            let free = &shard.free[slot.class()];
             self.pages.slack() <= budget.cap() as i64 / 64
-                && free.push(slot.id().0, &slot.meta.link, MOST_OWN[slot.class()])
+                && free.push(slot.id().0, &slot.meta.link, MAX_LANE_FREE[slot.class()])
         });
-        if !keeps {
-            self.leave(slot, budget);
+        if !is_cached {
+            self.release(slot, budget);
         }
     }
 
-    /// Hands a free slot to all lanes, and its pages to the kernel if they are too much.
+    /// Returns a free slot to the shared list, and decommits its pages if there is too much slack.
     #[inline(never)]
-    fn leave(&self, slot: Slot<'_>, budget: &Budget) {
-        self.pages.leave(slot.pages(), budget);
+    fn release(&self, slot: Slot<'_>, budget: &Budget) {
+        self.pages.release(slot.pages(), budget);
         self.free[slot.class()].push(slot.id().0, &slot.meta.link);
     }
 
-    /// Hands what a lane has kept to itself to all.
-    pub(crate) fn share(&self, lane: Lane, budget: &Budget) {
-        let Some(part) = lane.own(&self.parts) else { return };
-        for (class, free) in part.free.iter().enumerate() {
+    /// Returns the free slots that a lane has kept for itself to the shared lists.
+    pub(crate) fn flush_lane(&self, lane: Lane, budget: &Budget) {
+        let Some(shard) = lane.shard(&self.lanes) else { return };
+        for (class, free) in shard.free.iter().enumerate() {
             while let Some(slot) = free.pop(|slot| &self.meta(SlotId(slot)).link) {
-                self.leave(self.slot(SlotId(slot), class), budget);
+                self.release(self.slot(SlotId(slot), class), budget);
             }
         }
     }
 
-    /// Gives back the memory of all pages without a live slot.
-    pub(crate) fn give_all_back(&self, budget: &Budget) {
-        for (first, next) in [(0, &self.next_smallest), (self.first_other, &self.next_other)] {
+    /// Decommits all pages without a live slot.
+    pub(crate) fn decommit_unused(&self, budget: &Budget) {
+        for (first, next) in
+            [(0, &self.next_smallest_span), (self.first_other_span, &self.next_other_span)]
+        {
             let page = |span: u32| span as usize * (SPAN / PAGE);
-            self.pages.give_back(page(first)..page(next.load(Ordering::Relaxed)), budget);
+            self.pages.decommit_unused(page(first)..page(next.load(Ordering::Relaxed)), budget);
         }
     }
 }
@@ -421,18 +431,19 @@ impl Slots {
 mod tests {
     use super::*;
 
-    /// The first is the process's; in others objects must be larger than 16 bytes times the number.
+    /// Slots with a range of their own. Number 0 is the range of the process; in the range `number`
+    /// objects must be larger than 16 × `number` bytes.
     fn slots(number: usize) -> Slots {
         Slots::reserve_at(window::START + number * MAX_RANGE).unwrap()
     }
 
-    /// One thread allocates, another frees, and pages are given back all the time.
+    /// One thread allocates, another frees, and pages are decommitted all the time.
     #[test]
-    fn a_page_that_is_being_given_back_is_waited_for() {
+    fn allocation_waits_for_a_page_that_is_being_decommitted() {
         let slots = slots(3);
         let budget = Budget::new(16 << 20);
-        // So much slack that each page without a live slot is given back at once.
-        slots.pages.settle(1 << 20, &budget);
+        // There is so much slack that each page without a live slot is decommitted at once.
+        slots.pages.charge_slack(1 << 20, &budget);
         let layout = Layout::from_size_align(500, 8).unwrap();
         let (hand_over, handed) = std::sync::mpsc::sync_channel::<usize>(64);
         std::thread::scope(|scope| {
@@ -451,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn sixteen_small_objects_and_more_share_a_page() {
+    fn at_least_sixteen_small_objects_share_a_page() {
         let slots = slots(1);
         let budget = Budget::new(64 << 20);
         let mut random = crate::engine::recording::sampler::Random::new(3, 0);
@@ -462,13 +473,13 @@ mod tests {
             })
             .collect();
         let pages: std::collections::HashSet<usize> = blocks.iter().map(|b| b / PAGE).collect();
-        // One of each class is being filled.
+        // One page of each class is being filled.
         assert!(pages.len() <= blocks.len() / 16 + 3, "{} pages", pages.len());
     }
 
-    /// Those of another lane are free to all when the lane shares them.
+    /// Free slots of one lane become available to the others when the lane is flushed.
     #[test]
-    fn a_lane_keeps_a_few_free_slots_until_it_shares_them() {
+    fn a_lane_caches_free_slots_until_it_is_flushed() {
         let slots = slots(2);
         let budget = Budget::new(64 << 20);
         let layout = Layout::from_size_align(48, 8).unwrap();
@@ -477,7 +488,7 @@ mod tests {
         let slot = allocate(own);
         slots.free(slot, 48, own, &budget);
         assert_ne!(allocate(other).id(), slot.id());
-        slots.share(own, &budget);
+        slots.flush_lane(own, &budget);
         assert_eq!(allocate(other).id(), slot.id());
     }
 }

@@ -1,7 +1,7 @@
-//! How a free tells that its block was never sampled: by one comparison, with nothing looked up.
+//! How a free recognises that its block was never sampled: by one comparison, without a lookup.
 //!
-//! Large objects are told by their size, small ones by their address. Both at once: with the bits of
-//! [`START`] turned over, addresses of slots are small numbers and all others are large ones.
+//! Large objects are recognised by their size and small ones by their address, both at once: after
+//! XOR with [`START`], addresses of slots are small numbers and all others are large ones.
 //!
 //! ```text
 //!                        (address ^ START) >> SHIFT          may be sampled if below the size:
@@ -12,24 +12,27 @@
 //!   mappings, 0x7f…      18,176
 //!   any address          at most 32,767                      from LARGE on
 //! ```
-//! (x86_64; mimalloc begins at 2 TiB.) What may be sampled and is not costs a few instructions more.
+//! The table is for x86_64, where mimalloc begins at 2 TiB. A block that may be sampled but is not
+//! costs a few instructions more.
 //!
-//! An object of 1 byte is told in the first 4 GiB of the slots, one of 16 bytes in the first 64.
+//! An object of 1 byte is recognised in the first 4 GiB of the slots, one of 16 bytes in the first
+//! 64 GiB.
 
-/// Objects from this size on are large: they stay with the inner allocator.
+/// Objects of at least this size are large: they stay with the inner allocator.
 pub(crate) const LARGE: usize = 32 << 10;
 
-/// Bits of an address of a program.
+/// The number of bits in a user-space address.
 const ADDRESS_BITS: u32 = if cfg!(target_arch = "aarch64") { 48 } else { 47 };
 
-/// So that nothing that a program has is as far from [`START`] as `LARGE` of these.
+/// Chosen so that no user-space address is [`LARGE`] units of this shift or more away from
+/// [`START`].
 const SHIFT: u32 = ADDRESS_BITS - LARGE.ilog2();
 
-/// Where slots begin: far from where the kernel, an executable, a heap, valgrind or a sanitizer put
-/// anything on their own.
+/// Where slots begin: far from where the kernel, an executable, a heap, valgrind or a sanitizer
+/// place anything by themselves.
 pub(super) const START: usize = 0x38 << 40;
 
-/// Whether a block may be sampled. Wrong one way only: a `false` is certain.
+/// Whether a block may be sampled. There are false positives, but no false negatives.
 #[inline(always)]
 pub(crate) fn may_be_sampled(address: usize, size: usize) -> bool {
     (address ^ START) >> SHIFT < size
@@ -40,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_large_may_be_sampled_wherever_it_is() {
+    fn a_large_block_may_be_sampled_at_any_address() {
         for bit in 0..ADDRESS_BITS {
             for address in [1 << bit, (1 << ADDRESS_BITS) - (1 << bit), START ^ (1 << bit)] {
                 assert!(may_be_sampled(address, LARGE), "{address:x}");
@@ -49,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_a_slot_may_be_sampled_and_what_is_small_elsewhere_is_not() {
+    fn blocks_in_slots_may_be_sampled_and_small_blocks_elsewhere_are_not() {
         let gib = 1 << 30;
         for (offset, size) in [(0, 1), (4 * gib - 1, 1), (4 * gib, 16), (64 * gib - 1, 16)] {
             assert!(may_be_sampled(START + offset, size), "{size} at {offset}");

@@ -1,11 +1,11 @@
-//! Interned stacks and their sums: append-only, lock-free to look up, bounded.
+//! Interned stacks and their sums: append-only, bounded, and lock-free to look up.
 //!
 //! A *site* is a stack with a set of labels. It is written once, before its number is published in
-//! the index, and never changes or moves; only its sums do.
+//! the index, and never changes or moves afterwards; only its sums do.
 //!
-//! The lane that saw a site first has a part of the sums for itself, and adds to it without an atomic
-//! operation: where one thread allocates, and mostly otherwise, that is who comes again. Of many sites only
-//! the first have such a part.
+//! The lane that saw a site first owns a shard of the site's sums, and adds to it without atomic
+//! read-modify-write operations. Where only one thread allocates, and mostly elsewhere too, the
+//! same lane comes again. When there are many sites, only the first ones have such a shard.
 
 mod peak;
 mod sums;
@@ -19,28 +19,29 @@ use crate::engine::recording::sampler::Weight;
 use crate::engine::recording::sync::Lane;
 use crate::hash::mix;
 use peak::Peak;
-use sums::Part;
+use sums::SumsShard;
 
 pub(crate) use sums::Addend;
 
-/// Index of a site.
+/// The index of a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SiteId(pub(crate) u32);
 
 impl SiteId {
-    /// The site of samples whose stack could not be kept. It has no frames and no labels.
+    /// The site of samples whose stack could not be stored. It has no frames and no labels.
     pub(crate) const LOST: Self = Self(0);
 }
 
 /// What identifies a site.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SiteKey<'a> {
-    /// Call addresses, innermost first.
+    /// The call addresses, innermost first.
     pub(crate) frames: &'a [u64],
     /// A hash of the frames.
     pub(crate) frames_hash: u64,
-    /// The newest of the loaded modules that the frames lie in, see `unwind::modules`: the same
-    /// addresses mean other code after a library was unloaded and another one put in its place.
+    /// The newest of the loaded modules that the frames lie in, see `unwind::modules`. The same
+    /// addresses mean other code after a library was unloaded and another one was loaded in its
+    /// place.
     pub(crate) module_mark: u32,
     pub(crate) labels: u32,
     pub(crate) truncated: bool,
@@ -55,7 +56,8 @@ impl SiteKey<'_> {
     }
 }
 
-/// One site.
+/// One site. Loads and stores of its fields are Relaxed: the site is published with Release by
+/// `ready`, to snapshots, and by the index, to threads that intern the same stack.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Site {
@@ -64,40 +66,40 @@ pub(crate) struct Site {
     labels: AtomicU32,
     module_mark: AtomicU32,
     truncated: AtomicBool,
-    /// Whether the site can be read: set once everything above is written.
+    /// Whether the site can be read. It is set once everything above is written.
     ready: AtomicBool,
-    /// The number of the lane that has a part for itself, or [`NOBODY`].
+    /// The number of the lane that owns a shard of the sums, or [`NO_OWNER`].
     owner: AtomicU32,
-    /// What all other lanes add.
-    shared: Part,
+    /// The shard of all lanes that do not own one.
+    shared: SumsShard,
 }
 
 const _: () = assert!(size_of::<Site>() == 128);
 
-/// No lane.
-const NOBODY: u32 = u32::MAX;
+/// The owner of a site whose sums are all shared.
+const NO_OWNER: u32 = u32::MAX;
 
-// SAFETY: atomics only; zero is a site without frames and samples.
+// SAFETY: all fields are atomic, and zero is a site without frames and samples.
 unsafe impl Zeroed for Site {}
 
-/// What the owner of a site adds, on cache lines of its own.
+/// The shard of the lane that owns a site, on cache lines of its own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Own(Part);
+struct OwnerShard(SumsShard);
 
-// SAFETY: atomics only; zero is no sum.
-unsafe impl Zeroed for Own {}
+// SAFETY: all fields are atomic, and zero is an empty sum.
+unsafe impl Zeroed for OwnerShard {}
 
-/// Sites have owners as long as less than this part of the cap is held: in a program with very many, room
-/// for stacks is worth more.
-const OWNED: u64 = 4;
+/// New sites get owners while less than the cap divided by this is held: in a program with very
+/// many sites, room for stacks is worth more.
+const OWNER_SHARDS_BUDGET_DIVISOR: u64 = 4;
 
 /// The table of sites.
 #[derive(Debug)]
 pub(crate) struct StackTable {
     sites: Table<Site>,
-    /// By number of the site.
-    owns: Table<Own>,
+    /// The shards of owners, by the index of the site.
+    owner_shards: Table<OwnerShard>,
     frames: Table<AtomicU64>,
     index: Index,
     next_site: AtomicU32,
@@ -105,7 +107,7 @@ pub(crate) struct StackTable {
     peak: Peak,
 }
 
-/// What is kept of a site, as seen by a snapshot.
+/// What a snapshot reads of a site.
 #[derive(Clone, Debug)]
 pub(crate) struct SiteView {
     pub(crate) frames: Vec<u64>,
@@ -117,16 +119,16 @@ pub(crate) struct SiteView {
 }
 
 impl StackTable {
-    /// Bytes taken at once by a table of `sites` sites, a power of two: its index.
+    /// The bytes that a table of `sites` sites, a power of two, takes at once: those of its index.
     pub(crate) const fn fixed_bytes(sites: usize) -> u64 {
         Index::bytes(sites)
     }
 
-    /// At most `sites` sites, a power of two, and `frames` frames.
+    /// Creates a table of at most `sites` sites, which must be a power of two, and `frames` frames.
     pub(crate) fn new(sites: usize, frames: usize) -> io::Result<Self> {
         let table = Self {
             sites: Table::new(sites)?,
-            owns: Table::new(sites)?,
+            owner_shards: Table::new(sites)?,
             frames: Table::new(frames.min(u32::MAX as usize))?,
             index: Index::new(sites)?,
             next_site: AtomicU32::new(1),
@@ -134,26 +136,27 @@ impl StackTable {
             peak: Peak::new(),
         };
         let lost = table.site(SiteId::LOST);
-        lost.owner.store(NOBODY, Ordering::Relaxed);
+        lost.owner.store(NO_OWNER, Ordering::Relaxed);
         lost.ready.store(true, Ordering::Release);
         Ok(table)
     }
 
-    /// Sites so far, the lost one included.
+    /// The number of sites so far, including the lost one.
     pub(crate) fn len(&self) -> u32 {
         self.next_site.load(Ordering::Relaxed).min(self.sites.len() as u32)
     }
 
-    /// The number of a stack with labels, new if it has not been seen. `None` when there is no room.
+    /// Returns the site of a stack with labels, and appends it if it is new. `None` when there is
+    /// no room.
     pub(crate) fn intern(&self, key: &SiteKey<'_>, lane: Lane, budget: &Budget) -> Option<SiteId> {
-        let is = |site| self.is(SiteId(site), key);
-        // A site that two threads made at once, and the one that stays behind is without samples:
-        // snapshots leave it out.
-        let make = || self.make(key, lane, budget).map(|site| site.0);
-        self.index.find_or_make(key.hash(), is, make).map(SiteId)
+        let matches = |site| self.matches(SiteId(site), key);
+        // If two threads append the same site at once, the one that loses the race has no samples,
+        // and snapshots leave it out.
+        let create = || self.append(key, lane, budget).map(|site| site.0);
+        self.index.find_or_insert_with(key.hash(), matches, create).map(SiteId)
     }
 
-    fn is(&self, site: SiteId, key: &SiteKey<'_>) -> bool {
+    fn matches(&self, site: SiteId, key: &SiteKey<'_>) -> bool {
         let entry = self.site(site);
         let frames = key.frames;
         if entry.depth.load(Ordering::Relaxed) as usize != frames.len()
@@ -164,8 +167,9 @@ impl StackTable {
             return false;
         }
         let first = entry.first_frame.load(Ordering::Relaxed) as usize;
-        let known = self.frames.some(first, frames.len());
-        // Without a way out in between, which is faster: hashes that agree are nearly always right.
+        let known = self.frames.slice(first, frames.len());
+        // There is no early exit, which is faster: sites whose hashes agree are nearly always
+        // equal.
         let differing = known
             .iter()
             .zip(frames)
@@ -173,29 +177,30 @@ impl StackTable {
         differing == 0
     }
 
-    /// Writes a new site. It is not in the index yet.
-    fn make(&self, key: &SiteKey<'_>, lane: Lane, budget: &Budget) -> Option<SiteId> {
+    /// Appends a new site, which is not in the index yet.
+    fn append(&self, key: &SiteKey<'_>, lane: Lane, budget: &Budget) -> Option<SiteId> {
         let frames = key.frames.len() as u64;
         let bytes = Table::<Site>::entry_bytes() + 8 * frames;
         if !budget.try_charge(bytes, UpTo::Soft) {
             return None;
         }
-        let room = |next: u64, count: u64, len: usize| {
+        let end_within = |next: u64, count: u64, len: usize| {
             (next + count <= len as u64).then_some(next + count)
         };
-        let made = self
+        // Relaxed: the indices only need to be unique.
+        let reserved = self
             .next_frame
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
-                room(next, frames, self.frames.len())
+                end_within(next, frames, self.frames.len())
             })
             .and_then(|first| {
                 let next =
                     self.next_site.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
-                        room(next.into(), 1, self.sites.len()).map(|next| next as u32)
+                        end_within(next.into(), 1, self.sites.len()).map(|next| next as u32)
                     });
                 next.map(|site| (first, SiteId(site))).map_err(u64::from)
             });
-        let Ok((first, site)) = made else {
+        let Ok((first, site)) = reserved else {
             budget.adjust(-(bytes as i64));
             return None;
         };
@@ -209,11 +214,11 @@ impl StackTable {
         entry.truncated.store(key.truncated, Ordering::Relaxed);
         entry.module_mark.store(key.module_mark, Ordering::Relaxed);
         let has_owner = lane != Lane::SHARED
-            && budget.held() < budget.cap() / OWNED
-            && budget.try_charge(Table::<Own>::entry_bytes(), UpTo::Soft);
-        let owner = if has_owner { lane.number() as u32 } else { NOBODY };
+            && budget.held() < budget.cap() / OWNER_SHARDS_BUDGET_DIVISOR
+            && budget.try_charge(Table::<OwnerShard>::entry_bytes(), UpTo::Soft);
+        let owner = if has_owner { lane.number() as u32 } else { NO_OWNER };
         entry.owner.store(owner, Ordering::Relaxed);
-        // Release: pairs with the acquire in `view`.
+        // Release: pairs with the Acquire in `frames` and in `view_site`.
         entry.ready.store(true, Ordering::Release);
         Some(site)
     }
@@ -222,59 +227,61 @@ impl StackTable {
         self.sites.get(site.0 as usize)
     }
 
-    /// Adds a new sample to what was allocated and to what is live.
+    /// Adds a new sample to the sums of allocated and of live samples.
     #[inline]
-    pub(crate) fn allocated(&self, site: SiteId, addend: Addend, lane: Lane) {
-        let (part, in_lane) = self.changing(site, lane);
-        part.allocate(addend, in_lane);
+    pub(crate) fn record_allocation(&self, site: SiteId, addend: Addend, lane: Lane) {
+        let (shard, shard_lane) = self.shard_to_change(site, lane);
+        shard.add_allocated(addend, shard_lane);
         self.peak.grow(addend.bytes, lane);
     }
 
-    /// Adds a sample to the live sums that was taken out of them.
+    /// Adds a sample to the live sums again, after it was removed from them.
     pub(crate) fn add_live(&self, site: SiteId, addend: Addend, lane: Lane) {
-        let (part, in_lane) = self.changing(site, lane);
-        part.restore(addend, in_lane);
+        let (shard, shard_lane) = self.shard_to_change(site, lane);
+        shard.subtract_freed(addend, shard_lane);
         self.peak.grow(addend.bytes, lane);
     }
 
-    /// Takes a sample out of the live sums.
+    /// Removes a sample from the live sums.
     #[inline]
     pub(crate) fn remove_live(&self, site: SiteId, addend: Addend, lane: Lane) {
-        let (part, in_lane) = self.changing(site, lane);
-        part.free(addend, in_lane);
+        let (shard, shard_lane) = self.shard_to_change(site, lane);
+        shard.add_freed(addend, shard_lane);
         self.peak.shrink(addend.bytes, lane);
     }
 
-    /// The part of a site that a lane is about to change; what it was at the maximum is kept.
+    /// The shard of a site that `lane` is about to change, after its sums at the maximum were
+    /// preserved; and the lane in which to change it.
     #[inline]
-    fn changing(&self, site: SiteId, lane: Lane) -> (&Part, Lane) {
+    fn shard_to_change(&self, site: SiteId, lane: Lane) -> (&SumsShard, Lane) {
         let entry = self.site(site);
-        // Relaxed: stored before the site was published, and never again. That the shared lane owns none is
-        // said to the compiler: it then knows which additions are plain (14 instructions a pair).
+        // Relaxed: the owner was stored before the site was published, and never changes. The check
+        // against `SHARED` is redundant, since that lane owns no site, but it lets LLVM emit plain
+        // additions (14 instructions a pair).
         let is_owner = entry.owner.load(Ordering::Relaxed) as usize == lane.number();
-        let (part, in_lane) = if is_owner && lane != Lane::SHARED {
-            (&self.owns.get(site.0 as usize).0, lane)
+        let (shard, shard_lane) = if is_owner && lane != Lane::SHARED {
+            (&self.owner_shards.get(site.0 as usize).0, lane)
         } else {
             (&entry.shared, Lane::SHARED)
         };
-        part.before_change(self.peak.epoch(), in_lane);
-        (part, in_lane)
+        shard.preserve_peak(self.peak.epoch(), shard_lane);
+        (shard, shard_lane)
     }
 
-    /// Of all lanes together.
-    fn sum(&self, site: SiteId, of: impl Fn(&Part) -> Addend) -> Weight {
+    /// The sums of all lanes together.
+    fn sum(&self, site: SiteId, of: impl Fn(&SumsShard) -> Addend) -> Weight {
         let entry = self.site(site);
         let shared = of(&entry.shared);
-        if entry.owner.load(Ordering::Relaxed) == NOBODY {
+        if entry.owner.load(Ordering::Relaxed) == NO_OWNER {
             return shared.to_weight();
         }
-        of(&self.owns.get(site.0 as usize).0).plus(shared).to_weight()
+        of(&self.owner_shards.get(site.0 as usize).0).plus(shared).to_weight()
     }
 
-    /// Adds the call addresses of a site, innermost first; none for one that was abandoned.
+    /// Adds the call addresses of a site to `frames`, innermost first. An abandoned site has none.
     pub(crate) fn frames(&self, site: u32, frames: &mut Vec<u64>) {
         let entry = self.site(SiteId(site));
-        // Acquire: pairs with the release in `make`.
+        // Acquire: pairs with the Release in `append`.
         if entry.ready.load(Ordering::Acquire) {
             let first = entry.first_frame.load(Ordering::Relaxed) as usize;
             let depth = entry.depth.load(Ordering::Relaxed) as usize;
@@ -288,7 +295,7 @@ impl StackTable {
         self.site(SiteId(site)).labels.load(Ordering::Relaxed)
     }
 
-    /// The sites that have been written, by number. `None` for one that was abandoned.
+    /// The sites that have been written, by index; `None` for an abandoned one.
     pub(crate) fn view(&self) -> Vec<Option<SiteView>> {
         let epoch = self.peak.epoch();
         (0..self.len()).map(|site| self.view_site(SiteId(site), epoch)).collect()
@@ -296,11 +303,11 @@ impl StackTable {
 
     fn view_site(&self, site: SiteId, epoch: u64) -> Option<SiteView> {
         let entry = self.site(site);
-        // Acquire: pairs with the release in `make`.
+        // Acquire: pairs with the Release in `append`.
         if !entry.ready.load(Ordering::Acquire) {
             return None;
         }
-        let alloc = self.sum(site, Part::all);
+        let alloc = self.sum(site, SumsShard::allocated);
         if alloc.count == 0.0 {
             return None;
         }
@@ -314,7 +321,7 @@ impl StackTable {
             truncated: entry.truncated.load(Ordering::Relaxed),
             module_mark: entry.module_mark.load(Ordering::Relaxed),
             alloc,
-            peak: self.sum(site, |part| part.at_peak(epoch)),
+            peak: self.sum(site, |shard| shard.at_peak(epoch)),
         })
     }
 }
@@ -381,25 +388,26 @@ mod tests {
         assert!(all.iter().all(|ids| *ids == all[0]));
     }
 
-    /// The owner, others and those that share, all at one site; and at one that nobody owns.
+    /// The owner, other lanes and threads in the shared lane all add to one site; then again to a
+    /// site without an owner.
     #[test]
-    fn what_all_lanes_add_is_the_sum() {
+    fn additions_of_all_lanes_are_summed() {
         let (table, budget) = table();
         let owned = table.intern(&key(&[1]), LANE, &budget).unwrap();
         budget.adjust(budget.cap() as i64 / 2);
         let unowned = table.intern(&key(&[2]), LANE, &budget).unwrap();
-        assert_eq!(table.site(unowned).owner.load(Ordering::Relaxed), NOBODY);
-        assert_ne!(table.site(owned).owner.load(Ordering::Relaxed), NOBODY);
-        [owned, unowned].into_iter().for_each(|site| adds_up_at(&table, site));
+        assert_eq!(table.site(unowned).owner.load(Ordering::Relaxed), NO_OWNER);
+        assert_ne!(table.site(owned).owner.load(Ordering::Relaxed), NO_OWNER);
+        [owned, unowned].into_iter().for_each(|site| assert_additions_are_summed_at(&table, site));
     }
 
-    fn adds_up_at(table: &StackTable, site: SiteId) {
+    fn assert_additions_are_summed_at(table: &StackTable, site: SiteId) {
         let one = Addend::of(100, Interval::EXACT);
         std::thread::scope(|scope| {
             for lane in [LANE, Lane::of(1), Lane::of(2), Lane::SHARED, Lane::SHARED] {
                 scope.spawn(move || {
                     for step in 0..10_000 {
-                        table.allocated(site, one, lane);
+                        table.record_allocation(site, one, lane);
                         if step % 2 == 0 {
                             table.remove_live(site, one, lane);
                         }
@@ -409,15 +417,15 @@ mod tests {
         });
         let view = table.view().swap_remove(site.0 as usize).unwrap();
         assert_eq!((view.alloc.count, view.alloc.bytes), (50_000.0, 5_000_000.0));
-        // Nearly all of what is live at the end was the maximum.
+        // Nearly everything that is live at the end was live at the maximum.
         let highest = 2_500_000.0;
         assert!((view.peak.bytes - highest).abs() <= highest / 100.0, "{:?}", view.peak);
     }
 
-    /// Against a naive twin that copies everything at each maximum.
+    /// Compares with a copy of all sums that is taken at each maximum.
     #[test]
     fn the_peak_profile_is_that_of_the_highest_sum() {
-        // Sites of the lane that works and of others, and those that share.
+        // The sites belong to the lane that works and to others.
         for lane in [LANE, Lane::SHARED] {
             let (found, peak) = peaks(|_| lane);
             assert_eq!(found, peak);
@@ -425,15 +433,15 @@ mod tests {
     }
 
     #[test]
-    fn lanes_hide_a_thousandth_of_the_peak_each() {
+    fn each_other_lane_hides_at_most_a_thousandth_of_the_peak() {
         let lanes = [Lane::of(0), Lane::of(1), Lane::of(2), Lane::SHARED];
         let (found, peak) = peaks(|random| lanes[random as usize % lanes.len()]);
         let [found, peak] = [found, peak].map(|sites| sites.iter().sum::<f64>());
         assert!((found - peak).abs() <= 3.0 * peak / 1024.0, "{found} is not {peak}");
     }
 
-    /// The bytes of each of twenty sites at the peak, as found and as they should be, where each step is
-    /// taken in a lane that may be chosen by a random number.
+    /// The bytes of each of twenty sites at the peak, as found and as expected. `lane` chooses the
+    /// lane of each step, given a random number.
     fn peaks(lane: impl Fn(u64) -> Lane) -> (Vec<f64>, Vec<f64>) {
         let (table, budget) = table();
         let intern = |i: u64| table.intern(&key(&[i]), Lane::of(i as u32 % 3), &budget).unwrap();
@@ -445,7 +453,7 @@ mod tests {
             let lane = lane(random.next());
             if random.next() % 100 < 52 - step / 1000 || live.is_empty() {
                 let (site, size) = (random.next() as usize % 20, 1 + random.next() % 1000);
-                table.allocated(sites[site], Addend::of(size, Interval::EXACT), lane);
+                table.record_allocation(sites[site], Addend::of(size, Interval::EXACT), lane);
                 live.push((site, size));
                 sums[site] += size;
             } else {

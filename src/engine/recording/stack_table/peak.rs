@@ -1,52 +1,53 @@
 //! The highest estimate of all live bytes.
 //!
 //! The live profile at that maximum is kept without ever copying it as a whole. Each new maximum
-//! begins an *epoch*. A part of a site whose live sums are about to change first copies them to its
-//! peak sums, if it has not done so in this epoch: until then they have not changed since the maximum.
-//! So a sample pays for four stores, and the peak profile is that of the highest estimate itself, with
-//! no gate and no pause. Samples that other threads add or remove in the few nanoseconds between the
-//! maximum and its epoch may be on either side.
+//! begins an *epoch*. A shard of a site whose live sums are about to change first copies them to
+//! its peak sums, unless it has done so in this epoch; until then they have not changed since the
+//! maximum. So a sample pays for four stores, and the peak profile is that of the highest estimate
+//! itself, without a gate and without a pause. Samples that other threads add or remove in the few
+//! nanoseconds between the maximum and its epoch may be on either side.
 //!
-//! A sum that all threads add to with each sample is a cache line that they fight for. So a lane keeps
-//! to itself what is less than a thousandth of the maximum: with one thread the maximum is exact, with
-//! several each of the others may hide so much of it.
+//! A single sum that all threads add to with each sample would be a contended cache line. So a lane
+//! keeps up to a thousandth of the maximum unflushed: with one thread the maximum is exact; with
+//! several, each other lane may hide that much.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::sums::{AtomicBytes, Bytes};
-use crate::engine::recording::sync::{Added, LANES, Lane, Pending};
+use crate::engine::recording::sync::{Added, LANES, Lane, UnflushedSum};
 
-/// A lane keeps less than `2^-UNTOLD` of the maximum to itself.
-const UNTOLD: u32 = 10;
+/// A lane keeps less than `2^-UNFLUSHED_SHIFT` of the maximum unflushed.
+const UNFLUSHED_SHIFT: u32 = 10;
 
-/// All live bytes and their maximum so far. On a cache line of its own: all threads read it.
+/// All live bytes and their maximum so far, on a cache line of their own because all threads read
+/// it.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(super) struct Peak {
-    /// What lanes have told of the live bytes.
-    told: AtomicBytes,
+    /// The live bytes that lanes have flushed.
+    flushed: AtomicBytes,
     highest: AtomicBytes,
     /// The number of maxima so far, the start included.
     epoch: AtomicU64,
-    parts: Box<[Untold]>,
+    unflushed: Box<[LaneUnflushed]>,
 }
 
-/// What a lane has not told.
+/// The live bytes that one lane has not flushed.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Untold(Pending);
+struct LaneUnflushed(UnflushedSum);
 
 impl Peak {
     pub(super) fn new() -> Self {
         Self {
-            told: AtomicBytes::default(),
+            flushed: AtomicBytes::default(),
             highest: AtomicBytes::default(),
             epoch: AtomicU64::new(1),
-            parts: (0..LANES).map(|_| Untold::default()).collect(),
+            unflushed: (0..LANES).map(|_| LaneUnflushed::default()).collect(),
         }
     }
 
-    /// The maximum that stands, by its number.
+    /// The number of the current maximum.
     #[inline]
     pub(super) fn epoch(&self) -> u64 {
         // Acquire: pairs with `grow`; the live sums that are seen are not older than the maximum.
@@ -64,22 +65,22 @@ impl Peak {
         }
     }
 
-    /// Takes from the live bytes.
+    /// Subtracts from the live bytes.
     #[inline]
     pub(super) fn shrink(&self, bytes: Bytes, lane: Lane) {
         self.add(-bytes, lane);
     }
 
-    /// The live bytes after an addition, but for what other lanes have not told.
+    /// Adds to the live bytes and returns them, except for what other lanes have not flushed.
     #[inline]
     fn add(&self, bytes: Bytes, lane: Lane) -> Bytes {
-        let Some(Untold(part)) = lane.own(&self.parts) else {
-            return self.told.add(bytes, Lane::SHARED);
+        let Some(LaneUnflushed(lane_sum)) = lane.shard(&self.unflushed) else {
+            return self.flushed.add(bytes, Lane::SHARED);
         };
-        let less_than = self.highest.load().units() >> UNTOLD;
-        match part.add(bytes.units(), 1 - less_than..=less_than - 1) {
-            Added::Kept(untold) => self.told.load() + Bytes::from_units(untold),
-            Added::Due(untold) => self.told.add(Bytes::from_units(untold), Lane::SHARED),
+        let bound = self.highest.load().units() >> UNFLUSHED_SHIFT;
+        match lane_sum.add(bytes.units(), 1 - bound..=bound - 1) {
+            Added::Unflushed(sum) => self.flushed.load() + Bytes::from_units(sum),
+            Added::Flush(sum) => self.flushed.add(Bytes::from_units(sum), Lane::SHARED),
         }
     }
 }

@@ -1,18 +1,19 @@
-//! What samples add up to at a site.
+//! The sums over the samples of a site.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::engine::recording::sampler::{Interval, Weight};
 use crate::engine::recording::sync::{AtomicF64, AtomicFixed, Fixed, Lane};
 
-/// Bytes, to a 256th: one site can allocate 2⁵⁵, or a gigabyte a second for a year.
+/// Bytes in units of 1/256: one site can allocate 2⁵⁵ bytes, or a gigabyte a second for a year.
 pub(super) type Bytes = Fixed<8>;
 pub(super) type AtomicBytes = AtomicFixed<8>;
-/// Objects, to a 65,536th: one site can allocate 2⁴⁷, or four million a second for a year.
+/// Objects in units of 1/65,536: one site can allocate 2⁴⁷ objects, or four million a second for a
+/// year.
 type Count = Fixed<16>;
 type AtomicCount = AtomicFixed<16>;
 
-/// What a sample stands for, rounded once for all sums that it goes into.
+/// What a sample stands for, rounded once for all sums that it is added to.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Addend {
     pub(super) bytes: Bytes,
@@ -22,11 +23,11 @@ pub(crate) struct Addend {
 }
 
 impl Addend {
-    /// Of a sample of `size` bytes at `interval`.
+    /// The addend of a sample of `size` bytes at `interval`.
     #[inline]
     pub(crate) fn of(size: u64, interval: Interval) -> Self {
         if interval == Interval::EXACT {
-            // Rounds nothing, and takes a quarter of the instructions.
+            // This case needs no rounding and takes a quarter of the instructions.
             return Self { bytes: Bytes::whole(size), count: Count::whole(1), ..Self::default() };
         }
         let weight = Weight::new(size, interval);
@@ -42,7 +43,7 @@ impl Addend {
         Weight {
             bytes: self.bytes.to_f64(),
             count: self.count.to_f64(),
-            // Sums of other roundings may differ by less than nothing.
+            // Differences of sums that were rounded differently may be slightly negative.
             bytes_variance: self.bytes_variance.max(0.0),
             count_variance: self.count_variance.max(0.0),
         }
@@ -95,7 +96,7 @@ impl Sums {
         self.count_variance.store(sums.count_variance);
     }
 
-    /// The sums as they stand; not all at one moment.
+    /// The current sums, which are not all read at one moment.
     fn load(&self) -> Addend {
         Addend {
             bytes: self.bytes.load(),
@@ -106,44 +107,47 @@ impl Sums {
     }
 }
 
-/// What one lane, or all that share, add to a site.
+/// What one lane, or all lanes that share a shard, added to a site.
 #[derive(Debug, Default)]
-pub(super) struct Part {
+pub(super) struct SumsShard {
     allocated: Sums,
-    /// Of what is not live any more; what is live is the rest. So a new sample is added once.
-    gone: Sums,
+    /// The sums of samples that are no longer live. The live sums are the difference, so that a new
+    /// sample is added only once.
+    freed: Sums,
     /// The live sums at the maximum that began `peak_epoch`, if they have changed since.
     peak: Sums,
     peak_epoch: AtomicU64,
 }
 
-impl Part {
-    /// Adds to what was allocated, and so to what is live.
+impl SumsShard {
+    /// Adds a sample to the allocated sums, and thereby to the live ones.
     #[inline]
-    pub(super) fn allocate(&self, addend: Addend, lane: Lane) {
+    pub(super) fn add_allocated(&self, addend: Addend, lane: Lane) {
         self.allocated.add(addend, lane);
     }
 
-    /// Takes out of what is live.
+    /// Removes a sample from the live sums.
     #[inline]
-    pub(super) fn free(&self, addend: Addend, lane: Lane) {
-        self.gone.add(addend, lane);
+    pub(super) fn add_freed(&self, addend: Addend, lane: Lane) {
+        self.freed.add(addend, lane);
     }
 
-    /// Puts back what was taken out.
-    pub(super) fn restore(&self, addend: Addend, lane: Lane) {
-        self.gone.add(addend.negated(), lane);
+    /// Adds a sample to the live sums again, after it was removed from them.
+    pub(super) fn subtract_freed(&self, addend: Addend, lane: Lane) {
+        self.freed.add(addend.negated(), lane);
     }
 
-    /// Keeps the live sums as those of the maximum that began `epoch`, if they still stand.
+    /// Preserves the live sums as those of the maximum that began `epoch`, unless that was done
+    /// already.
     #[inline]
-    pub(super) fn before_change(&self, epoch: u64, lane: Lane) {
+    pub(super) fn preserve_peak(&self, epoch: u64, lane: Lane) {
         let kept = self.peak_epoch.load(Ordering::Relaxed);
         if kept == epoch {
             return;
         }
         if lane == Lane::SHARED {
-            // The first to change the part keeps them. AcqRel: as below.
+            // The first thread that changes the shard in this epoch preserves the sums. AcqRel: as
+            // below.
             let is_first = self
                 .peak_epoch
                 .compare_exchange(kept, epoch, Ordering::AcqRel, Ordering::Relaxed)
@@ -158,18 +162,19 @@ impl Part {
         }
     }
 
-    pub(super) fn all(&self) -> Addend {
+    pub(super) fn allocated(&self) -> Addend {
         self.allocated.load()
     }
 
-    /// The live sums: differences, which are exact but for the variances.
+    /// The live sums. They are differences, which are exact except for the variances.
     pub(super) fn live(&self) -> Addend {
-        self.allocated.load().plus(self.gone.load().negated())
+        self.allocated.load().plus(self.freed.load().negated())
     }
 
     /// The live sums at the maximum that began `epoch`.
     pub(super) fn at_peak(&self, epoch: u64) -> Addend {
-        // Kept for this epoch or, when a sample came between the two loads, for a newer one.
+        // The sums were preserved for this epoch or, if a sample came between the two loads, for a
+        // newer one.
         let is_kept = self.peak_epoch.load(Ordering::Acquire) >= epoch;
         if is_kept { self.peak.load() } else { self.live() }
     }

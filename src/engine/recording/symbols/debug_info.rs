@@ -5,15 +5,15 @@ use object::{CompressionFormat, Object as _, ObjectSection as _, ObjectSymbol as
 
 use super::elf::Files;
 
-/// Debug information above this many bytes, some three seconds of reading, is left alone: names are
-/// then those of the symbol table, without lines and inlined functions.
+/// Debug information of more bytes than this, which take some three seconds to read, is not used.
+/// Names then come from the symbol table, without lines and inlined functions.
 pub(super) const MAX_DEBUG_INFO_BYTES: u64 = 1 << 30;
 
 pub(super) type Reader<'data> = EndianSlice<'data, RunTimeEndian>;
 pub(super) type Dwarf<'data> = gimli::Dwarf<Reader<'data>>;
 pub(super) type Unit<'data> = gimli::Unit<Reader<'data>>;
 
-/// Calls `f` with name, address and size of each function in the symbol table.
+/// Calls `f` with the name, address and size of each function in the symbol table.
 pub(super) fn for_each_symbol(files: &Files, mut f: impl FnMut(&str, u64, u64)) {
     let elf = files.with_section(".symtab").or_else(|| files.with_section(".dynsym"));
     let Some(elf) = elf else { return };
@@ -32,8 +32,8 @@ pub(super) fn for_each_symbol(files: &Files, mut f: impl FnMut(&str, u64, u64)) 
     }
 }
 
-/// The debug information, if it can be read in place and within bounds. Compressed sections are
-/// left alone, because they would have to be held in memory as a whole.
+/// The debug information, if it can be read in place and is not too large. Compressed sections are
+/// not used, because they would have to be held in memory as a whole.
 pub(super) fn dwarf(files: &Files) -> Option<Dwarf<'_>> {
     let elf = files.with_section(".debug_info")?;
     if elf.section_by_name(".debug_info")?.size() > MAX_DEBUG_INFO_BYTES {

@@ -1,4 +1,4 @@
-//! The files of a module: itself, and the separate debug file if it has one.
+//! The files of a module: the module itself, and its separate debug file if it has one.
 
 use std::path::{Path, PathBuf};
 
@@ -9,21 +9,21 @@ use super::mapped::Mapped;
 /// A module of this process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ModuleRef<'a> {
-    /// Path of the file, as the loader has it.
+    /// The path of the file, as the loader reports it.
     pub(crate) path: &'a str,
-    /// The GNU build-id in lower-case hexadecimal, empty where there is none.
+    /// The GNU build-id in lower-case hexadecimal, empty if there is none.
     pub(crate) build_id: &'a str,
-    /// What is added to the file's own addresses to get those in memory.
+    /// What is added to the addresses in the file to get those in memory.
     pub(crate) bias: u64,
 }
 
 /// A parsed file.
 pub(super) type Elf<'data> = object::File<'data, &'data [u8]>;
 
-/// Where distributions put debug files.
+/// The folder in which distributions install debug files.
 const DEBUG_FILES: &str = "/usr/lib/debug/.build-id";
 
-/// The files of a module, mapped. Each has its build-id.
+/// The files of a module, mapped into memory. Each has the build-id of the module.
 pub(super) struct Files(Vec<Mapped>);
 
 impl Files {
@@ -34,17 +34,17 @@ impl Files {
     fn open_with(module: &ModuleRef<'_>, debug_files: &Path) -> Self {
         let mut candidates = Vec::new();
         if module.build_id.is_empty() {
-            // Only of the executable it is certain without one which file it is.
-            candidates.extend(running(module.path));
+            // Without a build-id, only the executable's file is known for certain.
+            candidates.extend(running_executable(module.path));
         } else if !module.path.starts_with('[') {
-            candidates.push(running(module.path).unwrap_or_else(|| module.path.into()));
+            candidates.push(running_executable(module.path).unwrap_or_else(|| module.path.into()));
             candidates.push(debug_file(debug_files, module.build_id));
         }
         let same = |data: &Mapped| parse(data).is_some_and(|elf| build_id(&elf) == module.build_id);
         Self(candidates.iter().filter_map(|path| Mapped::open(path).ok()).filter(same).collect())
     }
 
-    /// The first file that has this section, with something in it.
+    /// The first file that has this section, if the section is not empty.
     pub(super) fn with_section(&self, name: &str) -> Option<Elf<'_>> {
         let has = |elf: &Elf<'_>| elf.section_by_name(name).is_some_and(|s| s.size() > 0);
         self.0.iter().filter_map(|data| parse(data)).find(has)
@@ -55,12 +55,12 @@ fn parse(data: &[u8]) -> Option<Elf<'_>> {
     object::File::parse(data).ok()
 }
 
-/// The executable, as the kernel has it even if another file took its path.
-fn running(path: &str) -> Option<PathBuf> {
+/// A path to the running executable, which the kernel provides even if another file took its place.
+fn running_executable(path: &str) -> Option<PathBuf> {
     (cfg!(target_os = "linux") && is_executable(path)).then(|| "/proc/self/exe".into())
 }
 
-/// In hexadecimal; empty where there is none.
+/// The build-id in hexadecimal, empty if there is none.
 fn build_id(elf: &Elf<'_>) -> String {
     let id = elf.build_id().ok().flatten().unwrap_or_default();
     id.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -78,7 +78,7 @@ pub(super) fn is_executable(path: &str) -> bool {
     executable.is_some_and(|executable| without_deleted(executable) == without_deleted(path))
 }
 
-/// The path without what Linux appends when the file was replaced while the program ran.
+/// The path without the suffix that Linux appends when the file was replaced while the program ran.
 pub(super) fn without_deleted(path: &str) -> &str {
     path.strip_suffix(" (deleted)").unwrap_or(path)
 }
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_debug_file_is_found_by_its_build_id_and_believed_for_what_is_in_it() {
+    fn a_debug_file_is_found_by_its_build_id_and_used_only_if_its_own_matches() {
         let this = std::env::current_exe().unwrap();
         let id = build_id(&parse(&Mapped::open(&this).unwrap()).unwrap());
         let folder = tempfile::tempdir().unwrap();
@@ -109,6 +109,6 @@ mod tests {
         assert!(files(&id).with_section(".text").is_some());
         let other = "0123456789abcdef";
         place(other);
-        assert!(files(other).with_section(".text").is_none(), "it is that of another build");
+        assert!(files(other).with_section(".text").is_none(), "it belongs to another build");
     }
 }

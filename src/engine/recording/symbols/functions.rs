@@ -1,4 +1,4 @@
-//! The functions at an address, inlined ones included, from debug information.
+//! Finds the functions at an address, inlined ones included, in debug information.
 
 use std::collections::HashMap;
 
@@ -8,35 +8,36 @@ use super::debug_info::{Dwarf, Reader, Unit};
 use super::units::Units;
 use crate::names::Kind;
 
-/// How often a function may refer to where its name is: an inlined call to the function, that to its
-/// declaration.
+/// The most references that are followed from a function to its name: from an inlined call to the
+/// function, and from there to its declaration.
 const MAX_REFERENCES: usize = 4;
 
 /// A function at a place in its source.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Function {
-    /// The symbol, or with line tables only a bare name.
+    /// The symbol, or only a bare name if there are only line tables.
     pub(super) name: String,
-    /// What kind of closure it is, if it is one.
+    /// The kind of closure that it is, if it is one.
     pub(super) kind: Option<Kind>,
     pub(super) file: Option<String>,
     pub(super) line: Option<u32>,
 }
 
-/// The functions at each of the sorted `addresses`, innermost first. What cannot be read is left out.
+/// The functions at each of the sorted `addresses`, innermost first. What cannot be read is left
+/// out.
 pub(super) fn at(
     dwarf: &Dwarf<'_>,
     units: &Units,
     addresses: &[u64],
 ) -> HashMap<u64, Vec<Function>> {
     let starts = units.starts(dwarf);
-    let mut search = Search { dwarf, units: starts, names: HashMap::new(), other: None };
+    let mut search = Search { dwarf, unit_starts: starts, names: HashMap::new(), other_unit: None };
     let mut found = HashMap::new();
-    for at in units.near(addresses, search.units.len()) {
-        let Some(unit) = search.unit(DebugInfoOffset(search.units[at])) else { continue };
+    for at in units.candidates(addresses, search.unit_starts.len()) {
+        let Some(unit) = search.unit(DebugInfoOffset(search.unit_starts[at])) else { continue };
         let inside = covered(dwarf.unit_ranges(&unit), addresses);
         if !inside.is_empty() {
-            let _ = search.read(&unit, &inside, &mut found);
+            let _ = search.read_unit(&unit, &inside, &mut found);
         }
     }
     found
@@ -44,16 +45,16 @@ pub(super) fn at(
 
 struct Search<'a, 'data> {
     dwarf: &'a Dwarf<'data>,
-    /// Where the units begin.
-    units: Vec<usize>,
-    /// Names of inlined functions, by where they are described.
+    /// The offsets of the units.
+    unit_starts: Vec<usize>,
+    /// The names of functions that were found so far, by the offset of their entry.
     names: HashMap<usize, (String, Option<Kind>)>,
-    /// The one that a name was found in last, other than where it was looked for.
-    other: Option<Unit<'data>>,
+    /// The last unit in which a name was found, other than the unit that referred to it.
+    other_unit: Option<Unit<'data>>,
 }
 
-/// A function that covers an address: where it is described, and where it was called from if it was
-/// inlined.
+/// A function that covers an address: the offset of its entry, and where it was called from if it
+/// was inlined.
 struct Cover {
     entry: usize,
     call: Option<(u64, Option<u32>)>,
@@ -64,31 +65,33 @@ impl<'data> Search<'_, 'data> {
         self.dwarf.unit(self.dwarf.debug_info.header_from_offset(offset).ok()?).ok()
     }
 
-    /// Adds the functions at those of `addresses` that a unit describes.
-    fn read(
+    /// Adds the functions that a unit describes at its part of `addresses`.
+    fn read_unit(
         &mut self,
         unit: &Unit<'data>,
         addresses: &[u64],
         found: &mut HashMap<u64, Vec<Function>>,
     ) -> gimli::Result<()> {
-        // Outermost first: an entry comes after the one that it is in.
+        // Outermost first, since an entry comes after the one that contains it.
         let mut covers: HashMap<u64, Vec<Cover>> = HashMap::new();
         let mut entries = unit.entries_raw(None)?;
         let mut entry = DebuggingInformationEntry::null();
-        // How deep a function is that covers nothing. Nor does what is inlined into it.
-        let mut elsewhere = isize::MAX;
+        // The depth of a function that covers no address. What is inlined into it covers none
+        // either.
+        let mut skipped_depth = isize::MAX;
         while !entries.is_empty() {
             let (here, depth) = (entries.clone(), entries.next_depth());
             let Some(abbreviation) = entries.read_abbreviation()? else { continue };
-            if depth <= elsewhere {
-                elsewhere = isize::MAX;
+            if depth <= skipped_depth {
+                skipped_depth = isize::MAX;
             }
             let inlined = abbreviation.tag() == gimli::DW_TAG_inlined_subroutine;
             let wanted = match abbreviation.tag() {
                 gimli::DW_TAG_subprogram => true,
-                _ => inlined && elsewhere == isize::MAX,
+                _ => inlined && skipped_depth == isize::MAX,
             };
-            // It is quicker to pass over an entry than to read it, and most are of types and variables.
+            // Skipping an entry is quicker than reading it, and most entries describe types and
+            // variables.
             if !wanted {
                 entries.skip_attributes(abbreviation.attributes())?;
                 continue;
@@ -97,10 +100,10 @@ impl<'data> Search<'_, 'data> {
             entries.read_entry(&mut entry)?;
             let inside = covered(self.dwarf.die_ranges(unit, &entry), addresses);
             if inside.is_empty() {
-                elsewhere = elsewhere.min(depth);
+                skipped_depth = skipped_depth.min(depth);
                 continue;
             }
-            elsewhere = isize::MAX;
+            skipped_depth = isize::MAX;
             let call = inlined.then(|| {
                 let file = match entry.attr_value(gimli::DW_AT_call_file) {
                     Some(AttributeValue::FileIndex(file)) => file,
@@ -108,7 +111,7 @@ impl<'data> Search<'_, 'data> {
                 };
                 let line = entry.attr_value(gimli::DW_AT_call_line);
                 let line = line.and_then(|line| line.udata_value()?.try_into().ok());
-                // What the compiler made up is in line 0.
+                // Code that the compiler generated is in line 0.
                 (file, line.filter(|line| *line > 0))
             });
             let Some(at) = entry.offset().to_debug_info_offset(&unit.header) else { continue };
@@ -134,7 +137,7 @@ impl<'data> Search<'_, 'data> {
         Ok(())
     }
 
-    /// The symbol of the function that is described at `offset`, else its bare name.
+    /// The symbol of the function that is described at `offset`, or its bare name if it has none.
     fn name(&mut self, here: &Unit<'data>, offset: usize) -> (String, Option<Kind>) {
         if let Some(name) = self.names.get(&offset) {
             return name.clone();
@@ -143,7 +146,7 @@ impl<'data> Search<'_, 'data> {
         for _ in 0..MAX_REFERENCES {
             let Some(at) = next.take() else { break };
             let dwarf = self.dwarf;
-            let Some((unit, within)) = self.place(here, DebugInfoOffset(at)) else { break };
+            let Some((unit, within)) = self.unit_at(here, DebugInfoOffset(at)) else { break };
             let Ok(entry) = unit.entry(within) else { break };
             let text = |name| {
                 let text = dwarf.attr_string(unit, entry.attr_value(name)?).ok()?;
@@ -168,15 +171,15 @@ impl<'data> Search<'_, 'data> {
                 });
         }
         let kind = bare.as_deref().and_then(Kind::of_debug_name);
-        // What a bare name tells about a closure is needed where there is no symbol.
+        // The bare name says what kind of closure it is, which is needed when there is no symbol.
         let name = (symbol.or(bare).unwrap_or_default(), kind);
         self.names.insert(offset, name.clone());
         name
     }
 
-    /// The unit that has the entry at `offset`: `here`, most often, but with link-time optimisation functions
-    /// are described in other units than they were inlined into.
-    fn place<'s>(
+    /// The unit that contains the entry at `offset`. It is usually `here`, but with link-time
+    /// optimisation functions may be described in another unit than the one they were inlined into.
+    fn unit_at<'s>(
         &'s mut self,
         here: &'s Unit<'data>,
         offset: DebugInfoOffset,
@@ -185,15 +188,15 @@ impl<'data> Search<'_, 'data> {
             return Some((here, within));
         }
         let has = |unit: &Unit<'data>| offset.to_unit_offset(&unit.header).is_some();
-        if !self.other.as_ref().is_some_and(has) {
-            let after = self.units.partition_point(|unit| *unit <= offset.0);
-            self.other = self.unit(DebugInfoOffset(self.units[after.checked_sub(1)?]));
+        if !self.other_unit.as_ref().is_some_and(has) {
+            let after = self.unit_starts.partition_point(|unit| *unit <= offset.0);
+            self.other_unit = self.unit(DebugInfoOffset(self.unit_starts[after.checked_sub(1)?]));
         }
-        let unit = self.other.as_ref()?;
+        let unit = self.other_unit.as_ref()?;
         Some((unit, offset.to_unit_offset(&unit.header)?))
     }
 
-    /// The path of a file of a unit's line table.
+    /// The path of a file in a unit's line table.
     fn path(&self, unit: &Unit<'data>, file: u64) -> Option<String> {
         let header = unit.line_program.as_ref()?.header();
         let file = header.file(file)?;
@@ -202,7 +205,7 @@ impl<'data> Search<'_, 'data> {
             Some(text.to_string_lossy().into_owned())
         };
         let mut path = unit.comp_dir.map(|d| d.to_string_lossy().into_owned()).unwrap_or_default();
-        // Each part is relative to what is before it, or absolute.
+        // Each part is absolute, or relative to the path before it.
         for part in [file.directory(header).and_then(text), text(file.path_name())] {
             match part {
                 Some(part) if part.starts_with('/') => path = part,
@@ -241,14 +244,14 @@ fn lines(
             }
         }
         let line = row.line().and_then(|line| line.get().try_into().ok());
-        // Code that the linker dropped is at address 0.
+        // Code that the linker dropped has address 0.
         let keep = !row.end_sequence() && row.address() != 0;
         before = keep.then(|| (row.address(), row.file_index(), line));
     }
     Ok(found)
 }
 
-/// Those of the sorted `addresses` that are in one of the ranges.
+/// Those of the sorted `addresses` that lie in one of the ranges.
 fn covered(ranges: gimli::Result<gimli::RangeIter<Reader<'_>>>, addresses: &[u64]) -> Vec<u64> {
     let mut inside = Vec::new();
     let Ok(mut ranges) = ranges else { return inside };

@@ -1,7 +1,8 @@
-//! What the files of a module say about addresses: symbols, and functions with their source lines.
+//! Looks addresses up in the files of a module: symbols, and functions with their source lines.
 //!
-//! Debug information is read unit by unit, with at most two units in memory. addr2line was tried: its
-//! list of units alone took 30 MiB for a dev build of 137 MB and 52 MiB for a release build of 74 MB.
+//! Debug information is read unit by unit, with at most two units in memory. addr2line was tried:
+//! its list of units alone took 30 MiB for a dev build of 137 MB and 52 MiB for a release build of
+//! 74 MB.
 
 use std::collections::HashMap;
 
@@ -16,12 +17,12 @@ use super::units::Units;
 pub(super) struct CodeLocation {
     /// The symbol of the function that the linker sees, if it has one.
     pub(super) symbol: Option<String>,
-    /// From debug information, innermost first.
+    /// The functions from debug information, innermost first.
     pub(super) functions: Vec<Function>,
 }
 
-/// What the files know of each of the sorted `addresses`. Only those units are opened in which, by what
-/// the survey has seen, something may be.
+/// The location of each of the sorted `addresses`, as far as the files know it. Only the units that
+/// may describe one of the addresses, according to the survey, are opened.
 pub(super) fn locations(
     files: &Files,
     survey: &Survey,
@@ -55,7 +56,7 @@ mod tests {
     use object::{Object as _, ObjectSection as _};
 
     #[test]
-    fn more_debug_information_than_a_gigabyte_is_left_alone() {
+    fn debug_information_above_one_gibibyte_is_not_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("program");
         fs::copy(std::env::current_exe().unwrap(), &path).unwrap();
@@ -64,12 +65,13 @@ mod tests {
         let (offset, size) = elf.section_by_name(".debug_info").unwrap().file_range().unwrap();
         let build_id: String =
             elf.build_id().unwrap().unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
-        // Offset and size stand beside each other in the table of sections.
+        // The offset and the size are adjacent in the section table.
         let entry = [offset.to_ne_bytes(), size.to_ne_bytes()].concat();
         let table = u64::from_ne_bytes(data[0x28..0x30].try_into().unwrap()) as usize;
         let at = table + data[table..].windows(16).position(|bytes| bytes == entry).unwrap();
         let look_up = |size: u64| {
-            // What follows is no debug information, and read as far as it makes sense.
+            // The bytes that follow are no debug information, and are read as far as they make
+            // sense.
             let file = File::options().write(true).open(&path).unwrap();
             file.write_all_at(&size.to_ne_bytes(), at as u64 + 8).unwrap();
             file.set_len(offset + size.max(data.len() as u64)).unwrap();
@@ -77,7 +79,7 @@ mod tests {
             let files = Files::open(&module);
             let mut address = None;
             for_each_symbol(&files, |name, start, _| {
-                if name.contains("more_debug_information_than_a_gigabyte_is_left_alone") {
+                if name.contains("debug_information_above_one_gibibyte_is_not_read") {
                     address = Some(start);
                 }
             });

@@ -1,28 +1,31 @@
 //! Names for the few addresses that a report shows, inside the running service.
 //!
-//! Not for the hook, and to be called muted: it reads files and allocates. What it holds between two
-//! calls is bounded: [`CACHED_ADDRESSES`] resolved addresses, a list of the program's crates, and
-//! [`SURVEY_BYTES`] about where its units are. Files are mapped for the length of a call, so that their
-//! pages are the page cache's.
+//! This is not for the hook and must be called muted: it reads files and allocates. What it keeps
+//! between two calls is bounded: [`CACHED_ADDRESSES`] resolved addresses, a list of the program's
+//! crates, and [`SURVEY_BYTES`] about the positions of its units. Files are mapped only during a
+//! call, and their pages belong to the page cache.
 //!
-//! The first name in a module takes a look at all of its units. Who may have names to look up later
-//! [prepares](Symbols::prepare) for it, a step at a time.
+//! The first name in a module requires a survey of all its units. Callers that may need names later
+//! [prepare](Symbols::prepare) for that in steps.
 //!
-//! Measured optimised, on one of two shared cores (rustc 1.95): 20 stacks of 40 frames at random functions
-//! all over a program, which is the worst they can be. The heap's peak includes the resolved names.
+//! Measured with optimisation on one of two shared cores (rustc 1.95): 20 stacks of 40 frames at
+//! random functions all over a program, which is the worst case. The peak of the heap includes the
+//! resolved names.
 //!
-//! | program | size | `.debug_info` | its crates, once | 800 addresses | heap, peak | the same again |
+//! | program | size | `.debug_info` | survey of its crates, once | 800 addresses | heap, peak | same addresses again |
 //! | --- | --- | --- | --- | --- | --- | --- |
 //! | dev, `debug = 2` | 137 MB | 46 MB | 16 ms | 146 ms | 1.1 MiB | 0.3 ms |
 //! | release, `limited` | 74 MB | 21 MB | 19 ms | 156 ms | 2.2 MiB | 0.7 ms |
 //!
-//! Names take a third to a half of that since less is read for each. Time grows with debug information and
-//! with the units that addresses are in: 300 MB of it should take about a second. The heap does not grow
-//! with it. Not optimised, as in a dev build of the service, it takes five times as long.
+//! Names take a third to a half of that since less is read for each. The time grows with the debug
+//! information and with the number of units that the addresses lie in: 300 MB should take about a
+//! second. The heap does not grow with it. Without optimisation, as in a dev build of the service,
+//! it takes five times as long.
 //!
-//! A file is believed only if its build-id is that of the mapped module. Of a library without one, names
-//! would be guesses: such frames are `module+0xaddress`, and so are those of modules without symbols. The
-//! executable needs none, since the kernel gives access to the running file itself.
+//! A file is used only if its build-id is that of the mapped module. For a library without a
+//! build-id names would be guesses, so its frames are `module+0xaddress`, like those of modules
+//! without symbols. The executable needs no build-id, since the kernel gives access to the running
+//! file itself.
 
 use std::collections::HashMap;
 
@@ -43,45 +46,46 @@ pub(crate) use elf::ModuleRef;
 use elf::{Files, without_deleted};
 use survey::Survey;
 
-/// Resolved addresses that are kept. A report of 20 stacks of 40 frames has at most 800, and the next
-/// one mostly the same. They take 1.1 KiB each in a dev build and 2.5 KiB in a release build, where
-/// there are four functions at an address: 5 MiB when full.
+/// The most resolved addresses that are kept. A report of 20 stacks of 40 frames has at most 800,
+/// and the next one has mostly the same. An address takes 1.1 KiB in a dev build and 2.5 KiB in a
+/// release build, where there are four functions at an address: 5 MiB when the cache is full.
 const CACHED_ADDRESSES: usize = 2048;
 
-/// What surveys of modules may take, for some 30,000 units. Those beyond are opened for every name.
+/// The most memory that the surveys of modules take, enough for some 30,000 units. Further units
+/// are opened for every lookup.
 const SURVEY_BYTES: usize = 1 << 20;
 
-/// Units that are looked at in a step: some 15 ms. Nothing is named before the twentieth tick, so that
-/// nineteen of them, or 38,000 units, may come before.
-const UNITS_A_STEP: usize = 2000;
+/// The number of units that are surveyed in a step, which takes some 15 ms. Nothing is named before
+/// the twentieth tick, so nineteen steps, or 38,000 units, may come before the first name.
+const UNITS_PER_STEP: usize = 2000;
 
-/// Resolves addresses.
+/// Resolves addresses to functions.
 #[derive(Debug, Default)]
 pub(crate) struct Symbols {
     packages: Packages,
-    /// Numbers of the modules that were asked about, by path and build-id.
+    /// The numbers of the modules that were asked about, by path and build-id.
     modules: HashMap<(String, String), u32>,
-    /// What was seen of each.
+    /// The survey of each module, by its number.
     surveys: Vec<Survey>,
-    /// By module and address in it.
+    /// Resolved frames, by module number and address in the module.
     cache: HashMap<(u32, u64), Vec<Frame>>,
 }
 
 impl Symbols {
-    /// Nothing known but the crates that are the service's own.
+    /// Knows nothing yet, except the crates that are the service's own.
     pub(crate) fn new(own_crates: Vec<String>) -> Self {
         Self { packages: Packages::new(own_crates), ..Self::default() }
     }
 
-    /// Looks at some of a module's units before names in it are asked for, so that these do not have to
-    /// wait for all of them: to be called again and again.
+    /// Surveys some more of a module's units, so that the first lookup of names in it does not have
+    /// to wait for all of them. It is meant to be called repeatedly.
     pub(crate) fn prepare(&mut self, module: &ModuleRef<'_>) {
-        self.look_over(module, UNITS_A_STEP);
+        self.advance_survey(module, UNITS_PER_STEP);
     }
 
-    /// The functions at each of `addresses`, innermost first, of which there is always at least one.
-    /// An address is given with its module, an index into `modules`, and as it is in memory: inside
-    /// the call instruction.
+    /// The functions at each of `addresses`, innermost first; there is always at least one. An
+    /// address consists of its module, an index into `modules`, and the address in memory, which
+    /// lies inside the call instruction.
     pub(crate) fn resolve(
         &mut self,
         modules: &[ModuleRef<'_>],
@@ -92,7 +96,7 @@ impl Symbols {
         }
         let relative = |module: &ModuleRef<'_>, address: u64| address.wrapping_sub(module.bias);
         let numbers: Vec<u32> =
-            modules.iter().map(|module| self.look_over(module, usize::MAX)).collect();
+            modules.iter().map(|module| self.advance_survey(module, usize::MAX)).collect();
         for (at, module) in modules.iter().enumerate() {
             let mut missing: Vec<u64> = addresses
                 .iter()
@@ -103,7 +107,7 @@ impl Symbols {
             missing.sort_unstable();
             missing.dedup();
             if !missing.is_empty() {
-                self.look_up(module, numbers[at], &missing);
+                self.resolve_in_module(module, numbers[at], &missing);
             }
         }
         let frames = |(module, address): &(usize, u64)| {
@@ -113,32 +117,32 @@ impl Symbols {
         addresses.iter().map(frames).collect()
     }
 
-    /// What is known of the program's crates: those of every module that was resolved in.
+    /// What is known of the program's crates, from every module in which addresses were resolved.
     pub(crate) fn packages(&self) -> &Packages {
         &self.packages
     }
 
-    /// Looks at so many units of a module that were not looked at yet: its crates become known. Gives
-    /// its number.
-    fn look_over(&mut self, module: &ModuleRef<'_>, most_units: usize) -> u32 {
+    /// Surveys up to `max_units` further units of a module, from which its crates become known.
+    /// Returns the number of the module.
+    fn advance_survey(&mut self, module: &ModuleRef<'_>, max_units: usize) -> u32 {
         let key = (module.path.to_owned(), module.build_id.to_owned());
         let number = *self.modules.entry(key).or_insert_with(|| {
             self.surveys.push(Survey::default());
             self.surveys.len() as u32 - 1
         });
-        let taken: usize = self.surveys.iter().map(Survey::bytes).sum();
+        let used_bytes: usize = self.surveys.iter().map(Survey::bytes).sum();
         let survey = &mut self.surveys[number as usize];
         if !survey.is_complete() {
             let path = without_deleted(module.path);
             let executable = elf::is_executable(module.path).then_some(path);
-            let room = SURVEY_BYTES.saturating_sub(taken) + survey.bytes();
+            let max_bytes = SURVEY_BYTES.saturating_sub(used_bytes) + survey.bytes();
             let packages = &mut self.packages;
-            survey.advance(&Files::open(module), executable, most_units, room, packages);
+            survey.advance(&Files::open(module), executable, max_units, max_bytes, packages);
         }
         number
     }
 
-    fn look_up(&mut self, module: &ModuleRef<'_>, number: u32, addresses: &[u64]) {
+    fn resolve_in_module(&mut self, module: &ModuleRef<'_>, number: u32, addresses: &[u64]) {
         let survey = &self.surveys[number as usize];
         let locations = lookup::locations(&Files::open(module), survey, addresses);
         let name = without_deleted(module.path);
@@ -205,7 +209,7 @@ mod tests {
         }
     }
 
-    /// Takes down where it is called from.
+    /// Records the stack from which it is called.
     struct Witness(Option<Here>);
 
     impl io::Write for Witness {
@@ -219,7 +223,7 @@ mod tests {
         }
     }
 
-    /// A stack with the standard library, a package of a registry, and this file in it.
+    /// A stack that contains the standard library, a package from a registry, and this file.
     fn in_json() -> (Here, u32) {
         let mut witness = Witness(None);
         let line = line!() + 1;
@@ -254,14 +258,14 @@ mod tests {
     }
 
     #[test]
-    fn functions_and_lines_are_those_that_backtrace_finds() {
+    fn functions_and_lines_of_a_stack_match_backtrace() {
         let (here, _) = in_json();
         let mut symbols = Symbols::new(Vec::new());
         let mut compared = 0;
         for (frames, (module, address)) in
             symbols.resolve(&here.modules(), &here.stack).iter().zip(&here.stack)
         {
-            // Of libc and the like there are only symbols.
+            // Libraries such as libc have only symbols.
             if *module != 0 {
                 continue;
             }
@@ -273,11 +277,11 @@ mod tests {
             assert_eq!(lines, twin.iter().map(|(_, line)| *line).collect::<Vec<_>>(), "{twin:?}");
             compared += lines.len();
         }
-        assert!(compared > 20, "{compared} frames are no test");
+        assert!(compared > 20, "{compared} frames are too few for this test");
     }
 
     #[test]
-    fn all_over_the_program_they_are_those_that_backtrace_finds() {
+    fn functions_and_lines_across_the_program_match_backtrace() {
         let (here, _) = in_json();
         let module = here.modules()[0];
         let files = Files::open(&module);
@@ -293,7 +297,7 @@ mod tests {
             let functions: Vec<_> =
                 location.functions.iter().map(|f| (Some(f.name.clone()), f.line)).collect();
             let mut twin = Vec::new();
-            // It takes addresses for those that calls return to.
+            // `backtrace` expects return addresses.
             let returned_to = module.bias + address + 1;
             backtrace::resolve(returned_to as *mut std::ffi::c_void, |symbol| {
                 let name = symbol.name().and_then(|name| name.as_str().map(str::to_owned));
@@ -302,16 +306,19 @@ mod tests {
             assert_eq!(functions, twin, "at {address:#x}");
             inlined += usize::from(functions.len() > 1);
         }
-        assert!(inlined > 50, "{inlined} addresses with inlined functions are no test");
+        assert!(
+            inlined > 50,
+            "{inlined} addresses with inlined functions are too few for this test"
+        );
     }
 
     #[test]
-    fn the_second_time_nothing_is_read() {
+    fn resolved_addresses_come_from_the_cache() {
         let (here, _) = in_json();
         let mut symbols = Symbols::new(Vec::new());
         let first = here.frames(&mut symbols);
         let known = symbols.cache.len();
-        // Were files read again, these would have no names.
+        // If files were read again, these addresses would have all their frames again.
         let elsewhere = here.modules();
         for frames in symbols.cache.values_mut() {
             frames.truncate(1);
@@ -323,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_prepared_is_named_alike() {
+    fn preparing_does_not_change_names() {
         let (here, _) = in_json();
         let modules = here.modules();
         let names =
@@ -331,7 +338,7 @@ mod tests {
         let plain = names(&mut Symbols::new(Vec::new()));
         let is_complete = |symbols: &Symbols| symbols.surveys.iter().all(Survey::is_complete);
         let mut half = Symbols::new(Vec::new());
-        half.look_over(&modules[0], 100);
+        half.advance_survey(&modules[0], 100);
         assert!(!is_complete(&half));
         assert_eq!(names(&mut half), plain);
         let mut whole = Symbols::new(Vec::new());
@@ -341,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn another_build_id_gives_addresses() {
+    fn a_file_with_another_build_id_gives_bare_addresses() {
         let (here, _) = in_json();
         let mut symbols = Symbols::new(Vec::new());
         let mut modules = here.modules();

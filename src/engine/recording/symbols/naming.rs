@@ -1,4 +1,4 @@
-//! From what a file says about addresses to frames.
+//! Turns what the files say about addresses into frames with readable names.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ pub(super) fn frames(
     let naming = Naming::new(locations, module);
     let frames = |address: u64, location: &CodeLocation| {
         let functions = location.functions.iter().enumerate().filter_map(|(depth, function)| {
-            let name = match naming.whole(location, depth, function) {
+            let name = match naming.full_name(location, depth, function) {
                 Some(name) => name,
                 None if function.name.is_empty() => return None,
                 None => naming.roots.qualified(&function.name, function.file.as_deref()),
@@ -35,7 +35,7 @@ pub(super) fn frames(
     locations.iter().map(|(&address, location)| (address, frames(address, location))).collect()
 }
 
-/// What the addresses of a module tell about each other's names.
+/// What the addresses of a module say about each other's names.
 struct Naming {
     closures: Closures,
     roots: Roots,
@@ -52,7 +52,7 @@ impl Naming {
         let mut roots = Roots::default();
         for location in locations.values() {
             for (depth, function) in location.functions.iter().enumerate() {
-                if let Some(name) = naming.whole(location, depth, function)
+                if let Some(name) = naming.full_name(location, depth, function)
                     && let Some(file) = &function.file
                 {
                     roots.learn(&name, &crate_of(&name, module), file);
@@ -63,12 +63,17 @@ impl Naming {
         naming
     }
 
-    /// The name of a function of `location`, unless there is only a bare one.
-    fn whole(&self, location: &CodeLocation, depth: usize, function: &Function) -> Option<String> {
+    /// The full name of a function of `location`, unless only a bare name is known.
+    fn full_name(
+        &self,
+        location: &CodeLocation,
+        depth: usize,
+        function: &Function,
+    ) -> Option<String> {
         if demangled(&function.name).is_some() {
             return Some(readable(&function.name, function.kind, &self.closures));
         }
-        // The outermost is the one that the linker sees.
+        // The outermost function is the one that the linker sees.
         let outermost = depth + 1 == location.functions.len();
         let symbol = location.symbol.as_ref().filter(|_| outermost)?;
         Some(readable(symbol, Kind::of_debug_name(&function.name), &self.closures))

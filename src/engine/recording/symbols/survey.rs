@@ -1,5 +1,5 @@
-//! A look at all units of a module, which may be made in steps: it tells which crates there are, and
-//! in which units names are to be looked for.
+//! A survey of all units of a module, which may be made in steps. It finds out which crates there
+//! are, and in which units to look for names.
 
 use gimli::{DebugInfoOffset, Section as _};
 
@@ -9,46 +9,47 @@ use super::units::Units;
 use crate::blame::{Packages, crate_of_main};
 use crate::names::file_name;
 
-/// What was seen so far.
+/// What was found so far.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
     units: Units,
-    /// Bytes of the debug information that this is about.
+    /// The number of bytes of the debug information that was surveyed.
     length: usize,
-    /// Where the unit begins that is next.
-    next: usize,
+    /// The offset of the next unit.
+    next_unit: usize,
     /// The crate and the address of Rust's `main`.
     main: Option<(String, u64)>,
-    /// Where that was compiled.
+    /// The folder in which `main` was compiled.
     directory: Option<String>,
     is_complete: bool,
 }
 
 impl Survey {
-    /// Whether there is nothing more to see.
+    /// Whether all units were surveyed.
     pub(super) fn is_complete(&self) -> bool {
         self.is_complete
     }
 
-    /// The memory that it takes.
+    /// The memory that the survey takes, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.units.bytes()
     }
 
-    /// The units of this debug information, if it is what was looked at: the next time a module may be
-    /// without its file, or have got one with debug information.
+    /// The units of this debug information, if it is what was surveyed. The module's file may be
+    /// gone, or a file with debug information may have appeared, since the survey.
     pub(super) fn units(&self, dwarf: &Dwarf<'_>) -> Option<&Units> {
         (self.length == length(dwarf)).then_some(&self.units)
     }
 
-    /// Looks at so many more units, and takes down their crates; at last, which of them holds `main`,
-    /// if this is the program itself. Where units are is kept as long as it takes less than `room` bytes.
+    /// Surveys up to `max_units` further units and records their crates. After the last one it
+    /// records which crate holds `main`, if this module is the program itself. The positions of
+    /// units are kept while they take less than `max_bytes` bytes.
     pub(super) fn advance(
         &mut self,
         files: &Files,
         executable: Option<&str>,
-        most_units: usize,
-        room: usize,
+        max_units: usize,
+        max_bytes: usize,
         packages: &mut Packages,
     ) {
         let dwarf = dwarf(files);
@@ -56,11 +57,11 @@ impl Survey {
         if self.length != length {
             *self = Self { length, ..Self::default() };
         }
-        if self.next == 0 {
+        if self.next_unit == 0 {
             self.main = executable.and_then(|path| main_symbol(files, path));
         }
         if let Some(dwarf) = dwarf
-            && !self.pass(&dwarf, most_units, room, packages)
+            && !self.read_units(&dwarf, max_units, max_bytes, packages)
         {
             return;
         }
@@ -73,26 +74,29 @@ impl Survey {
         }
     }
 
-    /// Whether that was the last one.
-    fn pass(
+    /// Reads up to `max_units` further units. Returns whether there are no more.
+    fn read_units(
         &mut self,
         dwarf: &Dwarf<'_>,
-        most_units: usize,
-        room: usize,
+        max_units: usize,
+        max_bytes: usize,
         packages: &mut Packages,
     ) -> bool {
-        for _ in 0..most_units {
-            let Ok(header) = dwarf.unit_header(DebugInfoOffset(self.next)) else { return true };
-            let end = self.next + header.length_including_self();
+        for _ in 0..max_units {
+            let Ok(header) = dwarf.unit_header(DebugInfoOffset(self.next_unit)) else {
+                return true;
+            };
+            let end = self.next_unit + header.length_including_self();
             let unit = dwarf.unit(header).ok();
-            // Only the first ones are known: where one was left out, all after it are.
-            if self.units.end() == self.next && self.units.bytes() < room {
+            // Only an unbroken sequence of first units is kept: once one is left out, so are all
+            // after it.
+            if self.units.end() == self.next_unit && self.units.bytes() < max_bytes {
                 self.units.push(dwarf, unit.as_ref(), end);
             }
             if let Some(unit) = &unit {
                 self.add_crate(dwarf, unit, packages);
             }
-            self.next = end;
+            self.next_unit = end;
         }
         false
     }
@@ -116,8 +120,8 @@ fn length(dwarf: &Dwarf<'_>) -> usize {
     dwarf.debug_info.reader().len()
 }
 
-/// The crate and the address of Rust's `main`. That of the crate which the executable is
-/// called after, else the first.
+/// The crate and the address of Rust's `main`. If there are several, the one in the crate that the
+/// executable is named after is taken, or else the first.
 fn main_symbol(files: &Files, executable: &str) -> Option<(String, u64)> {
     let mut best: Option<(String, u64)> = None;
     let executable = file_name(executable).replace('-', "_");
@@ -148,7 +152,7 @@ mod tests {
     use crate::engine::recording::symbols::lookup::locations;
     use crate::engine::recording::unwind::Modules;
 
-    const ROOM: usize = 1 << 20;
+    const MAX_BYTES: usize = 1 << 20;
 
     /// The files of this program.
     fn this() -> Files {
@@ -158,9 +162,9 @@ mod tests {
         Files::open(&ModuleRef { path: &path, build_id: &build_id, bias: 0 })
     }
 
-    fn surveyed(files: &Files, most_units: usize, room: usize) -> Survey {
+    fn surveyed(files: &Files, max_units: usize, max_bytes: usize) -> Survey {
         let mut survey = Survey::default();
-        survey.advance(files, None, most_units, room, &mut Packages::default());
+        survey.advance(files, None, max_units, max_bytes, &mut Packages::default());
         survey
     }
 
@@ -176,22 +180,25 @@ mod tests {
 
     fn known(survey: &Survey, dwarf: &Dwarf<'_>) -> usize {
         let all = survey.units.starts(dwarf).len();
-        all - survey.units.near(&[], all).len()
+        all - survey.units.candidates(&[], all).len()
     }
 
     #[test]
-    fn names_are_the_same_whatever_is_known() {
+    fn names_do_not_depend_on_how_much_was_surveyed() {
         let files = this();
         let addresses = addresses(&files);
         assert!(addresses.len() >= 400);
         let plain = locations(&files, &Survey::default(), &addresses);
         let inlined = plain.values().filter(|location| location.functions.len() > 1).count();
-        assert!(inlined > 50, "{inlined} places with inlined functions are no test");
+        assert!(
+            inlined > 50,
+            "{inlined} addresses with inlined functions are too few for this test"
+        );
         let dwarf = dwarf(&files).unwrap();
-        let complete = surveyed(&files, usize::MAX, ROOM);
+        let complete = surveyed(&files, usize::MAX, MAX_BYTES);
         let all = known(&complete, &dwarf);
         assert!(complete.is_complete() && all > 100);
-        let half = surveyed(&files, all / 2, ROOM);
+        let half = surveyed(&files, all / 2, MAX_BYTES);
         assert_eq!((half.is_complete(), known(&half, &dwarf)), (false, all / 2));
         let bounded = surveyed(&files, usize::MAX, complete.bytes() / 2);
         assert!(bounded.is_complete() && (1..all).contains(&known(&bounded, &dwarf)));
@@ -208,50 +215,50 @@ mod tests {
     fn few_units_are_opened_for_an_address() {
         let files = this();
         let dwarf = dwarf(&files).unwrap();
-        let survey = surveyed(&files, usize::MAX, ROOM);
+        let survey = surveyed(&files, usize::MAX, MAX_BYTES);
         let all = known(&survey, &dwarf);
         let addresses = addresses(&files);
-        let near = |address| survey.units.near(&[address], all).len();
+        let near = |address| survey.units.candidates(&[address], all).len();
         let opened: usize = addresses.iter().map(|address| near(*address)).sum();
         assert!(opened < 8 * addresses.len(), "{opened} of {all} for {}", addresses.len());
     }
 
     #[test]
-    fn steps_come_to_what_one_pass_comes_to() {
+    fn a_survey_in_steps_equals_a_survey_in_one_pass() {
         let files = this();
         let mut packages = Packages::default();
         let (mut survey, mut steps) = (Survey::default(), 0);
         let path = std::env::current_exe().unwrap();
         while !survey.is_complete() {
-            survey.advance(&files, path.to_str(), 100, ROOM, &mut packages);
+            survey.advance(&files, path.to_str(), 100, MAX_BYTES, &mut packages);
             steps += 1;
         }
         let mut at_once = Packages::default();
         let mut other = Survey::default();
-        other.advance(&files, path.to_str(), usize::MAX, ROOM, &mut at_once);
+        other.advance(&files, path.to_str(), usize::MAX, MAX_BYTES, &mut at_once);
         assert!(steps > 1);
         assert_eq!(format!("{survey:?}"), format!("{other:?}"));
         assert_eq!(format!("{packages:?}"), format!("{at_once:?}"));
     }
 
     #[test]
-    fn units_of_another_file_are_not_believed() {
+    fn a_survey_of_other_debug_information_is_discarded() {
         let files = this();
         let dwarf = dwarf(&files).unwrap();
-        let complete = surveyed(&files, usize::MAX, ROOM);
+        let complete = surveyed(&files, usize::MAX, MAX_BYTES);
         let all = known(&complete, &dwarf);
-        // As if there had been other debug information until now.
-        let mut survey = surveyed(&files, 10, ROOM);
+        // This is as if the debug information had been different until now.
+        let mut survey = surveyed(&files, 10, MAX_BYTES);
         survey.length += 1;
         assert!(survey.units(&dwarf).is_none());
-        survey.advance(&files, None, 10, ROOM, &mut Packages::default());
+        survey.advance(&files, None, 10, MAX_BYTES, &mut Packages::default());
         assert_eq!(known(&survey, &dwarf), 10, "from the first unit on");
-        survey.advance(&files, None, usize::MAX, ROOM, &mut Packages::default());
+        survey.advance(&files, None, usize::MAX, MAX_BYTES, &mut Packages::default());
         assert_eq!(known(&survey, &dwarf), all);
-        // The file is gone before it was seen to the end.
-        let mut survey = surveyed(&files, 10, ROOM);
+        // The file disappears before the survey is complete.
+        let mut survey = surveyed(&files, 10, MAX_BYTES);
         let gone = Files::open(&ModuleRef { path: "/gone/library.so", build_id: "01", bias: 0 });
-        survey.advance(&gone, None, 10, ROOM, &mut Packages::default());
+        survey.advance(&gone, None, 10, MAX_BYTES, &mut Packages::default());
         assert!(survey.is_complete() && survey.units(&dwarf).is_none());
         assert!(locations(&gone, &complete, &[0x1000]).is_empty());
     }

@@ -1,29 +1,31 @@
 //! Where the units of a module's debug information are, and roughly which code they describe.
 //!
-//! The functions at an address are in one unit; to find it without this takes a look at all of them.
+//! All functions at an address are described in one unit. Without this, finding it would mean
+//! opening every unit.
 
 use gimli::{DebugInfoOffset, Range};
 
 use super::debug_info::{Dwarf, Unit};
 
-/// Code of a unit that is further apart than this is told apart. Linkers leave most of a unit's code
-/// together, and put what is seldom called elsewhere.
+/// Pieces of a unit's code that are further apart than this become separate spans. Linkers keep
+/// most of a unit's code together, and place rarely called code elsewhere.
 const NEAR_BYTES: u64 = 64 << 10;
 
-/// The most spans of a unit: the last one has what is left.
+/// The most spans of a unit. The last one covers all the rest.
 const MAX_SPANS: usize = 8;
 
-/// The first units of a module, as many as were looked at.
+/// The first units of a module, as many as were surveyed.
 #[derive(Debug, Default)]
 pub(super) struct Units {
-    /// Where each begins: there are no more than four gigabytes of them.
+    /// The offsets of the units. They fit in 32 bits, as no more than a gigabyte of debug
+    /// information is read.
     starts: Vec<u32>,
     spans: Vec<Span>,
-    /// Where the next one begins.
+    /// The offset of the next unit.
     end: usize,
 }
 
-/// Code that a unit describes, with what may be between.
+/// A range of code that a unit describes. It may include gaps.
 #[derive(Debug)]
 struct Span {
     begin: u64,
@@ -62,23 +64,23 @@ impl Units {
         }
     }
 
-    /// Where the next one begins.
+    /// The offset of the next unit.
     pub(super) fn end(&self) -> usize {
         self.end
     }
 
-    /// The memory that it takes.
+    /// The memory that is used, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.starts.len() * size_of::<u32>() + self.spans.len() * size_of::<Span>()
     }
 
-    /// Gives back what was taken for more.
+    /// Frees the spare capacity.
     pub(super) fn shrink(&mut self) {
         self.starts.shrink_to_fit();
         self.spans.shrink_to_fit();
     }
 
-    /// Where all units begin, also those that were not looked at yet.
+    /// The offsets of all units, including those that were not surveyed yet.
     pub(super) fn starts(&self, dwarf: &Dwarf<'_>) -> Vec<usize> {
         let mut starts: Vec<usize> = self.starts.iter().map(|start| *start as usize).collect();
         let mut next = self.end;
@@ -89,8 +91,9 @@ impl Units {
         starts
     }
 
-    /// The numbers of those, of `all`, that may describe code at one of the sorted `addresses`.
-    pub(super) fn near(&self, addresses: &[u64], all: usize) -> Vec<usize> {
+    /// The indices of those of the `all` units that may describe code at one of the sorted
+    /// `addresses`.
+    pub(super) fn candidates(&self, addresses: &[u64], all: usize) -> Vec<usize> {
         let covers = |span: &&Span| {
             let first = addresses.partition_point(|address| *address < span.begin);
             addresses.get(first).is_some_and(|address| *address < span.end)

@@ -1,4 +1,4 @@
-//! A floating-point number that threads add to.
+//! A floating-point sum that threads add to.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,7 +6,7 @@ use super::Lane;
 
 /// An `f64` in an atomic word; zero when its bytes are zero.
 ///
-/// All accesses are relaxed: it is a statistic, and nothing is read on the strength of its value.
+/// All orderings are Relaxed: it is a statistic, and nothing is published through it.
 #[derive(Debug, Default)]
 #[repr(transparent)]
 pub(crate) struct AtomicF64(AtomicU64);
@@ -22,15 +22,15 @@ impl AtomicF64 {
         self.0.store(value.to_bits(), Ordering::Relaxed);
     }
 
-    /// Adds in a lane that this belongs to.
+    /// Adds `value`, for a thread in `lane`. The sum must belong to that lane.
     #[inline]
     pub(crate) fn add(&self, value: f64, lane: Lane) {
         if lane != Lane::SHARED {
-            // Nobody else writes here.
+            // No other thread writes here.
             return self.store(self.load() + value);
         }
         let sum = |bits| Some((f64::from_bits(bits) + value).to_bits());
-        // It never fails: `sum` always gives a value.
+        // The update cannot fail, because `sum` always returns a value.
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum);
     }
 }

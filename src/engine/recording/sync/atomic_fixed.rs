@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Lane;
 
-/// A number with `FRACTION` binary places.
+/// A fixed-point number with `FRACTION` binary places.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Fixed<const FRACTION: u32>(i64);
 
@@ -16,7 +16,7 @@ impl<const FRACTION: u32> Fixed<FRACTION> {
         Self((value << FRACTION) as i64)
     }
 
-    /// The nearest to what is not negative.
+    /// The nearest fixed-point number to `value`, which must not be negative.
     #[inline]
     pub(crate) fn nearest(value: f64) -> Self {
         Self((value * Self::ONE + 0.5) as i64)
@@ -26,7 +26,7 @@ impl<const FRACTION: u32> Fixed<FRACTION> {
         self.0 as f64 / Self::ONE
     }
 
-    /// In units of its last place.
+    /// The number in units of its last binary place.
     #[inline]
     pub(crate) fn units(self) -> i64 {
         self.0
@@ -56,12 +56,12 @@ impl<const FRACTION: u32> Neg for Fixed<FRACTION> {
     }
 }
 
-/// A sum of such numbers in an atomic word; zero when its bytes are zero.
+/// A sum of fixed-point numbers in an atomic word; zero when its bytes are zero.
 ///
-/// One instruction adds, where a floating-point number takes a loop that other threads make fail; and
-/// what was added and is subtracted again leaves nothing behind.
+/// An addition is one instruction, whereas a floating-point addition is a loop that fails under
+/// contention. Subtracting what was added leaves exactly nothing.
 ///
-/// All accesses are relaxed: it is a statistic, and nothing is read on the strength of its value.
+/// All orderings are Relaxed: it is a statistic, and nothing is published through it.
 #[derive(Debug, Default)]
 #[repr(transparent)]
 pub(crate) struct AtomicFixed<const FRACTION: u32>(AtomicU64);
@@ -69,7 +69,8 @@ pub(crate) struct AtomicFixed<const FRACTION: u32>(AtomicU64);
 impl<const FRACTION: u32> AtomicFixed<FRACTION> {
     #[inline]
     pub(crate) fn load(&self) -> Fixed<FRACTION> {
-        // As a signed number: what other threads add and subtract may arrive in another order.
+        // The word is signed, because additions and subtractions of other threads may arrive in any
+        // order.
         Fixed(self.0.load(Ordering::Relaxed) as i64)
     }
 
@@ -78,7 +79,7 @@ impl<const FRACTION: u32> AtomicFixed<FRACTION> {
         self.0.store(value.0 as u64, Ordering::Relaxed);
     }
 
-    /// Adds in a lane that this belongs to, and returns the sum.
+    /// Adds `value`, for a thread in `lane`, and returns the sum. The sum must belong to that lane.
     #[inline]
     pub(crate) fn add(&self, value: Fixed<FRACTION>, lane: Lane) -> Fixed<FRACTION> {
         Fixed(lane.add(&self.0, value.0 as u64) as i64)
@@ -90,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_added_and_subtracted_leaves_nothing() {
+    fn subtracting_what_was_added_leaves_exactly_zero() {
         for lane in [Lane::of(0), Lane::SHARED] {
             let sum = AtomicFixed::<8>::default();
             let values = [1.0, 0.3, 1e12, 3.53, 524_288.123_4];

@@ -1,33 +1,35 @@
-//! Stacks of free indices, whose links stand outside the indexed objects: one for all threads
-//! (Treiber's), and one for whoever is alone with it.
+//! Free lists of indices, whose links are stored outside the indexed objects: a Treiber stack for
+//! all threads, and a plain stack for one lane.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Indices that are free, last in first out. The link of index `i` is wherever the owner keeps it,
-/// and belongs to this list from `push` to `pop`.
+/// A stack of free indices, shared by all threads. The owner decides where the link of an index is
+/// stored; the link belongs to this list from `push` to `pop`.
 ///
-/// The head carries a count of all operations beside the index, so that a `pop` that slept through
-/// a `pop` and a `push` of the same index notices (the ABA problem); 2³² operations within one
-/// `pop` would be needed to fool it.
+/// The head carries a count of operations as a tag beside the index, so that a `pop` that was
+/// suspended while the same index was popped and pushed notices it (the ABA problem). It would take
+/// exactly 2³² operations within one `pop` to defeat the tag.
 #[derive(Debug, Default)]
 pub(crate) struct FreeList {
-    /// High half: operations. Low half: index + 1 of the first, 0 for none.
+    /// High half: the count of operations. Low half: the index of the first entry + 1, or 0 if
+    /// there is none.
     head: AtomicU64,
 }
 
 const INDEX: u64 = u32::MAX as u64;
-const ONE_OPERATION: u64 = 1 << 32;
+const TAG_INCREMENT: u64 = 1 << 32;
 
 impl FreeList {
-    /// Adds an index that nobody else uses.
+    /// Pushes an index that no other thread uses.
+    // Relaxed: the exchange below fails if the value is stale.
     pub(crate) fn push(&self, index: u32, link: &AtomicU32) {
         let mut head = self.head.load(Ordering::Relaxed);
         loop {
-            // Relaxed: published by the exchange below.
+            // Relaxed: the exchange below publishes the link.
             link.store((head & INDEX) as u32, Ordering::Relaxed);
-            let new = (head & !INDEX).wrapping_add(ONE_OPERATION) | (u64::from(index) + 1);
-            // Release: what was done with the index before, and its link, are seen by the `pop`
-            // that acquires this head.
+            let new = (head & !INDEX).wrapping_add(TAG_INCREMENT) | (u64::from(index) + 1);
+            // Release: pairs with the Acquire in `pop`, whose thread then sees the link and
+            // everything that was done with the index before.
             match self.head.compare_exchange_weak(head, new, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(now) => head = now,
@@ -35,17 +37,17 @@ impl FreeList {
         }
     }
 
-    /// Takes an index; `link` finds the link of an index.
+    /// Pops an index. `link` returns the link of an index.
     pub(crate) fn pop<'a>(&self, link: impl Fn(u32) -> &'a AtomicU32) -> Option<u32> {
-        // Acquire: pairs with the release in `push`.
+        // Acquire, here and in the exchange: pairs with the Release in `push`.
         let mut head = self.head.load(Ordering::Acquire);
         loop {
             let first = (head & INDEX) as u32;
             let index = first.checked_sub(1)?;
-            // Relaxed: may be stale when another thread popped this index, in which case the head
-            // has moved on and the exchange fails.
+            // Relaxed: the link may be stale if another thread popped this index, but then the head
+            // has changed and the exchange fails.
             let next = link(index).load(Ordering::Relaxed);
-            let new = (head & !INDEX).wrapping_add(ONE_OPERATION) | u64::from(next);
+            let new = (head & !INDEX).wrapping_add(TAG_INCREMENT) | u64::from(next);
             match self.head.compare_exchange_weak(head, new, Ordering::Acquire, Ordering::Acquire) {
                 Ok(_) => return Some(index),
                 Err(now) => head = now,
@@ -54,20 +56,21 @@ impl FreeList {
     }
 }
 
-/// A few free indices, last in first out, of one lane. Relaxed, and in steps: nobody else is here.
+/// A short stack of free indices that belongs to one lane. Its operations are Relaxed and not
+/// atomic as a whole, because no other thread is in the lane.
 #[derive(Debug, Default)]
-pub(crate) struct OwnList {
-    /// Index + 1 of the first, 0 for none.
+pub(crate) struct LaneFreeList {
+    /// The index of the first entry + 1, or 0 if there is none.
     head: AtomicU32,
     len: AtomicU32,
 }
 
-impl OwnList {
-    /// Adds an index that nobody else uses, unless there are `most`.
+impl LaneFreeList {
+    /// Pushes an index that no other thread uses, unless the list already holds `max` indices.
     #[inline]
-    pub(crate) fn push(&self, index: u32, link: &AtomicU32, most: u32) -> bool {
+    pub(crate) fn push(&self, index: u32, link: &AtomicU32, max: u32) -> bool {
         let len = self.len.load(Ordering::Relaxed);
-        if len >= most {
+        if len >= max {
             return false;
         }
         link.store(self.head.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -76,7 +79,7 @@ impl OwnList {
         true
     }
 
-    /// Takes an index; `link` finds the link of an index.
+    /// Pops an index. `link` returns the link of an index.
     #[inline]
     pub(crate) fn pop<'a>(&self, link: impl Fn(u32) -> &'a AtomicU32) -> Option<u32> {
         let index = self.head.load(Ordering::Relaxed).checked_sub(1)?;
@@ -91,9 +94,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_own_list_gives_back_what_it_has_room_for() {
+    fn a_lane_free_list_returns_what_it_had_room_for() {
         let links: Vec<AtomicU32> = (0..4).map(|_| AtomicU32::new(0)).collect();
-        let list = OwnList::default();
+        let list = LaneFreeList::default();
         let pushed: Vec<bool> = (0..4).map(|i| list.push(i, &links[i as usize], 3)).collect();
         assert_eq!(pushed, [true, true, true, false]);
         let left = std::iter::from_fn(|| list.pop(|i| &links[i as usize]));
