@@ -1,14 +1,14 @@
 //! The detector: one tick after the other, from live sets to findings.
 
-use std::cell::RefCell;
-
 use super::container::{Blocks, Owner};
 use super::finding::Findings;
 use super::history::History;
 use super::naming::Names;
 use super::observation::Observation;
-use super::scene::Scene;
+use super::path::Paths;
+use super::search::NodeSearch;
 use super::track::Tracks;
+use super::view::TickView;
 use crate::diff::Cohorts;
 use crate::estimate::inclusion_probability;
 use crate::hash::NumberMap;
@@ -25,7 +25,7 @@ const CERTAIN: f64 = 5.0;
 pub(crate) struct Detector {
     history: History,
     tracks: Tracks,
-    functions: RefCell<NumberMap<u64, u64>>,
+    paths: Paths,
 }
 
 impl Detector {
@@ -57,10 +57,11 @@ impl Detector {
         self.history.containers.observe(tick, &blocks);
         let mut findings = Findings { tick, uptime_ms: live.uptime_ms(), ..Findings::default() };
         if tick >= FIRST_TICK {
-            let scene = Scene::new(&self.history, &self.functions, live, names, &bytes);
-            findings.tested = scene.items.len();
-            self.tracks.update(tick, scene.nodes(), scene.growing(), &scene);
-            findings.findings = self.tracks.findings(&scene);
+            let view = TickView::new(&self.history, live, &bytes);
+            findings.tested = view.items().len();
+            let nodes = NodeSearch::new(&view, &self.paths, names).nodes();
+            self.tracks.update(tick, nodes, view.growing(), &view, &self.paths);
+            findings.findings = self.tracks.findings(&view, &self.paths);
         }
         findings
     }

@@ -45,13 +45,14 @@ mod observation;
 mod path;
 mod replay;
 mod report;
-mod scene;
+mod search;
 mod survival;
 mod tally;
 mod text;
 mod track;
 mod tree;
 mod verdict;
+mod view;
 
 pub(crate) use detector::Detector;
 pub use finding::MAX_CANDIDATES;

@@ -1,62 +1,117 @@
 //! How the tree sees a stack: as a path of functions, then its labels, then the site itself.
 
-use super::scene::Scene;
+use std::cell::RefCell;
+
+use super::observation::Observation;
+use crate::hash::NumberMap;
 
 /// Addresses whose function is remembered.
 const MAX_FUNCTIONS: usize = 1 << 16;
 
-/// Marks in paths what is no function: a set of labels, a site.
+/// Marks what is no function: a set of labels, a site.
 const LABELS: u64 = 1 << 63;
-pub(super) const SITE: u64 = 1 << 62;
+const SITE: u64 = 1 << 62;
 
-/// Whether a step of a path is a function.
-pub(super) fn is_function(step: u64) -> bool {
-    step & (LABELS | SITE) == 0
+/// One step of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Step(u64);
+
+impl Step {
+    /// A function, by where it begins.
+    pub(super) fn of_function(start: u64) -> Self {
+        Self(start)
+    }
+
+    fn of_labels(set: u32) -> Self {
+        Self(LABELS | u64::from(set))
+    }
+
+    pub(super) fn of_site(site: u32) -> Self {
+        Self(SITE | u64::from(site))
+    }
+
+    /// Where the function begins, if the step is one.
+    pub(super) fn function(self) -> Option<u64> {
+        (self.0 & (LABELS | SITE) == 0).then_some(self.0)
+    }
 }
 
-impl Scene<'_> {
-    pub(super) fn function(&self, address: u64) -> u64 {
+/// From which end a stack is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// From the innermost function outward.
+    BottomUp,
+    /// From the outermost function inward.
+    TopDown,
+}
+
+/// Turns sites into paths, and remembers functions by address.
+#[derive(Debug, Default)]
+pub(super) struct Paths {
+    functions: RefCell<NumberMap<u64, u64>>,
+}
+
+impl Paths {
+    /// Where the function at an address begins.
+    pub(super) fn function(&self, live: &dyn Observation, address: u64) -> u64 {
         let mut known = self.functions.borrow_mut();
         if known.len() >= MAX_FUNCTIONS {
             known.clear();
         }
-        *known.entry(address).or_insert_with(|| self.live.function(address))
+        *known.entry(address).or_insert_with(|| live.function(address))
     }
 
-    /// The functions of a site, each once, from the innermost outward or from the outermost inward;
-    /// then labels and site. Each is shown to `go_on` as it comes, which may end it.
-    fn walk(&self, site: u32, is_inward: bool, mut go_on: impl FnMut(u64) -> bool) {
+    /// The functions of a site, each once, then labels and site. Each is shown to `go_on` as it
+    /// comes, which may end it.
+    fn walk(
+        &self,
+        live: &dyn Observation,
+        site: u32,
+        direction: Direction,
+        mut go_on: impl FnMut(Step) -> bool,
+    ) {
         let mut frames = Vec::new();
-        self.live.frames(site, &mut frames);
-        if is_inward {
+        live.frames(site, &mut frames);
+        if direction == Direction::TopDown {
             frames.reverse();
         }
         let mut seen: Vec<u64> = Vec::with_capacity(frames.len());
         for address in frames {
-            let function = self.function(address);
+            let function = self.function(live, address);
             if !seen.contains(&function) {
                 seen.push(function);
-                if !go_on(function) {
+                if !go_on(Step::of_function(function)) {
                     return;
                 }
             }
         }
-        let _ =
-            go_on(LABELS | u64::from(self.live.label_set(site))) && go_on(SITE | u64::from(site));
+        let _ = go_on(Step::of_labels(live.label_set(site))) && go_on(Step::of_site(site));
     }
 
-    pub(super) fn path(&self, site: u32, is_inward: bool) -> Vec<u64> {
+    pub(super) fn path(
+        &self,
+        live: &dyn Observation,
+        site: u32,
+        direction: Direction,
+    ) -> Vec<Step> {
         let mut path = Vec::new();
-        self.walk(site, is_inward, |step| {
+        self.walk(live, site, direction, |step| {
             path.push(step);
             true
         });
         path
     }
 
-    pub(super) fn is_below(&self, site: u32, is_inward: bool, prefix: &[u64]) -> bool {
+    /// Whether the path of a site begins with a prefix.
+    pub(super) fn is_below(
+        &self,
+        live: &dyn Observation,
+        site: u32,
+        direction: Direction,
+        prefix: &[Step],
+    ) -> bool {
         let mut left = prefix;
-        self.walk(site, is_inward, |step| match left.split_first() {
+        self.walk(live, site, direction, |step| match left.split_first() {
             Some((first, rest)) if *first == step => {
                 left = rest;
                 !left.is_empty()

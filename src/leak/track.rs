@@ -2,9 +2,10 @@
 
 use super::container::Growth;
 use super::finding::{Facts, Finding};
-use super::nodes::Found;
-use super::scene::Scene;
+use super::nodes::LeakingNode;
+use super::path::Paths;
 use super::verdict::Verdict;
+use super::view::TickView;
 use crate::Estimate;
 use crate::hash::NumberMap;
 
@@ -34,7 +35,7 @@ struct Track {
 
 #[derive(Clone, Debug)]
 enum Followed {
-    Node(Box<Found>),
+    Node(Box<LeakingNode>),
     Container(u32),
 }
 
@@ -100,30 +101,31 @@ impl Tracks {
     pub(super) fn update(
         &mut self,
         tick: u32,
-        nodes: Vec<Found>,
+        nodes: Vec<LeakingNode>,
         growing: Vec<(u32, Growth)>,
-        scene: &Scene<'_>,
+        view: &TickView<'_>,
+        paths: &Paths,
     ) {
         self.tracks
             .retain(|track| !track.is_retracted() || tick - track.retracted <= cooldown(tick));
         for found in nodes {
-            let certain = scene.is_certain(&found.tally, found.main_site);
+            let certain = view.is_certain(&found.tally, found.main_site);
             let same = self.tracks.iter_mut().find(|track| {
-                let overlaps = |own: &Found| found.sites.contains(&own.main_site);
+                let overlaps = |own: &LeakingNode| found.sites.contains(&own.main_site);
                 track.has(found.main_site)
                     || matches!(&track.found, Followed::Node(own) if overlaps(own))
             });
             match same {
                 Some(track) if track.is_retracted() => {}
                 Some(track) => {
-                    let more = scene.goes_on(&found, track.counted);
+                    let more = found.goes_on(track.counted, view, paths);
                     if let Followed::Node(_) = track.found {
                         track.found = Followed::Node(Box::new(found));
                     }
                     track.see(tick, certain, more);
                 }
                 None => {
-                    let more = scene.goes_on(&found, 0);
+                    let more = found.goes_on(0, view, paths);
                     self.follow(Track::new(Followed::Node(Box::new(found)), tick), certain, more);
                 }
             }
@@ -137,7 +139,7 @@ impl Tracks {
             }
         }
         for track in self.tracks.iter_mut().filter(|track| track.last_seen < tick) {
-            if !track.is_retracted() && Self::is_refuted(track, tick, scene) {
+            if !track.is_retracted() && Self::is_refuted(track, tick, view) {
                 track.retract(tick);
             }
         }
@@ -152,17 +154,17 @@ impl Tracks {
         }
     }
 
-    fn is_refuted(track: &Track, tick: u32, scene: &Scene<'_>) -> bool {
+    fn is_refuted(track: &Track, tick: u32, view: &TickView<'_>) -> bool {
         // A suspicion that nothing supports any more fades, though not between two bursts.
         let faded = track.verdict == Verdict::Suspect && tick - track.last_seen > (tick / 8).max(5);
         match &track.found {
             Followed::Node(found) => {
-                let tally = scene.sum(&found.sites);
-                scene.is_refuted(&tally) || faded && !scene.is_pausing(&tally)
+                let tally = view.sum(&found.sites);
+                view.is_refuted(&tally) || faded && !view.is_pausing(&tally)
             }
             Followed::Container(site) => {
                 faded
-                    || scene
+                    || view
                         .container(*site)
                         .is_none_or(|container| container.growth(tick) == Growth::No)
             }
@@ -191,31 +193,31 @@ impl Tracks {
 
     /// All that is followed, measured at this tick: the most certain first, then by how much is lost
     /// for certain.
-    pub(super) fn findings(&mut self, scene: &Scene<'_>) -> Vec<Finding> {
+    pub(super) fn findings(&mut self, view: &TickView<'_>, paths: &Paths) -> Vec<Finding> {
         let mut of_site = NumberMap::default();
         let mut facts = Vec::new();
         for (number, track) in self.tracks.iter().enumerate() {
             match &track.found {
                 Followed::Node(found) => {
                     of_site.extend(found.sites.iter().map(|site| (*site, number)));
-                    facts.push(scene.facts(&scene.sum(&found.sites)));
+                    facts.push(view.facts(&view.sum(&found.sites)));
                 }
                 Followed::Container(site) => {
                     of_site.insert(*site, number);
-                    let steps = scene.container(*site).map(|c| c.steps.clone());
+                    let steps = view.container(*site).map(|c| c.steps.clone());
                     facts.push(Facts { steps: steps.unwrap_or_default(), ..Facts::default() });
                 }
             }
         }
         let ticks: Vec<(u32, u32)> = facts.iter().map(|facts| facts.ticks).collect();
-        let measures = scene.measure(&of_site, &ticks);
+        let measures = view.measure(&of_site, &ticks);
         let mut findings: Vec<Finding> = self
             .tracks
             .iter_mut()
             .zip(facts)
             .zip(measures)
             .map(|((track, mut facts), measure)| {
-                track.curve.push((scene.uptime(), measure.live_bytes.value));
+                track.curve.push((view.uptime(), measure.live_bytes.value));
                 if track.curve.len() > MAX_POINTS {
                     let mut keep = false;
                     track.curve.retain(|_| {
@@ -226,9 +228,9 @@ impl Tracks {
                 facts.curve.clone_from(&track.curve);
                 let found = match &track.found {
                     Followed::Node(found) => (**found).clone(),
-                    Followed::Container(site) => Found::site(*site),
+                    Followed::Container(site) => LeakingNode::site(*site),
                 };
-                let (frames, shared_frames) = scene.frames(&found);
+                let (frames, shared_frames) = found.frames(view.live(), paths);
                 let bytes_per_tick = match &track.found {
                     Followed::Node(_) => {
                         let length = f64::from((facts.ticks.1 - facts.ticks.0).max(1));
@@ -236,9 +238,9 @@ impl Tracks {
                         Estimate::new(leaked.value / length, leaked.std_error / length)
                     }
                     Followed::Container(site) => {
-                        let rate = scene
+                        let rate = view
                             .container(*site)
-                            .map_or(0.0, |container| container.bytes_per_tick(scene.uptime()));
+                            .map_or(0.0, |container| container.bytes_per_tick(view.uptime()));
                         // What it has grown by is known; how far it is into its next step is not.
                         Estimate::new(rate, rate / 4.0)
                     }
@@ -246,8 +248,8 @@ impl Tracks {
                 Finding {
                     verdict: track.verdict,
                     first_seen_tick: track.first_seen,
-                    labels: scene.labels(&found.sites),
-                    inner: scene.inner(&found),
+                    labels: found.labels(view.live()),
+                    inner: found.inner(view.live(), paths),
                     sites: found.sites,
                     frames,
                     shared_frames,

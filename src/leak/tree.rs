@@ -6,6 +6,7 @@
 //! is wanted that explains what leaks: evidence adds up towards the root, and a node takes the place of
 //! its children where each of them alone has too little of it, or where all of them leak alike.
 
+use super::path::Step;
 use super::tally::Tally;
 
 /// A call site with evidence.
@@ -14,7 +15,7 @@ pub(super) struct Item {
     pub(super) site: u32,
     /// The functions from the root of the tree to the site, each once (so that recursion of any
     /// depth is one path), then what tells the site from others with the same functions.
-    pub(super) path: Vec<u64>,
+    pub(super) path: Vec<Step>,
     pub(super) tally: Tally,
 }
 
@@ -23,7 +24,7 @@ pub(super) struct Item {
 pub(super) struct Node {
     pub(super) sites: Vec<u32>,
     /// The path from the root that all of them share, and nobody else has.
-    pub(super) prefix: Vec<u64>,
+    pub(super) prefix: Vec<Step>,
     pub(super) tally: Tally,
 }
 
@@ -32,13 +33,13 @@ pub(super) trait Judge {
     /// Whether this much evidence is a leak.
     fn leaks(&self, tally: &Tally) -> bool;
     /// Deaths seen at sites below this prefix that do not leak.
-    fn clean_deaths(&self, prefix: &[u64]) -> f64;
+    fn clean_deaths(&self, prefix: &[Step]) -> f64;
     /// How many items there are in the program.
     fn all(&self, items: &[Item]) -> usize;
     /// Whether the end of a prefix is a place that what leaks at these items can be named by: not the
     /// allocator, nor what runs everything.
     /// `is_root`: everything has this prefix.
-    fn is_place(&self, prefix: &[u64], items: &[Item], is_root: bool) -> bool;
+    fn is_place(&self, prefix: &[Step], items: &[Item], is_root: bool) -> bool;
     /// How many nodes or sites must leak alike to be taken for one leak.
     fn fewest(&self) -> usize;
     /// Old objects of a tally: what is to be explained.
@@ -119,7 +120,7 @@ mod tests {
             tally.born >= 10.0
         }
 
-        fn clean_deaths(&self, _prefix: &[u64]) -> f64 {
+        fn clean_deaths(&self, _prefix: &[Step]) -> f64 {
             self.deaths
         }
 
@@ -127,8 +128,9 @@ mod tests {
             items.len() + 1
         }
 
-        fn is_place(&self, prefix: &[u64], _items: &[Item], is_root: bool) -> bool {
-            !is_root && prefix.last().is_some_and(|function| function % 2 == 1)
+        fn is_place(&self, prefix: &[Step], _items: &[Item], is_root: bool) -> bool {
+            let function = prefix.last().and_then(|step| step.function());
+            !is_root && function.is_some_and(|function| function % 2 == 1)
         }
 
         fn fewest(&self) -> usize {
@@ -145,14 +147,15 @@ mod tests {
     fn explained(sites: &[(&[u64], u16)], deaths: f64) -> Vec<(Vec<u64>, Vec<u32>)> {
         let item = |(site, (path, born)): (usize, &(&[u64], u16))| Item {
             site: site as u32,
-            path: path.to_vec(),
+            path: path.iter().copied().map(Step::of_function).collect(),
             tally: Tally { born: (*born).into(), ..Tally::default() },
         };
         let items = sites.iter().enumerate().map(item).collect();
         let nodes = explain(items, &Threshold { deaths });
         let sorted = |mut node: Node| {
             node.sites.sort_unstable();
-            (node.prefix, node.sites)
+            let functions = node.prefix.into_iter().filter_map(Step::function).collect();
+            (functions, node.sites)
         };
         nodes.into_iter().map(sorted).collect()
     }

@@ -1,12 +1,9 @@
 //! The live set of a tick with all evidence so far: what is a leak there, and what is none.
 
-use std::cell::RefCell;
-
 use super::births::Births;
 use super::container::{Container, Growth};
 use super::finding::{Facts, Measure};
 use super::history::History;
-use super::naming::Names;
 use super::observation::Observation;
 use super::survival;
 use super::tally::Tally;
@@ -37,31 +34,22 @@ const LARGE_SHARE: f64 = 0.1;
 const FLOOR: f64 = 0.001;
 
 /// The live set of a tick with all evidence so far.
-pub(super) struct Scene<'a> {
-    pub(super) history: &'a History,
-    /// Functions by address, as far as they were asked for.
-    pub(super) functions: &'a RefCell<NumberMap<u64, u64>>,
-    pub(super) live: &'a dyn Observation,
-    pub(super) names: RefCell<&'a mut dyn Names>,
-    pub(super) bytes: &'a [f32],
+pub(super) struct TickView<'a> {
+    history: &'a History,
+    live: &'a dyn Observation,
+    bytes: &'a [f32],
     all_bytes: f64,
     uptime: u32,
     /// Sites that have mature objects, or had.
-    pub(super) items: Vec<u32>,
+    items: Vec<u32>,
     /// Samples alive at each site.
-    pub(super) alive: Vec<u32>,
+    alive: Vec<u32>,
     /// Sites that have samples born in this tick.
-    pub(super) fresh: Vec<u32>,
+    fresh: Vec<u32>,
 }
 
-impl<'a> Scene<'a> {
-    pub(super) fn new(
-        history: &'a History,
-        functions: &'a RefCell<NumberMap<u64, u64>>,
-        live: &'a dyn Observation,
-        names: &'a mut dyn Names,
-        bytes: &'a [f32],
-    ) -> Self {
+impl<'a> TickView<'a> {
+    pub(super) fn new(history: &'a History, live: &'a dyn Observation, bytes: &'a [f32]) -> Self {
         let uptime = live.tick();
         let mut items: Vec<u32> = (0..bytes.len() as u32)
             .filter(|site| history.deaths[*site as usize].mature(uptime) > 0.0)
@@ -82,9 +70,7 @@ impl<'a> Scene<'a> {
         items.dedup();
         Self {
             history,
-            functions,
             live,
-            names: RefCell::new(names),
             bytes,
             all_bytes: bytes.iter().map(|bytes| f64::from(*bytes)).sum::<f64>().max(1.0),
             uptime,
@@ -96,6 +82,42 @@ impl<'a> Scene<'a> {
 
     pub(super) fn uptime(&self) -> u32 {
         self.uptime
+    }
+
+    /// The live set itself.
+    pub(super) fn live(&self) -> &'a dyn Observation {
+        self.live
+    }
+
+    /// All sites, whether there is anything to say of them or not.
+    pub(super) fn sites(&self) -> std::ops::Range<u32> {
+        0..self.bytes.len() as u32
+    }
+
+    /// Sites that have mature objects, or had.
+    pub(super) fn items(&self) -> &[u32] {
+        &self.items
+    }
+
+    /// Sites that have samples born in this tick.
+    pub(super) fn fresh(&self) -> &[u32] {
+        &self.fresh
+    }
+
+    /// Samples that were born at a site and have died.
+    pub(super) fn dead(&self, site: u32) -> u32 {
+        self.history.born[site as usize].saturating_sub(self.alive[site as usize])
+    }
+
+    /// Whether something that is alive at a site was born after a tick.
+    pub(super) fn has_births_since(&self, site: u32, tick: u32) -> bool {
+        self.history.cohorts.of_site(site).any(|cohort| cohort.birth > tick)
+    }
+
+    /// The site with most old objects.
+    pub(super) fn main_site(&self, sites: &[u32]) -> u32 {
+        let old = |site: &u32| self.births(*site).old(self.uptime);
+        sites.iter().copied().max_by_key(old).unwrap_or_default()
     }
 
     pub(super) fn tally(&self, site: u32) -> Tally {
