@@ -16,7 +16,7 @@ const BIRTH_BITS: u32 = 24;
 const INTERVAL_BITS: u32 = 8;
 
 /// The last tick that fits: 31 years of minutes. Births after it count as in it.
-pub(crate) const LAST_TICK: u32 = (1 << BIRTH_BITS) - 1;
+pub(crate) const MAX_BIRTH_TICK: u32 = (1 << BIRTH_BITS) - 1;
 
 /// Quarter powers of two, enough for every interval up to 2⁶⁴: two intervals of one code are the
 /// same within a fifth.
@@ -34,7 +34,7 @@ pub(crate) struct Cohort {
 
 /// What became of a cohort between two moments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Change {
+pub(crate) struct CohortChange {
     pub(crate) site: u32,
     pub(crate) birth: u32,
     pub(crate) before: u32,
@@ -57,7 +57,7 @@ impl Cohorts {
 
     /// Adds a sample. [`sort`](Self::sort) comes before all questions.
     pub(crate) fn push(&mut self, site: u32, birth: u32, interval: f32) {
-        let birth = u64::from(birth.min(LAST_TICK));
+        let birth = u64::from(birth.min(MAX_BIRTH_TICK));
         let key = u64::from(site) << BIRTH_BITS | birth;
         self.keys.push(key << INTERVAL_BITS | interval_code(interval));
     }
@@ -81,15 +81,15 @@ impl Cohorts {
 
 /// The samples of one cohort.
 #[derive(Clone, Copy)]
-struct Run<'a>(&'a [u64]);
+struct CohortRun<'a>(&'a [u64]);
 
-impl Run<'_> {
+impl CohortRun<'_> {
     fn key(self) -> u64 {
         self.0[0] >> INTERVAL_BITS
     }
 
     fn cohort(self) -> Cohort {
-        let (site, birth) = ((self.key() >> BIRTH_BITS) as u32, self.key() as u32 & LAST_TICK);
+        let (site, birth) = ((self.key() >> BIRTH_BITS) as u32, self.key() as u32 & MAX_BIRTH_TICK);
         Cohort { site, birth, alive: self.0.len() as u32 }
     }
 
@@ -99,12 +99,15 @@ impl Run<'_> {
     }
 }
 
-fn runs(keys: &[u64]) -> impl Iterator<Item = Run<'_>> {
-    keys.chunk_by(|a, b| a >> INTERVAL_BITS == b >> INTERVAL_BITS).map(Run)
+fn runs(keys: &[u64]) -> impl Iterator<Item = CohortRun<'_>> {
+    keys.chunk_by(|a, b| a >> INTERVAL_BITS == b >> INTERVAL_BITS).map(CohortRun)
 }
 
 /// All cohorts that are in one of two live sets, with what became of them.
-pub(crate) fn diff<'a>(before: &'a Cohorts, after: &'a Cohorts) -> impl Iterator<Item = Change> {
+pub(crate) fn diff<'a>(
+    before: &'a Cohorts,
+    after: &'a Cohorts,
+) -> impl Iterator<Item = CohortChange> {
     let mut before = runs(&before.keys).peekable();
     let mut after = runs(&after.keys).peekable();
     std::iter::from_fn(move || {
@@ -115,9 +118,9 @@ pub(crate) fn diff<'a>(before: &'a Cohorts, after: &'a Cohorts) -> impl Iterator
         };
         let a = before.next_if(|run| run.key() == key);
         let b = after.next_if(|run| run.key() == key);
-        let alive = |run: Option<Run<'_>>| run.map_or(0, |run| run.0.len() as u32);
+        let alive = |run: Option<CohortRun<'_>>| run.map_or(0, |run| run.0.len() as u32);
         let cohort = a.or(b)?.cohort();
-        Some(Change {
+        Some(CohortChange {
             site: cohort.site,
             birth: cohort.birth,
             before: alive(a),
@@ -151,9 +154,9 @@ mod tests {
             let mut twin: BTreeMap<(u32, u32), (u32, u32)> = BTreeMap::new();
             before.iter().for_each(|key| twin.entry(*key).or_default().0 += 1);
             after.iter().for_each(|key| twin.entry(*key).or_default().1 += 1);
-            let twin: Vec<Change> = twin
+            let twin: Vec<CohortChange> = twin
                 .into_iter()
-                .map(|((site, birth), (before, after))| Change {
+                .map(|((site, birth), (before, after))| CohortChange {
                     site, birth, before, after, resampled: false,
                 })
                 .collect();
@@ -174,8 +177,14 @@ mod tests {
         (0..2).for_each(|_| after.push(2, 1, 513.0));
         before.sort();
         after.sort();
-        let changes: Vec<Change> = diff(&before, &after).collect();
-        assert_eq!(changes[0], Change { site: 1, birth: 1, before: 4, after: 2, resampled: true });
-        assert_eq!(changes[1], Change { site: 2, birth: 1, before: 2, after: 2, resampled: false });
+        let changes: Vec<CohortChange> = diff(&before, &after).collect();
+        assert_eq!(
+            changes[0],
+            CohortChange { site: 1, birth: 1, before: 4, after: 2, resampled: true }
+        );
+        assert_eq!(
+            changes[1],
+            CohortChange { site: 2, birth: 1, before: 2, after: 2, resampled: false }
+        );
     }
 }

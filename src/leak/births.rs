@@ -21,7 +21,7 @@ fn warm_up(uptime: u32) -> usize {
 }
 
 /// Births come in bursts where their dispersion is more than this.
-const BURSTY: f64 = 4.0;
+const BURSTY_DISPERSION: f64 = 4.0;
 
 /// Normal quantiles of one-sided tests at 10% and 1%.
 const Z90: f64 = 1.281_6;
@@ -29,19 +29,19 @@ const Z99: f64 = 2.326_3;
 
 /// Objects alive by time of birth.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Births {
-    alive: [u32; BINS],
+pub(super) struct BirthHistogram {
+    counts: [u32; BINS],
 }
 
-impl Default for Births {
+impl Default for BirthHistogram {
     fn default() -> Self {
-        Self { alive: [0; BINS] }
+        Self { counts: [0; BINS] }
     }
 }
 
 /// Since when, and how steadily, mature objects have accumulated.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Spread {
+pub(super) struct BirthSpread {
     /// First and last (exclusive) tick of birth of those counted.
     pub(super) ticks: (u32, u32),
     /// Objects counted.
@@ -49,9 +49,9 @@ pub(super) struct Spread {
     /// Those born in each quarter of that time.
     pub(super) quarters: [f64; 4],
     /// Whether births go on: spread over the time, and not fewer lately than before.
-    pub(super) lasts: bool,
+    pub(super) is_ongoing: bool,
     /// Whether births have stopped, beyond doubt.
-    pub(super) stopped: bool,
+    pub(super) has_stopped: bool,
 }
 
 /// The bin of a tick of birth.
@@ -72,40 +72,40 @@ fn age(bin: usize, uptime: u32) -> f64 {
     f64::from(uptime) / bins * (bins - 0.5 - bin as f64)
 }
 
-impl Spread {
+impl BirthSpread {
     /// Mature objects that came in a tick lately.
-    pub(super) fn rate(&self) -> f64 {
+    pub(super) fn recent_rate(&self) -> f64 {
         let quarter = f64::from(self.ticks.1.saturating_sub(self.ticks.0)) / 4.0;
         self.quarters[3] / quarter.max(0.25)
     }
 }
 
-impl Births {
+impl BirthHistogram {
     pub(super) fn add(&mut self, birth: u32, uptime: u32, objects: u32) {
-        self.alive[bin(birth, uptime)] += objects;
+        self.counts[bin(birth, uptime)] += objects;
     }
 
-    pub(super) fn add_all(&mut self, other: &Self) {
-        self.alive.iter_mut().zip(other.alive).for_each(|(sum, more)| *sum += more);
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.counts.iter_mut().zip(other.counts).for_each(|(sum, more)| *sum += more);
     }
 
     /// Objects alive that came in a tick, since the warm-up.
     pub(super) fn rate(&self, uptime: u32) -> f64 {
         let since = f64::from(uptime) * (1.0 - warm_up(uptime) as f64 / bins(uptime) as f64);
-        let objects: u32 = self.alive[warm_up(uptime)..].iter().sum();
+        let objects: u32 = self.counts[warm_up(uptime)..].iter().sum();
         f64::from(objects) / since
     }
 
     /// Whether births come in bursts.
     pub(super) fn is_bursty(&self, uptime: u32) -> bool {
-        let alive = &self.alive[..bins(uptime)];
-        occupied(alive).is_some_and(|span| dispersion(&alive[span]) > BURSTY)
+        let alive = &self.counts[..bins(uptime)];
+        occupied(alive).is_some_and(|span| dispersion(&alive[span]) > BURSTY_DISPERSION)
     }
 
     /// Births that are missing since the last one: as many as were to be expected by now, after
     /// those before, in bursts. Here the warm-up counts: what was suspected early was born then.
-    pub(super) fn missing(&self, uptime: u32) -> f64 {
-        let alive = &self.alive[..bins(uptime)];
+    pub(super) fn missing_births(&self, uptime: u32) -> f64 {
+        let alive = &self.counts[..bins(uptime)];
         match occupied(alive) {
             None => f64::INFINITY,
             Some(span) => {
@@ -119,7 +119,7 @@ impl Births {
 
     /// Whether hardly any mature objects were born in the last third of the time since the first.
     fn has_faded(&self, end: usize) -> bool {
-        let alive = &self.alive[..end];
+        let alive = &self.counts[..end];
         let Some(span) = occupied(alive) else { return false };
         let third = end - (end - span.start) / 3;
         let bursts = dispersion(&alive[span]);
@@ -129,49 +129,50 @@ impl Births {
 
     /// Whether births have stopped, beyond doubt.
     pub(super) fn have_stopped(&self, uptime: u32, mature_age: u32) -> bool {
-        let alive = &self.alive[..bins(uptime)];
+        let alive = &self.counts[..bins(uptime)];
         let quiet = occupied(alive).map_or(0, |span| alive.len() - span.end);
         // A service may pause: a few ticks without births say nothing, however many are missing.
         let is_long = quiet >= (alive.len() / 8).max(4);
-        self.has_faded(mature_end(uptime, mature_age)) || is_long && self.missing(uptime) > 8.0
+        self.has_faded(mature_end(uptime, mature_age))
+            || is_long && self.missing_births(uptime) > 8.0
     }
 
     /// Objects that have lived through an eighth of the uptime and were not born in the warm-up.
-    pub(super) fn old(&self, uptime: u32) -> u32 {
-        self.alive[warm_up(uptime)..bins(uptime) - bins(uptime) / 8].iter().sum()
+    pub(super) fn old_objects(&self, uptime: u32) -> u32 {
+        self.counts[warm_up(uptime)..bins(uptime) - bins(uptime) / 8].iter().sum()
     }
 
     /// Sum of `ln(age / from_age)` over the objects older than that, and born after the warm-up.
     pub(super) fn exposure(&self, uptime: u32, from_age: u32) -> f64 {
         let from_age = f64::from(from_age);
         (warm_up(uptime)..bins(uptime))
-            .filter(|bin| self.alive[*bin] > 0)
-            .map(|bin| f64::from(self.alive[bin]) * (age(bin, uptime) / from_age).max(1.0).ln())
+            .filter(|bin| self.counts[*bin] > 0)
+            .map(|bin| f64::from(self.counts[bin]) * (age(bin, uptime) / from_age).max(1.0).ln())
             .sum()
     }
 
     /// Objects alive of an age in ticks, up to the width of a bin.
-    pub(super) fn of_age(&self, uptime: u32, from: u32, to: u32) -> u32 {
+    pub(super) fn alive_at_ages(&self, uptime: u32, from: u32, to: u32) -> u32 {
         let ages = f64::from(from)..f64::from(to);
         (0..bins(uptime))
             .filter(|bin| ages.contains(&age(*bin, uptime)))
-            .map(|bin| self.alive[bin])
+            .map(|bin| self.counts[bin])
             .sum()
     }
 
     /// Alive objects by time of birth, in sixteen equal parts of the uptime.
     pub(super) fn sixteenths(&self, uptime: u32) -> Vec<u32> {
         let mut parts = vec![0; 16];
-        for (bin, alive) in self.alive[..bins(uptime)].iter().enumerate() {
+        for (bin, alive) in self.counts[..bins(uptime)].iter().enumerate() {
             parts[bin * 16 / bins(uptime)] += alive;
         }
         parts
     }
 
     /// How those at least `mature_age` ticks old, and born after the warm-up, are spread.
-    pub(super) fn spread(&self, uptime: u32, mature_age: u32) -> Spread {
+    pub(super) fn spread(&self, uptime: u32, mature_age: u32) -> BirthSpread {
         let (warm_up, end) = (warm_up(uptime), mature_end(uptime, mature_age));
-        let counted = &self.alive[..end.max(warm_up)][warm_up..];
+        let counted = &self.counts[..end.max(warm_up)][warm_up..];
         let objects: u32 = counted.iter().sum();
         // A leak that starts late has a stray survivor or two before it.
         let mut before = 0;
@@ -180,7 +181,7 @@ impl Births {
             before > objects / 12
         });
         let Some(onset) = onset else {
-            return Spread { stopped: true, ..Spread::default() };
+            return BirthSpread { has_stopped: true, ..BirthSpread::default() };
         };
         let counted = &counted[onset..];
         let length = counted.len() as f64;
@@ -205,12 +206,12 @@ impl Births {
                 <= usize::from(n / dispersion(counted) < 16.0);
         // A steady leak has half of them in the second half; what saturates, a fifth and less.
         let going_on = wilson(late, n, -Z90) > 0.3 && quarters[3] > 0.1 * n;
-        Spread {
+        BirthSpread {
             ticks,
             objects,
             quarters,
-            lasts: long_enough && spread && going_on && self.missing(uptime) < 2.0,
-            stopped: self.have_stopped(uptime, mature_age),
+            is_ongoing: long_enough && spread && going_on && self.missing_births(uptime) < 2.0,
+            has_stopped: self.have_stopped(uptime, mature_age),
         }
     }
 }
@@ -244,8 +245,8 @@ fn wilson(k: f64, n: f64, z: f64) -> f64 {
 mod tests {
     use super::*;
 
-    fn births(rate: impl Fn(u32) -> u32, uptime: u32) -> Births {
-        let mut births = Births::default();
+    fn births(rate: impl Fn(u32) -> u32, uptime: u32) -> BirthHistogram {
+        let mut births = BirthHistogram::default();
         (1..=uptime).for_each(|tick| births.add(tick, uptime, rate(tick)));
         births
     }
@@ -253,10 +254,13 @@ mod tests {
     #[test]
     fn a_leak_goes_on_whatever_its_rate() {
         let steady = births(|_| 2, 100).spread(100, 16);
-        assert!(steady.lasts && !steady.stopped, "{steady:?}");
-        assert!(births(|tick| tick / 20, 100).spread(100, 16).lasts, "growing worse");
-        assert!(births(|tick| u32::from(tick > 60) * 2, 120).spread(120, 8).lasts, "late");
-        assert!(births(|tick| u32::from(tick % 7 == 0) * 9, 100).spread(100, 16).lasts, "bursts");
+        assert!(steady.is_ongoing && !steady.has_stopped, "{steady:?}");
+        assert!(births(|tick| tick / 20, 100).spread(100, 16).is_ongoing, "growing worse");
+        assert!(births(|tick| u32::from(tick > 60) * 2, 120).spread(120, 8).is_ongoing, "late");
+        assert!(
+            births(|tick| u32::from(tick % 7 == 0) * 9, 100).spread(100, 16).is_ongoing,
+            "bursts"
+        );
     }
 
     #[test]
@@ -268,11 +272,11 @@ mod tests {
             ("saturating", births(|tick| (20.0 * (-f64::from(tick) / 25.0).exp()) as u32, 100)),
             ("stopped", births(|tick| u32::from(tick < 50) * 2, 100)),
         ] {
-            assert!(!births.spread(100, 8).lasts, "{what}");
+            assert!(!births.spread(100, 8).is_ongoing, "{what}");
         }
-        assert!(births(|tick| u32::from(tick < 50) * 2, 100).spread(100, 8).stopped);
+        assert!(births(|tick| u32::from(tick < 50) * 2, 100).spread(100, 8).has_stopped);
         let pause = births(|tick| u32::from(tick < 96) * 99, 100).spread(100, 8);
-        assert!(!pause.lasts && !pause.stopped, "a pause is no end: {pause:?}");
-        assert!(births(|_| 0, 100).spread(100, 8).stopped);
+        assert!(!pause.is_ongoing && !pause.has_stopped, "a pause is no end: {pause:?}");
+        assert!(births(|_| 0, 100).spread(100, 8).has_stopped);
     }
 }

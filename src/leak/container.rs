@@ -15,7 +15,7 @@ const MAX_OBJECTS: u32 = 64;
 const MAX_WATCHED: usize = 1024;
 
 /// Growth by this factor counts as a step; vectors and maps double.
-const STEP: f64 = 1.4;
+const STEP_FACTOR: f64 = 1.4;
 
 /// Steps that make a suspicion, and a certainty.
 const SUSPECT_STEPS: usize = 4;
@@ -47,7 +47,7 @@ pub(super) struct Blocks {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Container {
     /// Mean bytes of a block at the last step, and now.
-    reached: f64,
+    last_step_size: f64,
     pub(super) blocks: Blocks,
     /// The ticks at which a step was seen, and the bytes then.
     pub(super) steps: Vec<(u32, u64)>,
@@ -57,7 +57,7 @@ pub(super) struct Container {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Growth {
     /// It does not grow, or has not for long.
-    No,
+    None,
     /// It has grown again and again.
     Suspect,
     /// It has for most of the time, and still does.
@@ -66,19 +66,19 @@ pub(super) enum Growth {
 
 impl Container {
     fn new(blocks: Blocks) -> Self {
-        Self { reached: mean(blocks), blocks, steps: Vec::new() }
+        Self { last_step_size: mean_size(blocks), blocks, steps: Vec::new() }
     }
 
     fn observe(&mut self, tick: u32, blocks: Blocks) {
-        let size = mean(blocks);
-        if blocks.objects > 2 * self.blocks.objects || size < self.reached * 0.6 {
+        let size = mean_size(blocks);
+        if blocks.objects > 2 * self.blocks.objects || size < self.last_step_size * 0.6 {
             // Another thing, or it was emptied.
             *self = Self::new(blocks);
             return;
         }
         self.blocks = blocks;
-        if size >= self.reached * STEP {
-            self.reached = size;
+        if size >= self.last_step_size * STEP_FACTOR {
+            self.last_step_size = size;
             // One after the other within a tick is one.
             self.steps.push((tick, blocks.bytes));
         }
@@ -88,14 +88,14 @@ impl Container {
     /// takes steps over more than half of the time.
     pub(super) fn growth(&self, uptime: u32) -> Growth {
         let (Some((first, _)), Some((last, _))) = (self.steps.first(), self.steps.last()) else {
-            return Growth::No;
+            return Growth::None;
         };
-        let lasts = *last > uptime / 2 - uptime / 16 && last - first >= last / 2;
+        let is_sustained = *last > uptime / 2 - uptime / 16 && last - first >= last / 2;
         match self.steps.len() {
-            _ if !lasts => Growth::No,
+            _ if !is_sustained => Growth::None,
             CONFIRM_STEPS.. => Growth::Confirmed,
             SUSPECT_STEPS.. => Growth::Suspect,
-            _ => Growth::No,
+            _ => Growth::None,
         }
     }
 
@@ -107,7 +107,7 @@ impl Container {
     }
 }
 
-fn mean(blocks: Blocks) -> f64 {
+fn mean_size(blocks: Blocks) -> f64 {
     blocks.bytes as f64 / f64::from(blocks.objects.max(1))
 }
 
@@ -130,10 +130,10 @@ impl Containers {
         }
         if self.watched.len() > MAX_WATCHED {
             let mut sizes: Vec<u64> = self.watched.values().map(|c| c.blocks.bytes).collect();
-            let (_, least, _) =
+            let (_, smallest, _) =
                 sizes.select_nth_unstable_by_key(MAX_WATCHED - 1, |size| std::cmp::Reverse(*size));
-            let least = *least;
-            self.watched.retain(|_, container| container.blocks.bytes >= least);
+            let smallest = *smallest;
+            self.watched.retain(|_, container| container.blocks.bytes >= smallest);
         }
     }
 
@@ -142,7 +142,7 @@ impl Containers {
     }
 
     /// The container of a site that has grown most often.
-    pub(super) fn at(&self, site: u32) -> Option<&Container> {
+    pub(super) fn of_site(&self, site: u32) -> Option<&Container> {
         self.iter().filter(|c| c.blocks.site == site).max_by_key(|c| c.steps.len())
     }
 }
@@ -157,17 +157,17 @@ mod tests {
             let blocks = Blocks { site: 7, objects: 1, bytes: size(tick) };
             containers.observe(tick, &NumberMap::from_iter([(Owner::Object(3), blocks)]));
         }
-        containers.at(7).unwrap().growth(ticks)
+        containers.of_site(7).unwrap().growth(ticks)
     }
 
     #[test]
     fn a_vector_that_only_grows_is_told_from_one_that_has_its_size() {
         let linear = |tick: u32| u64::from(tick * 1000).next_power_of_two();
         assert_eq!(growth(linear, 100), Growth::Confirmed);
-        assert_eq!(growth(|tick| linear(tick.min(20)), 100), Growth::No, "until it has its size");
-        assert_eq!(growth(|_| 1 << 20, 100), Growth::No);
-        assert_eq!(growth(|tick| linear(tick % 25 + 1), 100), Growth::No, "emptied now and then");
+        assert_eq!(growth(|tick| linear(tick.min(20)), 100), Growth::None, "until it has its size");
+        assert_eq!(growth(|_| 1 << 20, 100), Growth::None);
+        assert_eq!(growth(|tick| linear(tick % 25 + 1), 100), Growth::None, "emptied now and then");
         let outage = |tick: u32| linear(tick.clamp(50, 70) - 40);
-        assert_eq!(growth(outage, 100), Growth::No, "a queue during an outage");
+        assert_eq!(growth(outage, 100), Growth::None, "a queue during an outage");
     }
 }

@@ -18,7 +18,7 @@ use crate::snapshot::LiveSample;
 const FIRST_TICK: u32 = 20;
 
 /// A block this many intervals large is in the sample for certain (but for one in 150).
-const CERTAIN: f64 = 5.0;
+const CERTAIN_INTERVALS: f64 = 5.0;
 
 /// The state of a session: what was seen up to the last tick.
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ impl Detector {
             cohorts.push(sample.stack, sample.birth_tick, sample.interval);
             let probability = inclusion_probability(sample.size, sample.interval);
             bytes[sample.stack as usize] += (sample.size as f64 / probability) as f32;
-            if sample.size as f64 >= CERTAIN * f64::from(sample.interval) {
+            if sample.size as f64 >= CERTAIN_INTERVALS * f64::from(sample.interval) {
                 let blocks = blocks.entry(Owner::of(&sample)).or_default();
                 blocks.site = sample.stack;
                 blocks.objects += 1;
@@ -53,13 +53,13 @@ impl Detector {
             }
         });
         cohorts.sort();
-        self.history.take_down(tick, cohorts, bytes.len());
+        self.history.record(tick, cohorts, bytes.len());
         self.history.containers.observe(tick, &blocks);
         let mut findings = Findings { tick, uptime_ms: live.uptime_ms(), ..Findings::default() };
         if tick >= FIRST_TICK {
             let view = TickView::new(&self.history, live, &bytes);
-            findings.tested = view.items().len();
-            let nodes = NodeSearch::new(&view, &self.paths, names).nodes();
+            findings.tested_sites = view.tested_sites().len();
+            let nodes = NodeSearch::new(&view, &self.paths, names).leaking_nodes();
             self.tracks.update(tick, nodes, view.growing(), &view, &self.paths);
             findings.findings = self.tracks.findings(&view, &self.paths);
         }

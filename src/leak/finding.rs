@@ -22,7 +22,7 @@ pub(crate) struct Finding {
     pub(crate) shared_frames: usize,
     /// Of a finding below a function: the addresses that some of its sites have just inside of it,
     /// that of the main site first.
-    pub(crate) inner: Vec<u64>,
+    pub(crate) callees: Vec<u64>,
     /// The labels that all of its sites have.
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) live_bytes: Estimate,
@@ -58,13 +58,13 @@ pub(crate) struct Facts {
 pub(crate) struct Findings {
     pub(crate) tick: u32,
     pub(crate) uptime_ms: u64,
-    pub(crate) tested: usize,
+    pub(crate) tested_sites: usize,
     pub(crate) findings: Vec<Finding>,
 }
 
 /// Estimates of one finding.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Measure {
+pub(super) struct FindingEstimates {
     pub(super) live_bytes: Estimate,
     pub(super) live_count: Estimate,
     pub(super) leaked_bytes: Estimate,

@@ -6,8 +6,8 @@ use crate::diff::{self, Cohorts};
 
 /// Ticks that an object must have lived, and objects that must go in one tick, for a site to count
 /// as emptied if they were most of it.
-const HELD_FOR: u32 = 3;
-const FEWEST_GONE: u32 = 4;
+const HELD_TICKS: u32 = 3;
+const MIN_GONE: u32 = 4;
 
 /// Births and deaths so far.
 #[derive(Debug, Default)]
@@ -19,40 +19,40 @@ pub(super) struct History {
     pub(super) deaths: Vec<Deaths>,
     pub(super) born: Vec<u32>,
     /// The last tick in which most of what a site had held for a while went at once.
-    pub(super) emptied: Vec<u32>,
+    pub(super) emptied_at: Vec<u32>,
     pub(super) containers: Containers,
 }
 
 impl History {
     /// Adds what happened since the last tick to the evidence of each site.
-    pub(super) fn take_down(&mut self, tick: u32, cohorts: Cohorts, sites: usize) {
+    pub(super) fn record(&mut self, tick: u32, cohorts: Cohorts, sites: usize) {
         if self.deaths.len() < sites {
             self.deaths.resize(sites, Deaths::default());
             self.born.resize(sites, 0);
-            self.emptied.resize(sites, 0);
+            self.emptied_at.resize(sites, 0);
         }
         let passed = tick.saturating_sub(self.last_tick);
-        self.deaths.iter_mut().for_each(|deaths| deaths.age(passed, tick));
-        let mut held = Held::default();
+        self.deaths.iter_mut().for_each(|deaths| deaths.decay(passed, tick));
+        let mut held = HeldObjects::default();
         for change in diff::diff(&self.cohorts, &cohorts) {
             let site = change.site as usize;
             if held.site != site {
-                held.take_down(tick, &mut self.emptied);
-                held = Held { site, ..Held::default() };
+                held.record(tick, &mut self.emptied_at);
+                held = HeldObjects { site, ..HeldObjects::default() };
             }
             if change.birth > self.last_tick {
                 self.born[site] += change.after;
             } else if !change.resampled && change.before > change.after {
                 // Born in the middle of its tick, on average.
                 let age = (self.last_tick - change.birth) as f32 + 0.5;
-                self.deaths[site].add(age, change.before - change.after, tick);
+                self.deaths[site].record(age, change.before - change.after, tick);
             }
-            if change.birth + HELD_FOR <= self.last_tick && !change.resampled {
+            if change.birth + HELD_TICKS <= self.last_tick && !change.resampled {
                 held.before += change.before;
                 held.gone += change.before.saturating_sub(change.after);
             }
         }
-        held.take_down(tick, &mut self.emptied);
+        held.record(tick, &mut self.emptied_at);
         self.cohorts = cohorts;
         self.last_tick = tick;
     }
@@ -60,16 +60,16 @@ impl History {
 
 /// What a site had held for a while at the last tick, and how much of it is gone.
 #[derive(Default)]
-struct Held {
+struct HeldObjects {
     site: usize,
     before: u32,
     gone: u32,
 }
 
-impl Held {
-    fn take_down(&self, tick: u32, emptied: &mut [u32]) {
-        if self.gone >= FEWEST_GONE && 2 * self.gone >= self.before {
-            emptied[self.site] = tick;
+impl HeldObjects {
+    fn record(&self, tick: u32, emptied_at: &mut [u32]) {
+        if self.gone >= MIN_GONE && 2 * self.gone >= self.before {
+            emptied_at[self.site] = tick;
         }
     }
 }
@@ -87,9 +87,9 @@ mod tests {
                 (0..*alive).for_each(|_| cohorts.push(0, *birth, 1.0));
             }
             cohorts.sort();
-            history.take_down(tick as u32 + 1, cohorts, 1);
+            history.record(tick as u32 + 1, cohorts, 1);
         }
-        history.emptied[0]
+        history.emptied_at[0]
     }
 
     #[test]

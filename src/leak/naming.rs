@@ -26,7 +26,7 @@ pub(super) fn resolve(
     addresses: &[u64],
 ) -> Vec<Vec<Frame>> {
     let mut modules: Vec<Module> = Vec::new();
-    let places: Vec<(usize, u64)> = addresses
+    let locations: Vec<(usize, u64)> = addresses
         .iter()
         .map(|address| {
             let module = live.module(*address).unwrap_or_else(|| Module::named("[unknown]"));
@@ -38,9 +38,10 @@ pub(super) fn resolve(
             (at, relative)
         })
         .collect();
-    let frames = if places.is_empty() { Vec::new() } else { names.resolve(&modules, &places) };
+    let frames =
+        if locations.is_empty() { Vec::new() } else { names.resolve(&modules, &locations) };
     let packages = names.packages();
-    places
+    locations
         .iter()
         .zip(frames.into_iter().chain(std::iter::repeat(Vec::new())))
         .map(|((module, relative), frames)| {
@@ -55,12 +56,12 @@ pub(super) fn resolve(
 }
 
 /// The names of all addresses of some findings.
-pub(super) struct Named<'a> {
+pub(super) struct ResolvedFrames<'a> {
     frames: HashMap<u64, Vec<Frame>>,
     pub(super) packages: &'a Packages,
 }
 
-impl<'a> Named<'a> {
+impl<'a> ResolvedFrames<'a> {
     pub(super) fn new(
         findings: &[Finding],
         live: &dyn Observation,
@@ -68,7 +69,7 @@ impl<'a> Named<'a> {
     ) -> Self {
         let shown = findings.iter().take(MAX_CANDIDATES);
         let mut addresses: Vec<u64> = shown
-            .flat_map(|finding| finding.frames.iter().chain(&finding.inner))
+            .flat_map(|finding| finding.frames.iter().chain(&finding.callees))
             .copied()
             .collect();
         addresses.sort_unstable();

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::observation::Observation;
-use super::path::{Direction, Paths, Step};
+use super::path::{Direction, PathStep, Paths};
 use super::tally::Tally;
-use super::tree::Node;
-use super::view::{FEWEST_CERTAIN, TickView};
+use super::tree::TreeNode;
+use super::view::{MIN_OBJECTS_TO_CONFIRM, TickView};
 use crate::hash::NumberSet;
 
 /// Sites that are looked at to see what is called by the function that a node is below.
-const MAX_INNER: usize = 8;
+const MAX_CALLEES: usize = 8;
 
 /// A node that leaks, as it is followed from tick to tick.
 #[derive(Clone, Debug)]
@@ -18,20 +18,20 @@ pub(super) struct LeakingNode {
     pub(super) sites: Vec<u32>,
     pub(super) main_site: u32,
     /// The path that all of its sites share, seen from the end that it was found from.
-    prefix: Vec<Step>,
+    prefix: Vec<PathStep>,
     direction: Direction,
     pub(super) tally: Tally,
 }
 
 impl LeakingNode {
-    pub(super) fn new(node: Node, direction: Direction, view: &TickView<'_>) -> Self {
+    pub(super) fn new(node: TreeNode, direction: Direction, view: &TickView<'_>) -> Self {
         let main_site = view.main_site(&node.sites);
-        let Node { sites, prefix, tally } = node;
+        let TreeNode { sites, prefix, tally } = node;
         Self { sites, main_site, prefix, direction, tally }
     }
 
     /// A single site.
-    pub(super) fn site(site: u32) -> Self {
+    pub(super) fn of_site(site: u32) -> Self {
         Self {
             sites: vec![site],
             main_site: site,
@@ -42,7 +42,7 @@ impl LeakingNode {
     }
 
     /// The function that all of it happens below, if it was seen from outside.
-    fn below(&self) -> Option<u64> {
+    fn enclosing_function(&self) -> Option<u64> {
         match self.direction {
             Direction::BottomUp => None,
             Direction::TopDown => self.prefix.iter().rev().find_map(|step| step.function()),
@@ -51,21 +51,28 @@ impl LeakingNode {
 
     /// Whether more of it came after a tick, or of a few large ones, was not to be expected yet. New
     /// callers of a node have no evidence yet, but in this tick they count.
-    pub(super) fn goes_on(&self, since: u32, view: &TickView<'_>, paths: &Paths) -> bool {
+    pub(super) fn has_continued_since(
+        &self,
+        since: u32,
+        view: &TickView<'_>,
+        paths: &Paths,
+    ) -> bool {
         let births = &self.tally.births;
         let is_below =
-            |site: &u32| paths.is_below(view.live(), *site, self.direction, &self.prefix);
-        births.old(view.uptime()) < FEWEST_CERTAIN && births.missing(view.uptime()) < 1.0
+            |site: &u32| paths.has_prefix(view.live(), *site, self.direction, &self.prefix);
+        births.old_objects(view.uptime()) < MIN_OBJECTS_TO_CONFIRM
+            && births.missing_births(view.uptime()) < 1.0
             || self.sites.iter().any(|site| view.has_births_since(*site, since))
-            || self.sites.len() > 1 && view.fresh().iter().any(is_below)
+            || self.sites.len() > 1 && view.sites_with_births().iter().any(is_below)
     }
 
     /// The frames of its main site, and how many of them all of its sites share.
     pub(super) fn frames(&self, live: &dyn Observation, paths: &Paths) -> (Vec<u64>, usize) {
         let mut frames = Vec::new();
         live.frames(self.main_site, &mut frames);
-        if let Some(function) = self.below() {
-            let at = frames.iter().position(|address| paths.function(live, *address) == function);
+        if let Some(function) = self.enclosing_function() {
+            let at =
+                frames.iter().position(|address| paths.function_start(live, *address) == function);
             frames.drain(..at.unwrap_or(0));
             let shared = frames.len();
             return (frames, shared);
@@ -74,24 +81,26 @@ impl LeakingNode {
         if self.direction == Direction::BottomUp && self.sites.len() > 1 {
             let functions: Vec<u64> =
                 self.prefix.iter().filter_map(|step| step.function()).collect();
-            let is_shared = |address: &&u64| functions.contains(&paths.function(live, **address));
+            let is_shared =
+                |address: &&u64| functions.contains(&paths.function_start(live, **address));
             shared = frames.iter().take_while(is_shared).count();
         }
         (frames, shared)
     }
 
     /// What is called by the function that it is below, at some of its sites.
-    pub(super) fn inner(&self, live: &dyn Observation, paths: &Paths) -> Vec<u64> {
-        let Some(function) = self.below() else { return Vec::new() };
+    pub(super) fn callees(&self, live: &dyn Observation, paths: &Paths) -> Vec<u64> {
+        let Some(function) = self.enclosing_function() else { return Vec::new() };
         let mut frames = Vec::new();
         let others = self.sites.iter().filter(|site| **site != self.main_site);
         std::iter::once(&self.main_site)
             .chain(others)
-            .take(MAX_INNER)
+            .take(MAX_CALLEES)
             .filter_map(|site| {
                 live.frames(*site, &mut frames);
-                let at =
-                    frames.iter().position(|address| paths.function(live, *address) == function)?;
+                let at = frames
+                    .iter()
+                    .position(|address| paths.function_start(live, *address) == function)?;
                 frames.get(at.checked_sub(1)?).copied()
             })
             .collect()

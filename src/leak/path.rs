@@ -14,9 +14,9 @@ const SITE: u64 = 1 << 62;
 
 /// One step of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Step(u64);
+pub(super) struct PathStep(u64);
 
-impl Step {
+impl PathStep {
     /// A function, by where it begins.
     pub(super) fn of_function(start: u64) -> Self {
         Self(start)
@@ -53,7 +53,7 @@ pub(super) struct Paths {
 
 impl Paths {
     /// Where the function at an address begins.
-    pub(super) fn function(&self, live: &dyn Observation, address: u64) -> u64 {
+    pub(super) fn function_start(&self, live: &dyn Observation, address: u64) -> u64 {
         let mut known = self.functions.borrow_mut();
         if known.len() >= MAX_FUNCTIONS {
             known.clear();
@@ -61,14 +61,14 @@ impl Paths {
         *known.entry(address).or_insert_with(|| live.function(address))
     }
 
-    /// The functions of a site, each once, then labels and site. Each is shown to `go_on` as it
+    /// The functions of a site, each once, then labels and site. Each is shown to `visit` as it
     /// comes, which may end it.
     fn walk(
         &self,
         live: &dyn Observation,
         site: u32,
         direction: Direction,
-        mut go_on: impl FnMut(Step) -> bool,
+        mut visit: impl FnMut(PathStep) -> bool,
     ) {
         let mut frames = Vec::new();
         live.frames(site, &mut frames);
@@ -77,15 +77,15 @@ impl Paths {
         }
         let mut seen: Vec<u64> = Vec::with_capacity(frames.len());
         for address in frames {
-            let function = self.function(live, address);
+            let function = self.function_start(live, address);
             if !seen.contains(&function) {
                 seen.push(function);
-                if !go_on(Step::of_function(function)) {
+                if !visit(PathStep::of_function(function)) {
                     return;
                 }
             }
         }
-        let _ = go_on(Step::of_labels(live.label_set(site))) && go_on(Step::of_site(site));
+        let _ = visit(PathStep::of_labels(live.label_set(site))) && visit(PathStep::of_site(site));
     }
 
     pub(super) fn path(
@@ -93,7 +93,7 @@ impl Paths {
         live: &dyn Observation,
         site: u32,
         direction: Direction,
-    ) -> Vec<Step> {
+    ) -> Vec<PathStep> {
         let mut path = Vec::new();
         self.walk(live, site, direction, |step| {
             path.push(step);
@@ -103,12 +103,12 @@ impl Paths {
     }
 
     /// Whether the path of a site begins with a prefix.
-    pub(super) fn is_below(
+    pub(super) fn has_prefix(
         &self,
         live: &dyn Observation,
         site: u32,
         direction: Direction,
-        prefix: &[Step],
+        prefix: &[PathStep],
     ) -> bool {
         let mut left = prefix;
         self.walk(live, site, direction, |step| match left.split_first() {

@@ -25,48 +25,48 @@
 //! begins one test, and the e-value of a site is their mean, which is one again. Exposures and deaths
 //! of several sites add up, and so do those of a node of the call tree.
 
-use super::births::Births;
+use super::births::BirthHistogram;
 
 /// Octaves of age in ticks: below 2, from 2, from 4, …; the last is open.
 pub(super) const OCTAVES: usize = 16;
 
 /// Hazard exponent of the healthy: at least 29 of 100 objects that reach an age are gone at
 /// twice that age (`1 − 2^−0.5`).
-const HEALTHY: f64 = 0.5;
+const HEALTHY_EXPONENT: f64 = 0.5;
 
 /// Hazard exponent of what is called a leak: less than one in a hundred.
-const LEAKING: f64 = 0.01;
+const LEAK_EXPONENT: f64 = 0.01;
 
 /// Deaths by octave of age.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Deaths {
-    at: [f32; OCTAVES],
+    by_octave: [f32; OCTAVES],
     /// The same, each death counting less as time goes by.
     recent: [f32; OCTAVES],
-    /// Deaths at an age of a quarter of the uptime and more, forgotten within [`LATELY`] ticks.
-    old_lately: f32,
+    /// Deaths at an age of a quarter of the uptime and more, forgotten within [`OLD_DEATH_DECAY_TICKS`] ticks.
+    recent_old: f32,
 }
 
 /// Over how many ticks the death of an old object keeps a suspicion from being a certainty.
-pub(super) const LATELY: f64 = 2.0;
+pub(super) const OLD_DEATH_DECAY_TICKS: f64 = 2.0;
 
 /// Over how many ticks a recent death is forgotten.
-pub(super) fn memory(uptime: u32) -> f64 {
+pub(super) fn death_decay_ticks(uptime: u32) -> f64 {
     f64::from((uptime / 8).max(4))
 }
 
 /// The evidence of a site or node.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Evidence {
+pub(super) struct SurvivalEvidence {
     /// Logarithm of the e-value.
     pub(super) log_e: f64,
     /// That of its best test alone: whether what there is speaks for a leak, however little it is.
-    pub(super) best: f64,
+    pub(super) best_log_e: f64,
     /// The age in ticks from which on it is strongest: objects at least that old are *mature*.
     pub(super) mature_age: u32,
     /// Deaths among mature objects.
     pub(super) mature_deaths: f64,
-    /// Those of them in the last [`memory`] ticks, about.
+    /// Those of them in the last [`death_decay_ticks`] ticks, about.
     pub(super) recent_deaths: f64,
 }
 
@@ -76,76 +76,78 @@ fn octave(age: f32) -> usize {
 }
 
 /// The age in ticks at which an octave begins.
-pub(super) fn begin(octave: usize) -> u32 {
+pub(super) fn octave_start(octave: usize) -> u32 {
     1 << octave
 }
 
 impl Deaths {
     /// Takes down that some died, having been last seen at this age.
-    pub(super) fn add(&mut self, age: f32, died: u32, uptime: u32) {
-        self.at[octave(age)] += died as f32;
+    pub(super) fn record(&mut self, age: f32, died: u32, uptime: u32) {
+        self.by_octave[octave(age)] += died as f32;
         self.recent[octave(age)] += died as f32;
         if age >= uptime as f32 / 4.0 {
-            self.old_lately += died as f32;
+            self.recent_old += died as f32;
         }
     }
 
-    pub(super) fn add_all(&mut self, other: &Self) {
-        self.at.iter_mut().zip(other.at).for_each(|(sum, more)| *sum += more);
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.by_octave.iter_mut().zip(other.by_octave).for_each(|(sum, more)| *sum += more);
         self.recent.iter_mut().zip(other.recent).for_each(|(sum, more)| *sum += more);
-        self.old_lately += other.old_lately;
+        self.recent_old += other.recent_old;
     }
 
     /// Lets some ticks pass.
-    pub(super) fn age(&mut self, ticks: u32, uptime: u32) {
-        let kept = (-f64::from(ticks) / memory(uptime)).exp() as f32;
+    pub(super) fn decay(&mut self, ticks: u32, uptime: u32) {
+        let kept = (-f64::from(ticks) / death_decay_ticks(uptime)).exp() as f32;
         self.recent.iter_mut().for_each(|deaths| *deaths *= kept);
-        self.old_lately *= (-f64::from(ticks) / LATELY).exp() as f32;
+        self.recent_old *= (-f64::from(ticks) / OLD_DEATH_DECAY_TICKS).exp() as f32;
     }
 
     /// Old objects that died lately.
-    pub(super) fn old_lately(&self) -> f64 {
-        self.old_lately.into()
+    pub(super) fn recent_old_deaths(&self) -> f64 {
+        self.recent_old.into()
     }
 
     /// Deaths in an octave.
-    pub(super) fn octave(&self, octave: usize) -> f64 {
-        self.at[octave].into()
+    pub(super) fn in_octave(&self, octave: usize) -> f64 {
+        self.by_octave[octave].into()
     }
 
     /// The octaves that begin a test at this uptime, in ticks: from a sixteenth of it to a half.
     /// Leaving others out of the mean can only lower it.
-    fn tests(uptime: u32) -> impl DoubleEndedIterator<Item = usize> {
-        (0..OCTAVES).filter(move |octave| (uptime / 16..=uptime / 2).contains(&begin(*octave)))
+    fn test_octaves(uptime: u32) -> impl DoubleEndedIterator<Item = usize> {
+        (0..OCTAVES)
+            .filter(move |octave| (uptime / 16..=uptime / 2).contains(&octave_start(*octave)))
     }
 
     /// Deaths at the ages that are looked at.
-    pub(super) fn mature(&self, uptime: u32) -> f64 {
-        let first = Self::tests(uptime).next().unwrap_or(0);
-        self.at[first..].iter().map(|died| f64::from(*died)).sum()
+    pub(super) fn mature_deaths(&self, uptime: u32) -> f64 {
+        let first = Self::test_octaves(uptime).next().unwrap_or(0);
+        self.by_octave[first..].iter().map(|died| f64::from(*died)).sum()
     }
 
     /// The evidence of these deaths and of the objects that are alive.
-    pub(super) fn evidence(&self, alive: &Births, uptime: u32) -> Evidence {
-        let mut best = Evidence {
+    pub(super) fn evidence(&self, alive: &BirthHistogram, uptime: u32) -> SurvivalEvidence {
+        let mut best = SurvivalEvidence {
             log_e: f64::NEG_INFINITY,
-            best: f64::NEG_INFINITY,
+            best_log_e: f64::NEG_INFINITY,
             mature_age: 1,
             mature_deaths: 0.0,
             recent_deaths: 0.0,
         };
         let mut logs = [f64::NEG_INFINITY; OCTAVES];
-        for octave in Self::tests(uptime) {
-            let age = begin(octave);
+        for octave in Self::test_octaves(uptime) {
+            let age = octave_start(octave);
             let sum = |deaths: &[f32]| deaths[octave..].iter().map(|died| f64::from(*died)).sum();
-            let deaths: f64 = sum(&self.at);
+            let deaths: f64 = sum(&self.by_octave);
             let exposure = alive.exposure(uptime, age);
-            let log_e = (HEALTHY - LEAKING) * exposure - deaths * (HEALTHY / LEAKING).ln();
+            let log_e = (HEALTHY_EXPONENT - LEAK_EXPONENT) * exposure
+                - deaths * (HEALTHY_EXPONENT / LEAK_EXPONENT).ln();
             logs[octave] = log_e;
             if log_e > best.log_e {
-                best = Evidence {
+                best = SurvivalEvidence {
                     log_e,
-                    best: log_e,
+                    best_log_e: log_e,
                     mature_age: age,
                     mature_deaths: deaths,
                     recent_deaths: sum(&self.recent),
@@ -167,7 +169,7 @@ mod tests {
 
     use super::*;
 
-    /// A site whose objects die with a hazard of `HEALTHY / age` from an age of one tick on.
+    /// A site whose objects die with a hazard of `HEALTHY_EXPONENT / age` from an age of one tick on.
     struct Site {
         /// Tick of birth, and time of death.
         objects: Vec<(u32, f64)>,
@@ -177,27 +179,27 @@ mod tests {
     impl Site {
         fn tick(&mut self, tick: u32, births: u32, rng: &mut StdRng) {
             let deaths = &mut self.deaths;
-            deaths.age(1, tick);
+            deaths.decay(1, tick);
             self.objects.retain(|(birth, death)| {
                 let lives = *death > f64::from(tick);
                 if !lives {
                     // As the detector counts: last seen at the tick before.
-                    deaths.add((tick - 1 - birth) as f32 + 0.5, 1, tick);
+                    deaths.record((tick - 1 - birth) as f32 + 0.5, 1, tick);
                 }
                 lives
             });
             for _ in 0..births {
                 let born = f64::from(tick) - rng.random::<f64>();
                 // Of those that reach an age of one, age^(−HEALTHY) reach an age.
-                let lifetime = (1.0 - rng.random::<f64>()).powf(-1.0 / HEALTHY);
+                let lifetime = (1.0 - rng.random::<f64>()).powf(-1.0 / HEALTHY_EXPONENT);
                 if born + lifetime > f64::from(tick) {
                     self.objects.push((tick, born + lifetime));
                 }
             }
         }
 
-        fn evidence(&self, uptime: u32) -> Evidence {
-            let mut alive = Births::default();
+        fn evidence(&self, uptime: u32) -> SurvivalEvidence {
+            let mut alive = BirthHistogram::default();
             self.objects.iter().for_each(|(birth, _)| alive.add(*birth, uptime, 1));
             self.deaths.evidence(&alive, uptime)
         }
@@ -233,13 +235,13 @@ mod tests {
 
     #[test]
     fn objects_that_never_die_exceed_every_bound() {
-        let mut alive = Births::default();
+        let mut alive = BirthHistogram::default();
         (1..=100).for_each(|tick| alive.add(tick, 100, 1));
         let leaking = Deaths::default().evidence(&alive, 100);
         assert!(leaking.log_e > 20.0, "{leaking:?}");
         // A death weighs as much as the survival of an object to 2,900 times the age.
         let mut deaths = Deaths::default();
-        deaths.add(40.0, 10, 100);
+        deaths.record(40.0, 10, 100);
         assert!(deaths.evidence(&alive, 100).log_e < leaking.log_e - 10.0);
     }
 }

@@ -6,101 +6,107 @@
 //! is wanted that explains what leaks: evidence adds up towards the root, and a node takes the place of
 //! its children where each of them alone has too little of it, or where all of them leak alike.
 
-use super::path::Step;
+use super::path::PathStep;
 use super::tally::Tally;
 
 /// A call site with evidence.
 #[derive(Clone, Debug)]
-pub(super) struct Item {
+pub(super) struct TreeLeaf {
     pub(super) site: u32,
     /// The functions from the root of the tree to the site, each once (so that recursion of any
     /// depth is one path), then what tells the site from others with the same functions.
-    pub(super) path: Vec<Step>,
+    pub(super) path: Vec<PathStep>,
     pub(super) tally: Tally,
 }
 
 /// A node that leaks.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
+pub(super) struct TreeNode {
     pub(super) sites: Vec<u32>,
     /// The path from the root that all of them share, and nobody else has.
-    pub(super) prefix: Vec<Step>,
+    pub(super) prefix: Vec<PathStep>,
     pub(super) tally: Tally,
 }
 
 /// What the search asks.
-pub(super) trait Judge {
+pub(super) trait LeakCriteria {
     /// Whether this much evidence is a leak.
-    fn leaks(&self, tally: &Tally) -> bool;
+    fn is_leak(&self, tally: &Tally) -> bool;
     /// Deaths seen at sites below this prefix that do not leak.
-    fn clean_deaths(&self, prefix: &[Step]) -> f64;
+    fn healthy_deaths(&self, prefix: &[PathStep]) -> f64;
     /// How many items there are in the program.
-    fn all(&self, items: &[Item]) -> usize;
+    fn total_leaves(&self, leaves: &[TreeLeaf]) -> usize;
     /// Whether the end of a prefix is a place that what leaks at these items can be named by: not the
     /// allocator, nor what runs everything.
     /// `is_root`: everything has this prefix.
-    fn is_place(&self, prefix: &[Step], items: &[Item], is_root: bool) -> bool;
+    fn is_nameable(&self, prefix: &[PathStep], leaves: &[TreeLeaf], is_root: bool) -> bool;
     /// How many nodes or sites must leak alike to be taken for one leak.
-    fn fewest(&self) -> usize;
+    fn min_parts(&self) -> usize;
     /// Old objects of a tally: what is to be explained.
-    fn mass(&self, tally: &Tally) -> f64;
+    fn old_objects(&self, tally: &Tally) -> f64;
 }
 
 /// A node in which fewer than this share of all births came and went at sites that do not leak, leaks as
 /// a whole.
-const ALIKE: f64 = 0.3;
+const MAX_HEALTHY_SHARE: f64 = 0.3;
 
 /// A share of what is to be explained that explains it.
-const MOST: f64 = 0.8;
+const EXPLAINING_SHARE: f64 = 0.8;
 
 /// The nodes that explain what leaks among the items. Linear in the lengths of all paths, after a
 /// sort.
-pub(super) fn explain(mut items: Vec<Item>, judge: &impl Judge) -> Vec<Node> {
-    items.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-    let all = judge.all(&items);
-    if items.is_empty() { Vec::new() } else { below(&items, all, 0, judge).1 }
+pub(super) fn explain(mut leaves: Vec<TreeLeaf>, criteria: &impl LeakCriteria) -> Vec<TreeNode> {
+    leaves.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    let all = criteria.total_leaves(&leaves);
+    if leaves.is_empty() { Vec::new() } else { explain_subtree(&leaves, all, 0, criteria).1 }
 }
 
 /// All evidence of items that share a prefix of this length, and the nodes among them that leak.
-fn below(items: &[Item], all: usize, length: usize, judge: &impl Judge) -> (Tally, Vec<Node>) {
+fn explain_subtree(
+    leaves: &[TreeLeaf],
+    all: usize,
+    length: usize,
+    criteria: &impl LeakCriteria,
+) -> (Tally, Vec<TreeNode>) {
     let mut length = length;
     // Where nothing branches the deepest node is meant.
-    let (first, last) = (&items[0].path, &items[items.len() - 1].path);
+    let (first, last) = (&leaves[0].path, &leaves[leaves.len() - 1].path);
     while first.get(length).is_some() && first.get(length) == last.get(length) {
         length += 1;
     }
     let prefix = &first[..length];
-    let node = |tally: Tally| Node {
-        sites: items.iter().map(|item| item.site).collect(),
+    let node = |tally: Tally| TreeNode {
+        sites: leaves.iter().map(|leaf| leaf.site).collect(),
         prefix: prefix.to_vec(),
         tally,
     };
-    if let [item] = items {
-        let found = if judge.leaks(&item.tally) { vec![node(item.tally)] } else { Vec::new() };
-        return (item.tally, found);
+    if let [leaf] = leaves {
+        let found = if criteria.is_leak(&leaf.tally) { vec![node(leaf.tally)] } else { Vec::new() };
+        return (leaf.tally, found);
     }
     let mut tally = Tally::default();
     let mut found = Vec::new();
-    for group in items.chunk_by(|a, b| a.path.get(length) == b.path.get(length)) {
-        let (sum, nodes) = below(group, all, length + 1, judge);
-        tally.add(&sum);
+    for group in leaves.chunk_by(|a, b| a.path.get(length) == b.path.get(length)) {
+        let (sum, nodes) = explain_subtree(group, all, length + 1, criteria);
+        tally.merge(&sum);
         found.extend(nodes);
     }
-    if length == 0 || !judge.leaks(&tally) {
+    if length == 0 || !criteria.is_leak(&tally) {
         return (tally, found);
     }
-    let explained: f64 = found.iter().map(|node| judge.mass(&node.tally)).sum();
-    let is_explained = found.len() == 1 && explained >= MOST * judge.mass(&tally);
-    let parts = if found.is_empty() { items.len() } else { found.len() };
-    let are_enough = parts >= judge.fewest();
+    let explained: f64 = found.iter().map(|node| criteria.old_objects(&node.tally)).sum();
+    let is_explained =
+        found.len() == 1 && explained >= EXPLAINING_SHARE * criteria.old_objects(&tally);
+    let parts = if found.is_empty() { leaves.len() } else { found.len() };
+    let are_enough = parts >= criteria.min_parts();
     if is_explained || !are_enough {
         return (tally, found);
     }
-    if !judge.is_place(prefix, items, items.len() >= all) {
+    if !criteria.is_nameable(prefix, leaves, leaves.len() >= all) {
         return (tally, found);
     }
-    let clean = judge.clean_deaths(prefix);
-    if clean < ALIKE * (clean + f64::from(tally.born)) {
+    let healthy = criteria.healthy_deaths(prefix);
+    if healthy < MAX_HEALTHY_SHARE * (healthy + f64::from(tally.born)) {
         found = vec![node(tally)];
     }
     (tally, found)
@@ -115,29 +121,29 @@ mod tests {
         deaths: f64,
     }
 
-    impl Judge for Threshold {
-        fn leaks(&self, tally: &Tally) -> bool {
+    impl LeakCriteria for Threshold {
+        fn is_leak(&self, tally: &Tally) -> bool {
             tally.born >= 10.0
         }
 
-        fn clean_deaths(&self, _prefix: &[Step]) -> f64 {
+        fn healthy_deaths(&self, _prefix: &[PathStep]) -> f64 {
             self.deaths
         }
 
-        fn all(&self, items: &[Item]) -> usize {
-            items.len() + 1
+        fn total_leaves(&self, leaves: &[TreeLeaf]) -> usize {
+            leaves.len() + 1
         }
 
-        fn is_place(&self, prefix: &[Step], _items: &[Item], is_root: bool) -> bool {
+        fn is_nameable(&self, prefix: &[PathStep], _items: &[TreeLeaf], is_root: bool) -> bool {
             let function = prefix.last().and_then(|step| step.function());
             !is_root && function.is_some_and(|function| function % 2 == 1)
         }
 
-        fn fewest(&self) -> usize {
+        fn min_parts(&self) -> usize {
             3
         }
 
-        fn mass(&self, tally: &Tally) -> f64 {
+        fn old_objects(&self, tally: &Tally) -> f64 {
             tally.born.into()
         }
     }
@@ -145,16 +151,16 @@ mod tests {
     /// The prefixes and the sites of what explains sites with these paths and births; a site's number is
     /// its place.
     fn explained(sites: &[(&[u64], u16)], deaths: f64) -> Vec<(Vec<u64>, Vec<u32>)> {
-        let item = |(site, (path, born)): (usize, &(&[u64], u16))| Item {
+        let leaf = |(site, (path, born)): (usize, &(&[u64], u16))| TreeLeaf {
             site: site as u32,
-            path: path.iter().copied().map(Step::of_function).collect(),
+            path: path.iter().copied().map(PathStep::of_function).collect(),
             tally: Tally { born: (*born).into(), ..Tally::default() },
         };
-        let items = sites.iter().enumerate().map(item).collect();
-        let nodes = explain(items, &Threshold { deaths });
-        let sorted = |mut node: Node| {
+        let leaves = sites.iter().enumerate().map(leaf).collect();
+        let nodes = explain(leaves, &Threshold { deaths });
+        let sorted = |mut node: TreeNode| {
             node.sites.sort_unstable();
-            let functions = node.prefix.into_iter().filter_map(Step::function).collect();
+            let functions = node.prefix.into_iter().filter_map(PathStep::function).collect();
             (functions, node.sites)
         };
         nodes.into_iter().map(sorted).collect()
