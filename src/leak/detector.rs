@@ -1,4 +1,4 @@
-//! The detector: one tick after the other, from live sets to findings.
+//! The detector: turns the live sets of successive ticks into findings.
 
 use super::container::{Blocks, Owner};
 use super::finding::Findings;
@@ -14,13 +14,14 @@ use crate::estimate::inclusion_probability;
 use crate::hash::NumberMap;
 use crate::snapshot::LiveSample;
 
-/// The first tick with an opinion: before, there is no age to speak of.
+/// The first tick that is tested. Before it no object is old enough to tell anything.
 const FIRST_TICK: u32 = 20;
 
-/// A block this many intervals large is in the sample for certain (but for one in 150).
+/// A block of this many sampling intervals is sampled with near certainty: one in 150 is missed
+/// (`exp(−5)`).
 const CERTAIN_INTERVALS: f64 = 5.0;
 
-/// The state of a session: what was seen up to the last tick.
+/// The state of the detector: what has been observed up to the last tick of a session.
 #[derive(Debug, Default)]
 pub(crate) struct Detector {
     history: History,
@@ -29,16 +30,17 @@ pub(crate) struct Detector {
 }
 
 impl Detector {
-    /// Looks at the live set at the end of a tick. Ticks must come in order; a gap costs evidence,
+    /// Observes the live set at the end of a tick. Ticks must come in order. A gap costs evidence,
     /// not soundness.
     pub(crate) fn tick(&mut self, live: &dyn Observation, names: &mut dyn Names) -> Findings {
         let tick = live.tick();
-        // Some more than last time: a live set that doubles its room by itself would take twice that.
+        // Room for a little more than the last time. A vector that grows by doubling would take
+        // twice the memory.
         let mut cohorts = Cohorts::with_capacity(self.history.cohorts.samples() * 9 / 8 + 1024);
         let mut bytes = vec![0.0_f32; live.sites() as usize];
         let mut blocks: NumberMap<Owner, Blocks> = NumberMap::default();
         live.for_each(&mut |sample: LiveSample| {
-            // Born while this tick was being ended.
+            // Skip samples that were born while the tick ended.
             if sample.birth_tick > tick || sample.stack as usize >= bytes.len() {
                 return;
             }

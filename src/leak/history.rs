@@ -1,30 +1,35 @@
-//! What was seen up to the last tick, of each call site.
+//! What has been observed of each call site up to the last tick.
 
 use super::container::Containers;
 use super::survival::Deaths;
 use crate::diff::{self, Cohorts};
 
-/// Ticks that an object must have lived, and objects that must go in one tick, for a site to count
-/// as emptied if they were most of it.
+/// A site counts as emptied if at least half of the objects that were [`HELD_TICKS`] old died in
+/// one tick, and at least [`MIN_GONE`] objects.
 const HELD_TICKS: u32 = 3;
+
+/// See [`HELD_TICKS`].
 const MIN_GONE: u32 = 4;
 
-/// Births and deaths so far.
+/// Births and deaths so far, by site.
 #[derive(Debug, Default)]
 pub(super) struct History {
     /// The live set of the last tick.
     pub(super) cohorts: Cohorts,
     last_tick: u32,
-    /// By site, as all that follows.
+    /// Deaths at each site.
     pub(super) deaths: Vec<Deaths>,
+    /// Number of births seen at each site.
     pub(super) born: Vec<u32>,
-    /// The last tick in which most of what a site had held for a while went at once.
+    /// For each site the last tick in which it was emptied: most of the objects that it had held
+    /// for a while died at once. 0 if there was none.
     pub(super) emptied_at: Vec<u32>,
     pub(super) containers: Containers,
 }
 
 impl History {
-    /// Adds what happened since the last tick to the evidence of each site.
+    /// Adds the births and deaths since the last tick. `cohorts` is the live set at the end of this
+    /// tick, and `sites` the number of sites.
     pub(super) fn record(&mut self, tick: u32, cohorts: Cohorts, sites: usize) {
         if self.deaths.len() < sites {
             self.deaths.resize(sites, Deaths::default());
@@ -43,7 +48,7 @@ impl History {
             if change.birth > self.last_tick {
                 self.born[site] += change.after;
             } else if !change.resampled && change.before > change.after {
-                // Born in the middle of its tick, on average.
+                // On average an object is born in the middle of its tick.
                 let age = (self.last_tick - change.birth) as f32 + 0.5;
                 self.deaths[site].record(age, change.before - change.after, tick);
             }
@@ -58,7 +63,8 @@ impl History {
     }
 }
 
-/// What a site had held for a while at the last tick, and how much of it is gone.
+/// The objects that a site had held for [`HELD_TICKS`] at the last tick, and how many have died
+/// since.
 #[derive(Default)]
 struct HeldObjects {
     site: usize,
@@ -67,6 +73,7 @@ struct HeldObjects {
 }
 
 impl HeldObjects {
+    /// Notes the tick if the site was emptied in it.
     fn record(&self, tick: u32, emptied_at: &mut [u32]) {
         if self.gone >= MIN_GONE && 2 * self.gone >= self.before {
             emptied_at[self.site] = tick;
@@ -78,7 +85,8 @@ impl HeldObjects {
 mod tests {
     use super::*;
 
-    /// Site 0 after each tick, by how many of each birth are alive.
+    /// The last tick in which site 0 was emptied. For each tick the input lists the cohorts that
+    /// are alive: tick of birth and number of objects.
     fn emptied(ticks: &[&[(u32, u32)]]) -> u32 {
         let mut history = History::default();
         for (tick, alive) in ticks.iter().enumerate() {
@@ -93,16 +101,24 @@ mod tests {
     }
 
     #[test]
-    fn a_site_is_emptied_when_most_of_what_it_held_goes_at_once() {
+    fn a_site_is_emptied_when_most_of_what_it_held_dies_in_one_tick() {
         let held: &[(u32, u32)] = &[(1, 6), (2, 2)];
         assert_eq!(emptied(&[&[(1, 6)], held, held, held, held, &[(1, 2), (2, 1)]]), 6);
-        assert_eq!(emptied(&[&[(1, 6)], held, held, held, held, &[(1, 4), (2, 1)]]), 0, "fewer");
-        assert_eq!(emptied(&[&[(1, 9)], &[(2, 9)], &[(3, 9)], &[(4, 9)]]), 0, "churn");
+        assert_eq!(
+            emptied(&[&[(1, 6)], held, held, held, held, &[(1, 4), (2, 1)]]),
+            0,
+            "fewer than half died"
+        );
+        assert_eq!(
+            emptied(&[&[(1, 9)], &[(2, 9)], &[(3, 9)], &[(4, 9)]]),
+            0,
+            "short-lived objects"
+        );
     }
 
     #[test]
-    fn old_objects_may_come_from_another_site() {
-        // As `realloc` moves them: they keep the tick of their birth.
+    fn old_objects_that_move_in_from_another_site_do_not_empty_a_site() {
+        // `realloc` moves an object to another site, and keeps its tick of birth.
         let held: &[(u32, u32)] = &[(1, 6)];
         assert_eq!(emptied(&[held, held, held, held, held, &[(1, 9)]]), 0);
     }

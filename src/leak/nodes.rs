@@ -1,4 +1,4 @@
-//! A node of the call tree that leaks, and what can be shown of it.
+//! A node of the call tree that leaks, and the stack and labels by which it is shown.
 
 use std::collections::BTreeMap;
 
@@ -9,28 +9,33 @@ use super::tree::TreeNode;
 use super::view::{MIN_OBJECTS_TO_CONFIRM, TickView};
 use crate::hash::NumberSet;
 
-/// Sites that are looked at to see what is called by the function that a node is below.
+/// The most sites of a node whose callees are collected.
 const MAX_CALLEES: usize = 8;
 
 /// A node that leaks, as it is followed from tick to tick.
 #[derive(Clone, Debug)]
 pub(super) struct LeakingNode {
     pub(super) sites: Vec<u32>,
+    /// The site with the most old objects.
     pub(super) main_site: u32,
-    /// The path that all of its sites share, seen from the end that it was found from.
+    /// The path that its sites share in the tree it was found in. After nodes of one function were
+    /// merged it is the path of the main site.
     prefix: Vec<PathStep>,
+    /// The direction of that tree.
     direction: Direction,
+    /// The evidence on all of its sites.
     pub(super) tally: Tally,
 }
 
 impl LeakingNode {
+    /// A node found in the tree of this direction.
     pub(super) fn new(node: TreeNode, direction: Direction, view: &TickView<'_>) -> Self {
         let main_site = view.main_site(&node.sites);
         let TreeNode { sites, prefix, tally } = node;
         Self { sites, main_site, prefix, direction, tally }
     }
 
-    /// A single site.
+    /// A single site, without evidence from the tree.
     pub(super) fn of_site(site: u32) -> Self {
         Self {
             sites: vec![site],
@@ -41,7 +46,7 @@ impl LeakingNode {
         }
     }
 
-    /// The function that all of it happens below, if it was seen from outside.
+    /// The function that all of its stacks pass through, if it was found in the top-down tree.
     fn enclosing_function(&self) -> Option<u64> {
         match self.direction {
             Direction::BottomUp => None,
@@ -49,8 +54,11 @@ impl LeakingNode {
         }
     }
 
-    /// Whether more of it came after a tick, or of a few large ones, was not to be expected yet. New
-    /// callers of a node have no evidence yet, but in this tick they count.
+    /// Whether the leak has continued since a tick: more objects were born, or objects are so few
+    /// and large that no birth was to be expected yet.
+    ///
+    /// Births of this tick at any site below the node count, because a new caller has no evidence
+    /// yet.
     pub(super) fn has_continued_since(
         &self,
         since: u32,
@@ -66,7 +74,9 @@ impl LeakingNode {
             || self.sites.len() > 1 && view.sites_with_births().iter().any(is_below)
     }
 
-    /// The frames of its main site, and how many of them all of its sites share.
+    /// The stack of its main site, innermost frame first, and how many of the innermost frames all
+    /// of its sites share. For a node of the top-down tree the stack begins at the enclosing
+    /// function.
     pub(super) fn frames(&self, live: &dyn Observation, paths: &Paths) -> (Vec<u64>, usize) {
         let mut frames = Vec::new();
         live.frames(self.main_site, &mut frames);
@@ -88,7 +98,8 @@ impl LeakingNode {
         (frames, shared)
     }
 
-    /// What is called by the function that it is below, at some of its sites.
+    /// The code addresses in the callees of the enclosing function at some of its sites, the main
+    /// site's first.
     pub(super) fn callees(&self, live: &dyn Observation, paths: &Paths) -> Vec<u64> {
         let Some(function) = self.enclosing_function() else { return Vec::new() };
         let mut frames = Vec::new();
@@ -106,7 +117,7 @@ impl LeakingNode {
             .collect()
     }
 
-    /// The labels that all of its sites have.
+    /// The labels that all of its sites have in common.
     pub(super) fn labels(&self, live: &dyn Observation) -> BTreeMap<String, String> {
         let sets: NumberSet<u32> = self.sites.iter().map(|site| live.label_set(*site)).collect();
         let mut sets = sets.into_iter().map(|set| live.labels(set));

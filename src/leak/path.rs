@@ -1,23 +1,26 @@
-//! How the tree sees a stack: as a path of functions, then its labels, then the site itself.
+//! Paths: how the call tree sees the stack of a site.
+//!
+//! A path lists the functions of the stack, each once, so that recursion of any depth is one path.
+//! Then come the set of labels and the site itself, which tell apart sites with the same functions.
 
 use std::cell::RefCell;
 
 use super::observation::Observation;
 use crate::hash::NumberMap;
 
-/// Addresses whose function is remembered.
+/// The most code addresses whose function is cached.
 const MAX_FUNCTIONS: usize = 1 << 16;
 
-/// Marks what is no function: a set of labels, a site.
+/// Tag bits of the steps that are not functions.
 const LABELS: u64 = 1 << 63;
 const SITE: u64 = 1 << 62;
 
-/// One step of a path.
+/// One step of a path: a function, a set of labels, or a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PathStep(u64);
 
 impl PathStep {
-    /// A function, by where it begins.
+    /// The function that starts at this address.
     pub(super) fn of_function(start: u64) -> Self {
         Self(start)
     }
@@ -30,29 +33,29 @@ impl PathStep {
         Self(SITE | u64::from(site))
     }
 
-    /// Where the function begins, if the step is one.
+    /// The start address of the function, if the step is one.
     pub(super) fn function(self) -> Option<u64> {
         (self.0 & (LABELS | SITE) == 0).then_some(self.0)
     }
 }
 
-/// From which end a stack is looked at.
+/// The end of the stacks at which the call tree has its root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
-    /// From the innermost function outward.
+    /// The root is the innermost function, the one that allocates.
     BottomUp,
-    /// From the outermost function inward.
+    /// The root is the outermost function, such as `main`.
     TopDown,
 }
 
-/// Turns sites into paths, and remembers functions by address.
+/// Turns sites into paths. Caches the function at each code address over the session.
 #[derive(Debug, Default)]
 pub(super) struct Paths {
     functions: RefCell<NumberMap<u64, u64>>,
 }
 
 impl Paths {
-    /// Where the function at an address begins.
+    /// The start address of the function that contains a code address.
     pub(super) fn function_start(&self, live: &dyn Observation, address: u64) -> u64 {
         let mut known = self.functions.borrow_mut();
         if known.len() >= MAX_FUNCTIONS {
@@ -61,8 +64,7 @@ impl Paths {
         *known.entry(address).or_insert_with(|| live.function(address))
     }
 
-    /// The functions of a site, each once, then labels and site. Each is shown to `visit` as it
-    /// comes, which may end it.
+    /// Calls `visit` with the steps of a site's path in order, until it returns false.
     fn walk(
         &self,
         live: &dyn Observation,
@@ -88,6 +90,7 @@ impl Paths {
         let _ = visit(PathStep::of_labels(live.label_set(site))) && visit(PathStep::of_site(site));
     }
 
+    /// The path of a site.
     pub(super) fn path(
         &self,
         live: &dyn Observation,
@@ -102,7 +105,8 @@ impl Paths {
         path
     }
 
-    /// Whether the path of a site begins with a prefix.
+    /// Whether the path of a site begins with `prefix`, that is, whether the site is in that
+    /// subtree.
     pub(super) fn has_prefix(
         &self,
         live: &dyn Observation,

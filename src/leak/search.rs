@@ -1,4 +1,10 @@
 //! The search for the nodes of the call tree that leak.
+//!
+//! 1. The sites with the most old objects form a bottom-up tree. Its nodes are leaks that share the
+//!    allocating functions. Nodes of one function become one.
+//! 2. The sites that this leaves unexplained form a top-down tree. Its nodes are leaks that are
+//!    spread over many sites below one function.
+//! 3. Nodes of the first tree are merged if they make up all that happens below a common function.
 
 use std::cell::RefCell;
 
@@ -12,16 +18,17 @@ use crate::blame::Frame;
 use crate::hash::NumberSet;
 use crate::names::machinery::{self, Role};
 
-/// Sites whose places in the call tree are searched: those with most old objects.
+/// The most sites that are searched: those with the most old objects. This bounds the cost of a
+/// tick.
 const MAX_SEARCHED_SITES: usize = 2048;
 
-/// How many functions may be between one that a leak is named by and those that allocate.
+/// The most functions between the one that a leak is named after and the ones that allocate.
 const MAX_NAMING_DISTANCE: usize = 4;
 
-/// Sites that are looked at to see that.
+/// The most sites for which that distance is checked.
 const MAX_DISTANCE_CHECKS: usize = 16;
 
-/// What is searched, and by which names.
+/// A search of the sites of one tick.
 pub(super) struct NodeSearch<'a> {
     view: &'a TickView<'a>,
     paths: &'a Paths,
@@ -33,15 +40,17 @@ impl<'a> NodeSearch<'a> {
         Self { view, paths, names: RefCell::new(names) }
     }
 
+    /// The path of a site.
     fn path(&self, site: u32, direction: Direction) -> Vec<PathStep> {
         self.paths.path(self.view.live(), site, direction)
     }
 
+    /// Whether the path of a site begins with `prefix`.
     fn has_prefix(&self, site: u32, direction: Direction, prefix: &[PathStep]) -> bool {
         self.paths.has_prefix(self.view.live(), site, direction, prefix)
     }
 
-    /// The nodes that leak by the survival of their objects.
+    /// The nodes that leak by the survival test.
     pub(super) fn leaking_nodes(&self) -> Vec<LeakingNode> {
         let leaf = |site: &u32, direction: Direction| TreeLeaf {
             site: *site,
@@ -54,7 +63,7 @@ impl<'a> NodeSearch<'a> {
         let bottom_up =
             NodeCriteria { search: self, direction: Direction::BottomUp, leaking: None };
         let nodes = self.merge_by_function(tree::explain(leaves, &bottom_up));
-        // What is left, by where it is called from.
+        // The remaining sites, arranged by their callers.
         let explained: NumberSet<u32> = nodes.iter().flat_map(|node| node.sites.clone()).collect();
         let rest: Vec<TreeLeaf> = searched
             .iter()
@@ -63,7 +72,8 @@ impl<'a> NodeSearch<'a> {
             .collect();
         let top_down = NodeCriteria { search: self, direction: Direction::TopDown, leaking: None };
         let mut below = tree::explain(rest, &top_down);
-        // What is enough by itself may still be a part of what is not.
+        // A node that leaks by itself may be part of a leak below a function whose other sites have
+        // too little evidence alone.
         let mut nodes = nodes;
         for node in &mut below {
             let is_part = |other: &mut TreeNode| {
@@ -85,17 +95,20 @@ impl<'a> NodeSearch<'a> {
         found
     }
 
-    /// The sites with most old objects, of those whose births go on: where they have stopped,
-    /// nothing is explained, whatever is held. That those without old objects may be left out does
-    /// not flatter the nodes above them: what died there is looked at before a node is believed.
+    /// The sites with the most old objects, of those whose births go on. A site whose births have
+    /// stopped is not part of a leak, however much it holds.
+    ///
+    /// Leaving out sites without old objects does not make the nodes above them look more like a
+    /// leak than they are: [`healthy_deaths`](LeakCriteria::healthy_deaths) counts the deaths at
+    /// all sites before a node is accepted.
     fn searched_sites(&self) -> Vec<u32> {
-        let old = |site: u32| {
+        let with_old_objects = |site: u32| {
             let births = self.view.births(site);
             (!self.view.has_stopped(&births))
                 .then_some((births.old_objects(self.view.uptime()), site))
         };
         let mut sites: Vec<(u32, u32)> =
-            self.view.tested_sites().iter().filter_map(|site| old(*site)).collect();
+            self.view.tested_sites().iter().filter_map(|site| with_old_objects(*site)).collect();
         if sites.len() > MAX_SEARCHED_SITES {
             sites
                 .select_nth_unstable_by_key(MAX_SEARCHED_SITES, |(old, _)| std::cmp::Reverse(*old));
@@ -104,7 +117,8 @@ impl<'a> NodeSearch<'a> {
         sites.into_iter().map(|(_, site)| site).collect()
     }
 
-    /// Nodes of one function, with the same labels, become one: it leaks several things at a time.
+    /// Merges nodes with the same allocating function and the same labels: one function may leak
+    /// objects of several sites.
     fn merge_by_function(&self, nodes: Vec<TreeNode>) -> Vec<TreeNode> {
         let main: Vec<u32> = nodes.iter().map(|node| self.view.main_site(&node.sites)).collect();
         let functions = self.allocating_functions(&main);
@@ -119,8 +133,8 @@ impl<'a> NodeSearch<'a> {
                 Some((.., together)) => {
                     together.sites.extend(node.sites);
                     together.tally.merge(&node.tally);
-                    // What they share from the innermost function on does not end in that function.
-                    // They are named by the site with most of it.
+                    // The path that the nodes share, from the innermost function on, need not end in
+                    // that function. So the node is named by the path of its main site.
                     let main = self.view.main_site(&together.sites);
                     together.prefix = self.path(main, Direction::BottomUp);
                 }
@@ -129,8 +143,8 @@ impl<'a> NodeSearch<'a> {
         merged.into_iter().map(|(.., node)| node).collect()
     }
 
-    /// Nodes that are all that happens below a common function become one, together with other sites
-    /// there of which too little is known yet, as long as it speaks for a leak.
+    /// Merges nodes that make up all that happens below a common function. They are joined by other
+    /// sites there that have too little evidence alone, as long as it is in favour of a leak.
     fn merge_by_caller(
         &self,
         nodes: Vec<TreeNode>,
@@ -143,8 +157,8 @@ impl<'a> NodeSearch<'a> {
         }
         let other = |site: u32| {
             let tally = self.view.tally(site);
-            let speaks_for_it = tally.evidence(self.view.uptime()).best_log_e > 0.0;
-            speaks_for_it.then(|| TreeNode { sites: vec![site], prefix: Vec::new(), tally })
+            let favours_leak = tally.evidence(self.view.uptime()).best_log_e > 0.0;
+            favours_leak.then(|| TreeNode { sites: vec![site], prefix: Vec::new(), tally })
         };
         let nodes: Vec<TreeNode> =
             nodes.into_iter().chain(others.into_iter().filter_map(other)).collect();
@@ -181,22 +195,24 @@ impl<'a> NodeSearch<'a> {
             .collect()
     }
 
+    /// The functions at each code address, innermost first.
     fn resolve(&self, addresses: &[u64]) -> Vec<Vec<Frame>> {
         naming::resolve(self.view.live(), &mut **self.names.borrow_mut(), addresses)
     }
 
-    /// Whether functions are such that a leak can be in them; `None` of one without a name.
+    /// Whether a leak can be named after each of these functions. `None` if the function has no
+    /// name.
     fn are_nameable(&self, functions: &[u64]) -> Vec<Option<bool>> {
         let is_nameable = |frames: Vec<Frame>| {
-            // The function itself is the outermost of those inlined into it.
+            // The last frame is the function itself; the ones before are inlined into it.
             let frame = frames.last().filter(|frame| frame.crate_name.is_some())?;
             Some(machinery::role(&frame.function) == Role::Other)
         };
         self.resolve(functions).into_iter().map(is_nameable).collect()
     }
 
-    /// The functions that allocate at these sites: the innermost of each that is one a leak can be
-    /// in, by name.
+    /// The name of the function that allocates at each of these sites: the innermost one that does
+    /// not belong to the allocator or a container.
     fn allocating_functions(&self, sites: &[u32]) -> Vec<Option<String>> {
         let stacks: Vec<Vec<u64>> = sites
             .iter()
@@ -217,14 +233,16 @@ impl<'a> NodeSearch<'a> {
     }
 }
 
-/// A search from one of the two ends of stacks.
+/// The criteria for the tree of one direction.
 struct NodeCriteria<'s, 'a> {
     search: &'s NodeSearch<'a>,
     direction: Direction,
-    /// Sites that leak, when all others count as clean.
+    /// Set when the leaves are known to leak: the sites that are explained. Deaths at all other
+    /// sites are then deaths at healthy ones.
     leaking: Option<&'s NumberSet<u32>>,
 }
 
+/// The functions of a path, without labels and sites.
 fn functions_of(path: &[PathStep]) -> Vec<u64> {
     path.iter().filter_map(|step| step.function()).collect()
 }
@@ -237,11 +255,11 @@ impl LeakCriteria for NodeCriteria<'_, '_> {
     fn healthy_deaths(&self, prefix: &[PathStep]) -> f64 {
         let view = self.search.view;
         view.sites()
-            // What is alive may leak yet.
+            // Only deaths count, because the live objects may still turn out to be leaked.
             .filter(|site| view.deaths(*site) > 0)
             .filter(|site| !self.leaking.is_some_and(|sites| sites.contains(site)))
             .filter(|site| self.search.has_prefix(*site, self.direction, prefix))
-            // One that leaks too, but of which there is too little to tell, is not clean.
+            // A site with too little evidence, but in favour of a leak, does not count as healthy.
             .filter(|site| {
                 let tally = view.tally(*site);
                 tally.evidence(view.uptime()).best_log_e <= 0.0 || view.has_stopped(&tally.births)
@@ -253,7 +271,7 @@ impl LeakCriteria for NodeCriteria<'_, '_> {
     fn min_parts(&self) -> usize {
         match self.direction {
             Direction::BottomUp => 2,
-            // Two functions called by one that has nothing else to do may still be two leaks.
+            // Two callees of a function that does nothing else may still be two leaks.
             Direction::TopDown => 3,
         }
     }
@@ -266,11 +284,12 @@ impl LeakCriteria for NodeCriteria<'_, '_> {
         let functions = functions_of(prefix);
         let Some(function) = functions.last() else { return false };
         if self.direction == Direction::BottomUp {
-            // Named by the innermost of them that is one.
+            // The leak is named after the innermost function that can name it.
             let are_nameable = self.search.are_nameable(&functions);
             return are_nameable.into_iter().any(|is_nameable| is_nameable.unwrap_or(!is_root));
         }
-        // From far outside one sees too much: what runs all requests, not what one of them does.
+        // A function far outside is not specific enough: it runs all requests, while the leak is in
+        // what one of them does.
         let inside = |leaf: &TreeLeaf| functions_of(&leaf.path[prefix.len()..]);
         let inside: Vec<Vec<u64>> = leaves.iter().take(MAX_DISTANCE_CHECKS).map(inside).collect();
         let mut all = inside.concat();

@@ -1,4 +1,14 @@
-//! Findings from tick to tick: suspected, confirmed, retracted.
+//! Tracks: findings followed from tick to tick, from suspicion to confirmation or retraction.
+//!
+//! ```text
+//!                    3 ticks confirm it, each with new births
+//!   (found) ─► suspect ────────────────────────────────────► confirmed
+//!                 │  refuted, or not seen for long                │  refuted
+//!                 └─────────────────► retracted ◄─────────────────┘
+//!                                         │  after the cooldown
+//!                                         ▼
+//!                                     (forgotten)
+//! ```
 
 use super::container::Growth;
 use super::finding::{Facts, Finding};
@@ -9,14 +19,15 @@ use super::view::TickView;
 use crate::Estimate;
 use crate::hash::NumberMap;
 
-/// Ticks with certainty, each with more of it than the one before, that make a suspicion a certainty.
-/// Where it is seen without certainty, one is taken away; a pause between two bursts says nothing.
+/// Number of ticks with sufficient evidence that confirm a suspect, each with new births since the
+/// one before. A tick in which it is found with insufficient evidence takes one away. A tick in
+/// which it is not found changes nothing, because it may be a pause between two bursts.
 const CONFIRMATIONS_NEEDED: u32 = 3;
 
-/// Findings that are followed at most.
+/// The most findings that are followed.
 const MAX_TRACKS: usize = 64;
 
-/// Points of a growth curve at most; then every other one goes.
+/// The most points of a growth curve. When there are more, every other one is dropped.
 const MAX_CURVE_POINTS: usize = 64;
 
 /// A finding that is followed.
@@ -26,16 +37,22 @@ struct Track {
     verdict: Verdict,
     first_seen: u32,
     last_seen: u32,
+    /// Number of ticks that counted toward a confirmation.
     confirmations: u32,
-    /// The last tick that counted toward certainty.
+    /// The last tick that counted toward a confirmation.
     last_counted: u32,
+    /// The tick at which it was retracted, or 0.
     retracted_at: u32,
+    /// Ticks, and the live bytes at each.
     curve: Vec<(u32, f64)>,
 }
 
+/// What is followed.
 #[derive(Clone, Debug)]
 enum Subject {
+    /// A node of the call tree.
     Node(Box<LeakingNode>),
+    /// A container, by the site that allocates it.
     Container(u32),
 }
 
@@ -60,7 +77,8 @@ impl Track {
         }
     }
 
-    /// Seen at this tick, with certainty or not, and with more of it or not since the last that counted.
+    /// Records that it was found at this tick: whether the evidence suffices for a confirmation,
+    /// and whether it has grown since the last tick that counted.
     fn observe(&mut self, tick: u32, is_sufficient: bool, has_continued: bool) {
         self.last_seen = tick;
         if !is_sufficient {
@@ -85,19 +103,19 @@ impl Track {
     }
 }
 
-/// What is followed, over a session.
+/// All tracks of a session.
 #[derive(Debug, Default)]
 pub(super) struct Tracks {
     tracks: Vec<Track>,
 }
 
-/// Ticks for which something that was retracted is shown as such, and not suspected again.
+/// Number of ticks for which a retracted finding is shown as retracted and not suspected again.
 fn cooldown_ticks(tick: u32) -> u32 {
     (tick / 8).max(10)
 }
 
 impl Tracks {
-    /// Goes on with what was found at a tick.
+    /// Advances all tracks by the leaking nodes and growing containers found at a tick.
     pub(super) fn update(
         &mut self,
         tick: u32,
@@ -160,7 +178,7 @@ impl Tracks {
     }
 
     fn is_refuted(track: &Track, tick: u32, view: &TickView<'_>) -> bool {
-        // A suspicion that nothing supports any more fades, though not between two bursts.
+        // A suspicion lapses if it is not supported any longer, but not between two bursts.
         let faded = track.verdict == Verdict::Suspect && tick - track.last_seen > (tick / 8).max(5);
         match &track.subject {
             Subject::Node(node) => {
@@ -176,7 +194,8 @@ impl Tracks {
         }
     }
 
-    /// Two tracks that have come to mean the same become the older one.
+    /// Drops a track whose main site is covered by an older one, unless the newer is the more
+    /// certain one and was seen more recently.
     fn merge(&mut self) {
         let mut at = 0;
         while at < self.tracks.len() {
@@ -196,8 +215,8 @@ impl Tracks {
         }
     }
 
-    /// All that is followed, measured at this tick: the most certain first, then by how much is lost
-    /// for certain.
+    /// The findings at this tick, with estimates: confirmed before suspected before retracted, then
+    /// by the lower bound of the 95% interval of the rate.
     pub(super) fn findings(&mut self, view: &TickView<'_>, paths: &Paths) -> Vec<Finding> {
         let mut of_site = NumberMap::default();
         let mut facts = Vec::new();
@@ -246,7 +265,7 @@ impl Tracks {
                         let rate = view
                             .container(*site)
                             .map_or(0.0, |container| container.bytes_per_tick(view.uptime()));
-                        // What it has grown by is known; how far it is into its next step is not.
+                        // The sizes are known exactly, but not how much of the last step is in use.
                         Estimate::new(rate, rate / 4.0)
                     }
                 };
