@@ -82,6 +82,8 @@ mod report;
 mod signals;
 pub mod snapshot;
 mod stats;
+#[doc(hidden)]
+pub mod units;
 
 pub use alloc::Alloc;
 pub use error::{SettingError, StartError};

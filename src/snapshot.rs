@@ -157,6 +157,12 @@ impl Module {
     pub fn named(path: impl Into<String>) -> Self {
         Self { path: path.into(), ..Self::default() }
     }
+
+    /// The bytes of a build-id in the form of [`build_id`](Self::build_id).
+    #[doc(hidden)]
+    pub fn build_id_from_bytes(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
 }
 
 /// Code addresses, one a frame, in two columns of equal length.

@@ -7,6 +7,7 @@ use super::frame::{Frame, Kind};
 use super::leak_report::LeakReport;
 use super::verdict::Verdict;
 use crate::estimate::Estimate;
+use crate::units::binary_unit;
 
 /// Candidates that are printed unless a precision says how many; the rest are counted.
 const SHOWN: usize = 3;
@@ -29,13 +30,13 @@ impl fmt::Display for LeakReport {
         let count = |verdict| self.with_verdict(verdict).count();
         writeln!(
             f,
-            "leaks at tick {} (up {}): {} confirmed, {} suspect, {} retracted, of {} call sites",
+            "leaks at tick {} (up {}): {} confirmed, {} suspect, {} retracted, of {}",
             self.tick,
             time(self.uptime_ms),
             count(Verdict::Confirmed),
             count(Verdict::Suspect),
             count(Verdict::Retracted),
-            self.tested_sites
+            plural(self.tested_sites, "call site")
         )?;
         if let Some(problem) = &self.baseline_problem {
             writeln!(f, "no comparison with the baseline: {problem}")?;
@@ -67,7 +68,7 @@ impl fmt::Display for LeakCandidate {
             live.std_error
         )?;
         if let Some(frame) = &self.blame.own_frame {
-            writeln!(f, "  your code {}", Place(frame))?;
+            writeln!(f, "  your code {}", SourceLine(frame))?;
         }
         if !self.labels.is_empty() {
             let labels: Vec<String> =
@@ -84,10 +85,16 @@ impl fmt::Display for LeakCandidate {
         }
         self.evidence(f)?;
         for (at, frame) in self.stack.iter().take(FRAMES).enumerate() {
-            writeln!(f, "  {}{}", if at == 0 { "stack     " } else { "          " }, Place(frame))?;
+            writeln!(
+                f,
+                "  {}{}",
+                if at == 0 { "stack     " } else { "          " },
+                SourceLine(frame)
+            )?;
         }
         if self.stack.len() > FRAMES {
-            writeln!(f, "            … {} more frames", self.stack.len() - FRAMES)?;
+            let more = (self.stack.len() - FRAMES) as u64;
+            writeln!(f, "            … {}", plural(more, "more frame"))?;
         }
         Ok(())
     }
@@ -100,27 +107,38 @@ impl LeakCandidate {
             let steps = evidence.steps.len();
             let ticks: Vec<String> =
                 evidence.steps.iter().map(|(tick, _)| tick.to_string()).collect();
+            let (steps, ticks) = (plural(steps as u64, "step"), ticks.join(", "));
             return writeln!(
                 f,
-                "  evidence  a container that only grows: {steps} steps, at ticks {}",
-                ticks.join(", ")
+                "  evidence  a container that only grows: {steps}, at ticks {ticks}"
             );
+        }
+        let (alive, age) = (evidence.mature_alive, plural(evidence.mature_age, "tick"));
+        f.write_str("  evidence  ")?;
+        match evidence.mature_deaths {
+            0 => write!(f, "none of {alive} sampled objects older than {age} has been freed")?,
+            died => {
+                write!(f, "{alive} sampled objects older than {age} are live, {died} were freed")?
+            }
+        }
+        // A likelihood ratio: at a healthy call site it exceeds 10^n with a probability of at most
+        // 1 in 10^n. Rounded down, so that the sentence stays true.
+        let odds = evidence.log10_e.floor();
+        if odds < 1.0 {
+            writeln!(f, "; a healthy call site may look like that")?;
+        } else {
+            let needed = evidence.log10_threshold;
+            writeln!(
+                f,
+                "; the odds of that at a healthy call site are below 1 in 10^{odds:.0} \
+                 (1 in 10^{needed:.1} confirms)"
+            )?;
         }
         writeln!(
             f,
-            "  evidence  {} sampled objects older than {} ticks alive, {} such died; e-value 10^{:.1} (needs 10^{:.1})",
-            evidence.mature_alive,
-            evidence.mature_age,
-            evidence.mature_deaths,
-            evidence.log10_e,
-            evidence.log10_threshold
-        )?;
-        writeln!(
-            f,
-            "  births    {} of those alive, from the start to now, at {} call {}; suspected since tick {}",
+            "  births    {} of the live ones, from the start to now, at {}; suspected since tick {}",
             sparkline(&evidence.cohorts),
-            evidence.sites,
-            if evidence.sites == 1 { "site" } else { "sites" },
+            plural(evidence.sites, "call site"),
             self.first_seen_tick
         )
     }
@@ -147,9 +165,9 @@ impl fmt::Display for Crate<'_> {
 }
 
 /// `login::refresh (src/login.rs:88)`.
-struct Place<'a>(&'a Frame);
+struct SourceLine<'a>(&'a Frame);
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for SourceLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let frame = self.0;
         f.write_str(&frame.function)?;
@@ -166,19 +184,19 @@ struct Bytes(Estimate);
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-        let (mut scale, mut unit) = (1.0, 0);
-        while self.0.value.abs() / scale >= 1024.0 && unit + 1 < UNITS.len() {
-            scale *= 1024.0;
-            unit += 1;
-        }
-        let digits = if unit == 0 || self.0.value / scale >= 100.0 { 0 } else { 1 };
+        let (scale, unit) = binary_unit(self.0.value, 0);
         let (value, error) = (self.0.value / scale, self.0.std_error / scale);
-        write!(f, "{value:.digits$} ± {error:.digits$} {}", UNITS[unit])
+        let digits = if scale == 1.0 || value >= 100.0 { 0 } else { 1 };
+        write!(f, "{value:.digits$} ± {error:.digits$} {unit}")
     }
 }
 
-/// `▁▂▄█`, one character a number.
+/// `1 tick`, `2 ticks`.
+fn plural(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+/// `▁▂▄█`, one character for each number.
 fn sparkline(numbers: &[u64]) -> String {
     const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let highest = numbers.iter().copied().max().unwrap_or(0).max(1);

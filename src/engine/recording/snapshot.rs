@@ -249,7 +249,7 @@ impl<'a> Resolver<'a> {
 pub(super) fn module(info: ModuleInfo) -> Module {
     Module {
         path: String::from_utf8_lossy(&info.path).into_owned(),
-        build_id: info.build_id.iter().map(|byte| format!("{byte:02x}")).collect(),
+        build_id: Module::build_id_from_bytes(&info.build_id),
         load_bias: info.bias,
         start: info.range.start,
         end: info.range.end,

@@ -1,7 +1,7 @@
 //! From findings to a report: names, hours instead of ticks, blame.
 
 use super::finding::{Finding, Findings};
-use super::naming::{Named, Names};
+use super::naming::{Names, ResolvedFrames};
 use super::observation::Observation;
 use crate::Estimate;
 use crate::blame::{self, Blame, Frame, Packages};
@@ -10,7 +10,7 @@ use crate::report::{AgeGroup, Evidence, EvidenceKind, LeakCandidate, LeakReport,
 
 impl LeakReport {
     pub(crate) fn new(findings: Findings, live: &dyn Observation, names: &mut dyn Names) -> Self {
-        let named = Named::new(&findings.findings, live, names);
+        let named = ResolvedFrames::new(&findings.findings, live, names);
         let ticks_per_hour = 3.6e6 * f64::from(findings.tick) / findings.uptime_ms.max(1) as f64;
         let omitted = findings.findings.len().saturating_sub(MAX_CANDIDATES) as u64;
         let candidates = findings
@@ -23,7 +23,7 @@ impl LeakReport {
             version: Self::VERSION,
             tick: findings.tick.into(),
             uptime_ms: findings.uptime_ms,
-            tested_sites: findings.tested as u64,
+            tested_sites: findings.tested_sites as u64,
             candidates,
             omitted,
             baseline_problem: None,
@@ -32,11 +32,11 @@ impl LeakReport {
 }
 
 impl LeakCandidate {
-    fn new(finding: Finding, ticks_per_hour: f64, named: &Named<'_>) -> Self {
+    fn new(finding: Finding, ticks_per_hour: f64, named: &ResolvedFrames<'_>) -> Self {
         let mut stack = Vec::new();
         let mut shared = 0;
         // Instances of one generic function are different functions, of one name.
-        if let [main, others @ ..] = &finding.inner[..] {
+        if let [main, others @ ..] = &finding.callees[..] {
             let frames = named.at(*main);
             let name = |address: &u64| generic_name(named.at(*address).last());
             let own = name(main);

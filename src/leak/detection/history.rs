@@ -1,75 +1,82 @@
-//! What was seen up to the last tick, of each call site.
+//! What has been observed of each call site up to the last tick.
 
 use super::container::Containers;
 use super::survival::Deaths;
 use crate::diff::{self, Cohorts};
 
-/// Ticks that an object must have lived, and objects that must go in one tick, for a site to count
-/// as emptied if they were most of it.
-const HELD_FOR: u32 = 3;
-const FEWEST_GONE: u32 = 4;
+/// A site counts as emptied if at least half of the objects that were [`HELD_TICKS`] old died in
+/// one tick, and at least [`MIN_GONE`] objects.
+const HELD_TICKS: u32 = 3;
 
-/// Births and deaths so far.
+/// See [`HELD_TICKS`].
+const MIN_GONE: u32 = 4;
+
+/// Births and deaths so far, by site.
 #[derive(Debug, Default)]
 pub(super) struct History {
     /// The live set of the last tick.
     pub(super) cohorts: Cohorts,
     last_tick: u32,
-    /// By site, as all that follows.
+    /// Deaths at each site.
     pub(super) deaths: Vec<Deaths>,
+    /// Number of births seen at each site.
     pub(super) born: Vec<u32>,
-    /// The last tick in which most of what a site had held for a while went at once.
-    pub(super) emptied: Vec<u32>,
+    /// For each site the last tick in which it was emptied: most of the objects that it had held
+    /// for a while died at once. 0 if there was none.
+    pub(super) emptied_at: Vec<u32>,
     pub(super) containers: Containers,
 }
 
 impl History {
-    /// Adds what happened since the last tick to the evidence of each site.
-    pub(super) fn take_down(&mut self, tick: u32, cohorts: Cohorts, sites: usize) {
+    /// Adds the births and deaths since the last tick. `cohorts` is the live set at the end of this
+    /// tick, and `sites` the number of sites.
+    pub(super) fn record(&mut self, tick: u32, cohorts: Cohorts, sites: usize) {
         if self.deaths.len() < sites {
             self.deaths.resize(sites, Deaths::default());
             self.born.resize(sites, 0);
-            self.emptied.resize(sites, 0);
+            self.emptied_at.resize(sites, 0);
         }
         let passed = tick.saturating_sub(self.last_tick);
-        self.deaths.iter_mut().for_each(|deaths| deaths.age(passed, tick));
-        let mut held = Held::default();
+        self.deaths.iter_mut().for_each(|deaths| deaths.decay(passed, tick));
+        let mut held = HeldObjects::default();
         for change in diff::diff(&self.cohorts, &cohorts) {
             let site = change.site as usize;
             if held.site != site {
-                held.take_down(tick, &mut self.emptied);
-                held = Held { site, ..Held::default() };
+                held.record(tick, &mut self.emptied_at);
+                held = HeldObjects { site, ..HeldObjects::default() };
             }
             if change.birth > self.last_tick {
                 self.born[site] += change.after;
             } else if !change.resampled && change.before > change.after {
-                // Born in the middle of its tick, on average.
+                // On average an object is born in the middle of its tick.
                 let age = (self.last_tick - change.birth) as f32 + 0.5;
-                self.deaths[site].add(age, change.before - change.after, tick);
+                self.deaths[site].record(age, change.before - change.after, tick);
             }
-            if change.birth + HELD_FOR <= self.last_tick && !change.resampled {
+            if change.birth + HELD_TICKS <= self.last_tick && !change.resampled {
                 held.before += change.before;
                 held.gone += change.before.saturating_sub(change.after);
             }
         }
-        held.take_down(tick, &mut self.emptied);
+        held.record(tick, &mut self.emptied_at);
         self.cohorts = cohorts;
         self.last_tick = tick;
     }
 }
 
-/// What a site had held for a while at the last tick, and how much of it is gone.
+/// The objects that a site had held for [`HELD_TICKS`] at the last tick, and how many have died
+/// since.
 #[derive(Default)]
-struct Held {
+struct HeldObjects {
     site: usize,
     before: u32,
     gone: u32,
 }
 
-impl Held {
-    fn take_down(&self, tick: u32, emptied: &mut [u32]) {
-        if self.gone >= FEWEST_GONE && 2 * self.gone >= self.before {
-            emptied[self.site] = tick;
+impl HeldObjects {
+    /// Notes the tick if the site was emptied in it.
+    fn record(&self, tick: u32, emptied_at: &mut [u32]) {
+        if self.gone >= MIN_GONE && 2 * self.gone >= self.before {
+            emptied_at[self.site] = tick;
         }
     }
 }
@@ -78,7 +85,8 @@ impl Held {
 mod tests {
     use super::*;
 
-    /// Site 0 after each tick, by how many of each birth are alive.
+    /// The last tick in which site 0 was emptied. For each tick the input lists the cohorts that
+    /// are alive: tick of birth and number of objects.
     fn emptied(ticks: &[&[(u32, u32)]]) -> u32 {
         let mut history = History::default();
         for (tick, alive) in ticks.iter().enumerate() {
@@ -87,22 +95,30 @@ mod tests {
                 (0..*alive).for_each(|_| cohorts.push(0, *birth, 1.0));
             }
             cohorts.sort();
-            history.take_down(tick as u32 + 1, cohorts, 1);
+            history.record(tick as u32 + 1, cohorts, 1);
         }
-        history.emptied[0]
+        history.emptied_at[0]
     }
 
     #[test]
-    fn a_site_is_emptied_when_most_of_what_it_held_goes_at_once() {
+    fn a_site_is_emptied_when_most_of_what_it_held_dies_in_one_tick() {
         let held: &[(u32, u32)] = &[(1, 6), (2, 2)];
         assert_eq!(emptied(&[&[(1, 6)], held, held, held, held, &[(1, 2), (2, 1)]]), 6);
-        assert_eq!(emptied(&[&[(1, 6)], held, held, held, held, &[(1, 4), (2, 1)]]), 0, "fewer");
-        assert_eq!(emptied(&[&[(1, 9)], &[(2, 9)], &[(3, 9)], &[(4, 9)]]), 0, "churn");
+        assert_eq!(
+            emptied(&[&[(1, 6)], held, held, held, held, &[(1, 4), (2, 1)]]),
+            0,
+            "fewer than half died"
+        );
+        assert_eq!(
+            emptied(&[&[(1, 9)], &[(2, 9)], &[(3, 9)], &[(4, 9)]]),
+            0,
+            "short-lived objects"
+        );
     }
 
     #[test]
-    fn old_objects_may_come_from_another_site() {
-        // As `realloc` moves them: they keep the tick of their birth.
+    fn old_objects_that_move_in_from_another_site_do_not_empty_a_site() {
+        // `realloc` moves an object to another site, and keeps its tick of birth.
         let held: &[(u32, u32)] = &[(1, 6)];
         assert_eq!(emptied(&[held, held, held, held, held, &[(1, 9)]]), 0);
     }

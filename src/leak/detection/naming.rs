@@ -1,4 +1,4 @@
-//! Names for the addresses of a report, all at once.
+//! Names of functions for code addresses, looked up in batches.
 
 use std::collections::HashMap;
 
@@ -8,26 +8,27 @@ use crate::blame::{Frame, Packages};
 use crate::report::MAX_CANDIDATES;
 use crate::snapshot::Module;
 
-/// Gives names to code addresses.
+/// Resolves code addresses to function names.
 pub trait Names {
-    /// The functions at each address, innermost first: more than one where functions are inlined,
-    /// and none where there is no name. An address is given with its module, an index into
-    /// `modules`, and relative to it.
+    /// Resolves each address to its functions, innermost first. There are several where functions
+    /// are inlined, and none where no name is known. An address consists of an index into `modules`
+    /// and the address relative to that module.
     fn resolve(&mut self, modules: &[Module], addresses: &[(usize, u64)]) -> Vec<Vec<Frame>>;
 
-    /// Where the crates of the program come from, as far as was learned from the modules that were
-    /// resolved in.
+    /// Where the crates of the program come from, as far as is known from the modules in which
+    /// addresses were resolved.
     fn packages(&self) -> &Packages;
 }
 
-/// The functions at each address, innermost first: at least one, if only `module+0xaddress`.
+/// The functions at each address, innermost first. There is always at least one; without a name it
+/// is called `module+0xaddress`.
 pub(super) fn resolve(
     live: &dyn Observation,
     names: &mut dyn Names,
     addresses: &[u64],
 ) -> Vec<Vec<Frame>> {
     let mut modules: Vec<Module> = Vec::new();
-    let places: Vec<(usize, u64)> = addresses
+    let locations: Vec<(usize, u64)> = addresses
         .iter()
         .map(|address| {
             let module = live.module(*address).unwrap_or_else(|| Module::named("[unknown]"));
@@ -39,9 +40,10 @@ pub(super) fn resolve(
             (at, relative)
         })
         .collect();
-    let frames = if places.is_empty() { Vec::new() } else { names.resolve(&modules, &places) };
+    let frames =
+        if locations.is_empty() { Vec::new() } else { names.resolve(&modules, &locations) };
     let packages = names.packages();
-    places
+    locations
         .iter()
         .zip(frames.into_iter().chain(std::iter::repeat(Vec::new())))
         .map(|((module, relative), frames)| {
@@ -55,13 +57,13 @@ pub(super) fn resolve(
         .collect()
 }
 
-/// The names of all addresses of some findings.
-pub(super) struct Named<'a> {
+/// The resolved functions of all code addresses in a report's findings.
+pub(super) struct ResolvedFrames<'a> {
     frames: HashMap<u64, Vec<Frame>>,
     pub(super) packages: &'a Packages,
 }
 
-impl<'a> Named<'a> {
+impl<'a> ResolvedFrames<'a> {
     pub(super) fn new(
         findings: &[Finding],
         live: &dyn Observation,
@@ -69,7 +71,7 @@ impl<'a> Named<'a> {
     ) -> Self {
         let shown = findings.iter().take(MAX_CANDIDATES);
         let mut addresses: Vec<u64> = shown
-            .flat_map(|finding| finding.frames.iter().chain(&finding.inner))
+            .flat_map(|finding| finding.frames.iter().chain(&finding.callees))
             .copied()
             .collect();
         addresses.sort_unstable();
@@ -78,7 +80,7 @@ impl<'a> Named<'a> {
         Self { frames: addresses.into_iter().zip(frames).collect(), packages: names.packages() }
     }
 
-    /// The functions at an address, innermost first: at least one.
+    /// The functions at a code address of the findings, innermost first. There is at least one.
     pub(super) fn at(&self, address: u64) -> &[Frame] {
         self.frames.get(&address).map_or(&[], Vec::as_slice)
     }

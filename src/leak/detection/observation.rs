@@ -1,43 +1,44 @@
-//! What the detector looks at: a live set at the end of a tick.
+//! The detector's input: a live set at the end of a tick.
 
 use std::collections::BTreeMap;
 
 use crate::Snapshot;
 use crate::snapshot::{LiveSample, Module};
 
-/// A live set at the end of a tick, wherever it comes from: the tables of a running session, or a
-/// dump that was written then.
+/// A live set at the end of a tick, from the tables of the running session or from a snapshot.
 pub(crate) trait Observation {
-    /// The tick that ended, from 1.
+    /// The tick that ended. The first tick of a session is 1.
     fn tick(&self) -> u32;
     /// Milliseconds since recording started.
     fn uptime_ms(&self) -> u64;
-    /// Looks at all live samples, in any order. Instead of a stack each has the number of its site,
-    /// the same at every tick.
-    fn for_each(&self, look: &mut dyn FnMut(LiveSample));
-    /// Sites have numbers below this.
+    /// Calls `visit` with each live sample, in any order. [`LiveSample::stack`] holds the number of
+    /// the sample's site, which is the same at every tick.
+    fn for_each(&self, visit: &mut dyn FnMut(LiveSample));
+    /// The number of sites. Sites are numbered from 0.
     fn sites(&self) -> u32;
-    /// Fills in the code addresses of a site in the recorded process, innermost first.
+    /// Replaces the contents of `frames` with the code addresses of a site's stack in the recorded
+    /// process, innermost first.
     fn frames(&self, site: u32, frames: &mut Vec<u64>);
-    /// The module at an address.
+    /// The module that contains an address.
     fn module(&self, address: u64) -> Option<Module>;
-    /// Where the function at an address begins.
+    /// The start of the function that contains an address, or the address itself if it is unknown.
     fn function(&self, address: u64) -> u64;
-    /// Number of a site's set of labels.
+    /// The number of a site's set of labels.
     fn label_set(&self, site: u32) -> u32;
-    /// A set of labels.
+    /// The labels of a set.
     fn labels(&self, set: u32) -> BTreeMap<String, String>;
 }
 
-/// A snapshot, at the end of the last tick before it was taken.
+/// A snapshot, which stands for the end of the last tick before it was taken.
 pub(crate) struct SnapshotObservation<'a> {
     snapshot: &'a Snapshot,
-    /// Of each site: 1 + the index of its stack, or 0.
+    /// For each site: 1 + the index of its stack in the snapshot, or 0 if there is none.
     stack_of: Vec<u32>,
+    /// The start of the function at each code address.
     functions: std::collections::HashMap<u64, u64>,
 }
 
-/// No session has more stacks: a damaged dump may say otherwise.
+/// No session has more sites than this. Bounds the memory that a damaged dump can ask for.
 const MAX_SITES: u32 = 1 << 22;
 
 impl<'a> SnapshotObservation<'a> {
@@ -75,10 +76,10 @@ impl Observation for SnapshotObservation<'_> {
         self.snapshot.taken.uptime_ms
     }
 
-    fn for_each(&self, look: &mut dyn FnMut(LiveSample)) {
+    fn for_each(&self, visit: &mut dyn FnMut(LiveSample)) {
         for sample in self.snapshot.live.iter() {
             let site = self.snapshot.stacks[sample.stack as usize].site;
-            look(LiveSample { stack: site, ..sample });
+            visit(LiveSample { stack: site, ..sample });
         }
     }
 

@@ -1,62 +1,121 @@
-//! How the tree sees a stack: as a path of functions, then its labels, then the site itself.
+//! Paths: how the call tree sees the stack of a site.
+//!
+//! A path lists the functions of the stack, each once, so that recursion of any depth is one path.
+//! Then come the set of labels and the site itself, which tell apart sites with the same functions.
 
-use super::scene::Scene;
+use std::cell::RefCell;
 
-/// Addresses whose function is remembered.
+use super::observation::Observation;
+use crate::hash::NumberMap;
+
+/// The most code addresses whose function is cached.
 const MAX_FUNCTIONS: usize = 1 << 16;
 
-/// Marks in paths what is no function: a set of labels, a site.
+/// Tag bits of the steps that are not functions.
 const LABELS: u64 = 1 << 63;
-pub(super) const SITE: u64 = 1 << 62;
+const SITE: u64 = 1 << 62;
 
-/// Whether a step of a path is a function.
-pub(super) fn is_function(step: u64) -> bool {
-    step & (LABELS | SITE) == 0
+/// One step of a path: a function, a set of labels, or a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct PathStep(u64);
+
+impl PathStep {
+    /// The function that starts at this address.
+    pub(super) fn of_function(start: u64) -> Self {
+        Self(start)
+    }
+
+    fn of_labels(set: u32) -> Self {
+        Self(LABELS | u64::from(set))
+    }
+
+    pub(super) fn of_site(site: u32) -> Self {
+        Self(SITE | u64::from(site))
+    }
+
+    /// The start address of the function, if the step is one.
+    pub(super) fn function(self) -> Option<u64> {
+        (self.0 & (LABELS | SITE) == 0).then_some(self.0)
+    }
 }
 
-impl Scene<'_> {
-    pub(super) fn function(&self, address: u64) -> u64 {
+/// The end of the stacks at which the call tree has its root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// The root is the innermost function, the one that allocates.
+    BottomUp,
+    /// The root is the outermost function, such as `main`.
+    TopDown,
+}
+
+/// Turns sites into paths. Caches the function at each code address over the session.
+#[derive(Debug, Default)]
+pub(super) struct Paths {
+    functions: RefCell<NumberMap<u64, u64>>,
+}
+
+impl Paths {
+    /// The start address of the function that contains a code address.
+    pub(super) fn function_start(&self, live: &dyn Observation, address: u64) -> u64 {
         let mut known = self.functions.borrow_mut();
         if known.len() >= MAX_FUNCTIONS {
             known.clear();
         }
-        *known.entry(address).or_insert_with(|| self.live.function(address))
+        *known.entry(address).or_insert_with(|| live.function(address))
     }
 
-    /// The functions of a site, each once, from the innermost outward or from the outermost inward;
-    /// then labels and site. Each is shown to `go_on` as it comes, which may end it.
-    fn walk(&self, site: u32, is_inward: bool, mut go_on: impl FnMut(u64) -> bool) {
+    /// Calls `visit` with the steps of a site's path in order, until it returns false.
+    fn walk(
+        &self,
+        live: &dyn Observation,
+        site: u32,
+        direction: Direction,
+        mut visit: impl FnMut(PathStep) -> bool,
+    ) {
         let mut frames = Vec::new();
-        self.live.frames(site, &mut frames);
-        if is_inward {
+        live.frames(site, &mut frames);
+        if direction == Direction::TopDown {
             frames.reverse();
         }
         let mut seen: Vec<u64> = Vec::with_capacity(frames.len());
         for address in frames {
-            let function = self.function(address);
+            let function = self.function_start(live, address);
             if !seen.contains(&function) {
                 seen.push(function);
-                if !go_on(function) {
+                if !visit(PathStep::of_function(function)) {
                     return;
                 }
             }
         }
-        let _ =
-            go_on(LABELS | u64::from(self.live.label_set(site))) && go_on(SITE | u64::from(site));
+        let _ = visit(PathStep::of_labels(live.label_set(site))) && visit(PathStep::of_site(site));
     }
 
-    pub(super) fn path(&self, site: u32, is_inward: bool) -> Vec<u64> {
+    /// The path of a site.
+    pub(super) fn path(
+        &self,
+        live: &dyn Observation,
+        site: u32,
+        direction: Direction,
+    ) -> Vec<PathStep> {
         let mut path = Vec::new();
-        self.walk(site, is_inward, |step| {
+        self.walk(live, site, direction, |step| {
             path.push(step);
             true
         });
         path
     }
 
-    pub(super) fn is_below(&self, site: u32, is_inward: bool, prefix: &[u64]) -> bool {
+    /// Whether the path of a site begins with `prefix`, that is, whether the site is in that
+    /// subtree.
+    pub(super) fn has_prefix(
+        &self,
+        live: &dyn Observation,
+        site: u32,
+        direction: Direction,
+        prefix: &[PathStep],
+    ) -> bool {
         let mut left = prefix;
-        self.walk(site, is_inward, |step| match left.split_first() {
+        self.walk(live, site, direction, |step| match left.split_first() {
             Some((first, rest)) if *first == step => {
                 left = rest;
                 !left.is_empty()

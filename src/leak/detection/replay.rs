@@ -1,4 +1,4 @@
-//! The detector offline, over dumps.
+//! The detector run offline, over the dumps of a session.
 
 use super::detector::Detector;
 use super::naming::Names;
@@ -6,23 +6,25 @@ use super::observation::SnapshotObservation;
 use crate::Snapshot;
 use crate::leak::LeakReport;
 
-/// The detector over the snapshots of one session, as it was in the service.
+/// Runs the leak detector over the snapshots of one session.
 ///
-/// With the snapshots of all ticks the verdicts are the same as there; with gaps between them
-/// evidence is lost, and verdicts come later.
+/// With the snapshots of all ticks the verdicts are those of the service. With gaps between the
+/// snapshots evidence is lost, and verdicts come later.
 #[derive(Debug, Default)]
 pub struct Replay {
     detector: Detector,
 }
 
 impl Replay {
-    /// Nothing seen yet.
+    /// A detector that has observed nothing yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Looks at the next snapshot: of a later tick ([`Taken::tick`](crate::snapshot::Taken::tick))
-    /// than the one before, and of the same session.
+    /// Observes the next snapshot and returns the report for its tick.
+    ///
+    /// The snapshot must be of the same session as the one before, and of a later tick
+    /// ([`Taken::tick`](crate::snapshot::Taken::tick)).
     pub fn tick(&mut self, snapshot: &Snapshot, names: &mut dyn Names) -> LeakReport {
         let live = SnapshotObservation::new(snapshot);
         LeakReport::new(self.detector.tick(&live, names), &live, names)

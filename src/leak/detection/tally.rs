@@ -1,28 +1,29 @@
-//! All evidence of a site, or of several together.
+//! The evidence on a site, or on several sites together.
 
-use super::births::Births;
-use super::survival::{Deaths, Evidence};
+use super::births::BirthHistogram;
+use super::survival::{Deaths, SurvivalEvidence};
 
-/// Evidence that adds up over sites.
+/// Counts that add up over sites.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Tally {
     pub(super) deaths: Deaths,
-    pub(super) births: Births,
-    /// Births that were seen at a tick; objects that came and went within one are not.
+    pub(super) births: BirthHistogram,
+    /// Number of births seen at the end of a tick. Objects that are born and die within one tick
+    /// are never seen.
     pub(super) born: f32,
     /// Estimated live bytes.
     pub(super) live_bytes: f64,
 }
 
 impl Tally {
-    /// Whether old objects still die.
-    pub(super) fn evidence(&self, uptime: u32) -> Evidence {
+    /// The survival test: whether old objects still die.
+    pub(super) fn evidence(&self, uptime: u32) -> SurvivalEvidence {
         self.deaths.evidence(&self.births, uptime)
     }
 
-    pub(super) fn add(&mut self, other: &Self) {
-        self.deaths.add_all(&other.deaths);
-        self.births.add_all(&other.births);
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.deaths.merge(&other.deaths);
+        self.births.merge(&other.births);
         self.born += other.born;
         self.live_bytes += other.live_bytes;
     }

@@ -1,73 +1,92 @@
-//! Findings from tick to tick: suspected, confirmed, retracted.
+//! Tracks: findings followed from tick to tick, from suspicion to confirmation or retraction.
+//!
+//! ```text
+//!                    3 ticks confirm it, each with new births
+//!   (found) ─► suspect ────────────────────────────────────► confirmed
+//!                 │  refuted, or not seen for long                │  refuted
+//!                 └─────────────────► retracted ◄─────────────────┘
+//!                                         │  after the cooldown
+//!                                         ▼
+//!                                     (forgotten)
+//! ```
 
 use super::container::Growth;
 use super::finding::{Facts, Finding};
-use super::nodes::Found;
-use super::scene::Scene;
+use super::nodes::LeakingNode;
+use super::path::Paths;
+use super::view::TickView;
 use crate::Estimate;
 use crate::hash::NumberMap;
 use crate::report::Verdict;
 
-/// Ticks with certainty, each with more of it than the one before, that make a suspicion a certainty.
-/// Where it is seen without certainty, one is taken away; a pause between two bursts says nothing.
-const REPEATS: u32 = 3;
+/// Number of ticks with sufficient evidence that confirm a suspect, each with new births since the
+/// one before. A tick in which it is found with insufficient evidence takes one away. A tick in
+/// which it is not found changes nothing, because it may be a pause between two bursts.
+const CONFIRMATIONS_NEEDED: u32 = 3;
 
-/// Findings that are followed at most.
+/// The most findings that are followed.
 const MAX_TRACKS: usize = 64;
 
-/// Points of a growth curve at most; then every other one goes.
-const MAX_POINTS: usize = 64;
+/// The most points of a growth curve. When there are more, every other one is dropped.
+const MAX_CURVE_POINTS: usize = 64;
 
 /// A finding that is followed.
 #[derive(Clone, Debug)]
 struct Track {
-    found: Followed,
+    subject: Subject,
     verdict: Verdict,
     first_seen: u32,
     last_seen: u32,
-    certainty: u32,
-    /// The last tick that counted toward certainty.
-    counted: u32,
-    retracted: u32,
+    /// Number of ticks that counted toward a confirmation.
+    confirmations: u32,
+    /// The last tick that counted toward a confirmation.
+    last_counted: u32,
+    /// The tick at which it was retracted, or 0.
+    retracted_at: u32,
+    /// Ticks, and the live bytes at each.
     curve: Vec<(u32, f64)>,
 }
 
+/// What is followed.
 #[derive(Clone, Debug)]
-enum Followed {
-    Node(Box<Found>),
+enum Subject {
+    /// A node of the call tree.
+    Node(Box<LeakingNode>),
+    /// A container, by the site that allocates it.
     Container(u32),
 }
 
 impl Track {
-    fn new(found: Followed, tick: u32) -> Self {
+    fn new(subject: Subject, tick: u32) -> Self {
         Self {
-            found,
+            subject,
             verdict: Verdict::Suspect,
             first_seen: tick,
             last_seen: tick,
-            certainty: 0,
-            counted: 0,
-            retracted: 0,
+            confirmations: 0,
+            last_counted: 0,
+            retracted_at: 0,
             curve: Vec::new(),
         }
     }
 
-    fn has(&self, site: u32) -> bool {
-        match &self.found {
-            Followed::Node(found) => found.sites.contains(&site),
-            Followed::Container(own) => *own == site,
+    fn covers(&self, site: u32) -> bool {
+        match &self.subject {
+            Subject::Node(node) => node.sites.contains(&site),
+            Subject::Container(own) => *own == site,
         }
     }
 
-    /// Seen at this tick, with certainty or not, and with more of it or not since the last that counted.
-    fn see(&mut self, tick: u32, certain: bool, more: bool) {
+    /// Records that it was found at this tick: whether the evidence suffices for a confirmation,
+    /// and whether it has grown since the last tick that counted.
+    fn observe(&mut self, tick: u32, is_sufficient: bool, has_continued: bool) {
         self.last_seen = tick;
-        if !certain {
-            self.certainty = self.certainty.min(REPEATS).saturating_sub(1);
-        } else if more {
-            self.counted = tick;
-            self.certainty += 1;
-            if self.certainty >= REPEATS {
+        if !is_sufficient {
+            self.confirmations = self.confirmations.min(CONFIRMATIONS_NEEDED).saturating_sub(1);
+        } else if has_continued {
+            self.last_counted = tick;
+            self.confirmations += 1;
+            if self.confirmations >= CONFIRMATIONS_NEEDED {
                 self.verdict = Verdict::Confirmed;
             }
         }
@@ -75,8 +94,8 @@ impl Track {
 
     fn retract(&mut self, tick: u32) {
         self.verdict = Verdict::Retracted;
-        self.retracted = tick;
-        self.certainty = 0;
+        self.retracted_at = tick;
+        self.confirmations = 0;
     }
 
     fn is_retracted(&self) -> bool {
@@ -84,102 +103,109 @@ impl Track {
     }
 }
 
-/// What is followed, over a session.
+/// All tracks of a session.
 #[derive(Debug, Default)]
 pub(super) struct Tracks {
     tracks: Vec<Track>,
 }
 
-/// Ticks for which something that was retracted is shown as such, and not suspected again.
-fn cooldown(tick: u32) -> u32 {
+/// Number of ticks for which a retracted finding is shown as retracted and not suspected again.
+fn cooldown_ticks(tick: u32) -> u32 {
     (tick / 8).max(10)
 }
 
 impl Tracks {
-    /// Goes on with what was found at a tick.
+    /// Advances all tracks by the leaking nodes and growing containers found at a tick.
     pub(super) fn update(
         &mut self,
         tick: u32,
-        nodes: Vec<Found>,
+        nodes: Vec<LeakingNode>,
         growing: Vec<(u32, Growth)>,
-        scene: &Scene<'_>,
+        view: &TickView<'_>,
+        paths: &Paths,
     ) {
-        self.tracks
-            .retain(|track| !track.is_retracted() || tick - track.retracted <= cooldown(tick));
-        for found in nodes {
-            let certain = scene.is_certain(&found.tally, found.main_site);
+        self.tracks.retain(|track| {
+            !track.is_retracted() || tick - track.retracted_at <= cooldown_ticks(tick)
+        });
+        for node in nodes {
+            let is_sufficient = view.supports_confirmation(&node.tally, node.main_site);
             let same = self.tracks.iter_mut().find(|track| {
-                let overlaps = |own: &Found| found.sites.contains(&own.main_site);
-                track.has(found.main_site)
-                    || matches!(&track.found, Followed::Node(own) if overlaps(own))
+                let overlaps = |own: &LeakingNode| node.sites.contains(&own.main_site);
+                track.covers(node.main_site)
+                    || matches!(&track.subject, Subject::Node(own) if overlaps(own))
             });
             match same {
                 Some(track) if track.is_retracted() => {}
                 Some(track) => {
-                    let more = scene.goes_on(&found, track.counted);
-                    if let Followed::Node(_) = track.found {
-                        track.found = Followed::Node(Box::new(found));
+                    let has_continued = node.has_continued_since(track.last_counted, view, paths);
+                    if let Subject::Node(_) = track.subject {
+                        track.subject = Subject::Node(Box::new(node));
                     }
-                    track.see(tick, certain, more);
+                    track.observe(tick, is_sufficient, has_continued);
                 }
                 None => {
-                    let more = scene.goes_on(&found, 0);
-                    self.follow(Track::new(Followed::Node(Box::new(found)), tick), certain, more);
+                    let has_continued = node.has_continued_since(0, view, paths);
+                    self.add(
+                        Track::new(Subject::Node(Box::new(node)), tick),
+                        is_sufficient,
+                        has_continued,
+                    );
                 }
             }
         }
         for (site, growth) in growing {
-            let certain = growth == Growth::Confirmed;
-            match self.tracks.iter_mut().find(|track| track.has(site)) {
+            let is_sufficient = growth == Growth::Confirmed;
+            match self.tracks.iter_mut().find(|track| track.covers(site)) {
                 Some(track) if track.is_retracted() => {}
-                Some(track) => track.see(tick, certain, true),
-                None => self.follow(Track::new(Followed::Container(site), tick), certain, true),
+                Some(track) => track.observe(tick, is_sufficient, true),
+                None => self.add(Track::new(Subject::Container(site), tick), is_sufficient, true),
             }
         }
         for track in self.tracks.iter_mut().filter(|track| track.last_seen < tick) {
-            if !track.is_retracted() && Self::is_refuted(track, tick, scene) {
+            if !track.is_retracted() && Self::is_refuted(track, tick, view) {
                 track.retract(tick);
             }
         }
         self.merge();
     }
 
-    fn follow(&mut self, mut track: Track, certain: bool, more: bool) {
+    fn add(&mut self, mut track: Track, is_sufficient: bool, has_continued: bool) {
         if self.tracks.len() < MAX_TRACKS {
             let tick = track.first_seen;
-            track.see(tick, certain, more);
+            track.observe(tick, is_sufficient, has_continued);
             self.tracks.push(track);
         }
     }
 
-    fn is_refuted(track: &Track, tick: u32, scene: &Scene<'_>) -> bool {
-        // A suspicion that nothing supports any more fades, though not between two bursts.
+    fn is_refuted(track: &Track, tick: u32, view: &TickView<'_>) -> bool {
+        // A suspicion lapses if it is not supported any longer, but not between two bursts.
         let faded = track.verdict == Verdict::Suspect && tick - track.last_seen > (tick / 8).max(5);
-        match &track.found {
-            Followed::Node(found) => {
-                let tally = scene.sum(&found.sites);
-                scene.is_refuted(&tally) || faded && !scene.is_pausing(&tally)
+        match &track.subject {
+            Subject::Node(node) => {
+                let tally = view.tally_of(&node.sites);
+                view.is_refuted(&tally) || faded && !view.is_pausing(&tally)
             }
-            Followed::Container(site) => {
+            Subject::Container(site) => {
                 faded
-                    || scene
+                    || view
                         .container(*site)
-                        .is_none_or(|container| container.growth(tick) == Growth::No)
+                        .is_none_or(|container| container.growth(tick) == Growth::None)
             }
         }
     }
 
-    /// Two tracks that have come to mean the same become the older one.
+    /// Drops a track whose main site is covered by an older one, unless the newer is the more
+    /// certain one and was seen more recently.
     fn merge(&mut self) {
         let mut at = 0;
         while at < self.tracks.len() {
-            let main = match &self.tracks[at].found {
-                Followed::Node(found) => found.main_site,
-                Followed::Container(site) => *site,
+            let main = match &self.tracks[at].subject {
+                Subject::Node(node) => node.main_site,
+                Subject::Container(site) => *site,
             };
             let verdict = self.tracks[at].verdict;
             if self.tracks[..at].iter().any(|older| {
-                older.has(main)
+                older.covers(main)
                     && (older.verdict >= verdict || older.last_seen >= self.tracks[at].last_seen)
             }) {
                 self.tracks.remove(at);
@@ -189,34 +215,34 @@ impl Tracks {
         }
     }
 
-    /// All that is followed, measured at this tick: the most certain first, then by how much is lost
-    /// for certain.
-    pub(super) fn findings(&mut self, scene: &Scene<'_>) -> Vec<Finding> {
+    /// The findings at this tick, with estimates: confirmed before suspected before retracted, then
+    /// by the lower bound of the 95% interval of the rate.
+    pub(super) fn findings(&mut self, view: &TickView<'_>, paths: &Paths) -> Vec<Finding> {
         let mut of_site = NumberMap::default();
         let mut facts = Vec::new();
         for (number, track) in self.tracks.iter().enumerate() {
-            match &track.found {
-                Followed::Node(found) => {
-                    of_site.extend(found.sites.iter().map(|site| (*site, number)));
-                    facts.push(scene.facts(&scene.sum(&found.sites)));
+            match &track.subject {
+                Subject::Node(node) => {
+                    of_site.extend(node.sites.iter().map(|site| (*site, number)));
+                    facts.push(view.facts(&view.tally_of(&node.sites)));
                 }
-                Followed::Container(site) => {
+                Subject::Container(site) => {
                     of_site.insert(*site, number);
-                    let steps = scene.container(*site).map(|c| c.steps.clone());
+                    let steps = view.container(*site).map(|c| c.steps.clone());
                     facts.push(Facts { steps: steps.unwrap_or_default(), ..Facts::default() });
                 }
             }
         }
         let ticks: Vec<(u32, u32)> = facts.iter().map(|facts| facts.ticks).collect();
-        let measures = scene.measure(&of_site, &ticks);
+        let estimates = view.estimate(&of_site, &ticks);
         let mut findings: Vec<Finding> = self
             .tracks
             .iter_mut()
             .zip(facts)
-            .zip(measures)
-            .map(|((track, mut facts), measure)| {
-                track.curve.push((scene.uptime(), measure.live_bytes.value));
-                if track.curve.len() > MAX_POINTS {
+            .zip(estimates)
+            .map(|((track, mut facts), estimate)| {
+                track.curve.push((view.uptime(), estimate.live_bytes.value));
+                if track.curve.len() > MAX_CURVE_POINTS {
                     let mut keep = false;
                     track.curve.retain(|_| {
                         keep = !keep;
@@ -224,43 +250,43 @@ impl Tracks {
                     });
                 }
                 facts.curve.clone_from(&track.curve);
-                let found = match &track.found {
-                    Followed::Node(found) => (**found).clone(),
-                    Followed::Container(site) => Found::site(*site),
+                let node = match &track.subject {
+                    Subject::Node(node) => (**node).clone(),
+                    Subject::Container(site) => LeakingNode::of_site(*site),
                 };
-                let (frames, shared_frames) = scene.frames(&found);
-                let bytes_per_tick = match &track.found {
-                    Followed::Node(_) => {
+                let (frames, shared_frames) = node.frames(view.live(), paths);
+                let bytes_per_tick = match &track.subject {
+                    Subject::Node(_) => {
                         let length = f64::from((facts.ticks.1 - facts.ticks.0).max(1));
-                        let leaked = measure.leaked_bytes;
+                        let leaked = estimate.leaked_bytes;
                         Estimate::new(leaked.value / length, leaked.std_error / length)
                     }
-                    Followed::Container(site) => {
-                        let rate = scene
+                    Subject::Container(site) => {
+                        let rate = view
                             .container(*site)
-                            .map_or(0.0, |container| container.bytes_per_tick(scene.uptime()));
-                        // What it has grown by is known; how far it is into its next step is not.
+                            .map_or(0.0, |container| container.bytes_per_tick(view.uptime()));
+                        // The sizes are known exactly, but not how much of the last step is in use.
                         Estimate::new(rate, rate / 4.0)
                     }
                 };
                 Finding {
                     verdict: track.verdict,
                     first_seen_tick: track.first_seen,
-                    labels: scene.labels(&found.sites),
-                    inner: scene.inner(&found),
-                    sites: found.sites,
+                    labels: node.labels(view.live()),
+                    callees: node.callees(view.live(), paths),
+                    sites: node.sites,
                     frames,
                     shared_frames,
-                    live_bytes: measure.live_bytes,
-                    live_count: measure.live_count,
+                    live_bytes: estimate.live_bytes,
+                    live_count: estimate.live_count,
                     bytes_per_tick,
                     facts,
                 }
             })
             .collect();
         findings.sort_by(|a, b| {
-            let surely = |finding: &Finding| finding.bytes_per_tick.ci95().0;
-            b.verdict.cmp(&a.verdict).then(surely(b).total_cmp(&surely(a)))
+            let rate_lower_bound = |finding: &Finding| finding.bytes_per_tick.ci95().0;
+            b.verdict.cmp(&a.verdict).then(rate_lower_bound(b).total_cmp(&rate_lower_bound(a)))
         });
         findings
     }

@@ -1,105 +1,115 @@
-//! Which node of the call tree explains a leak.
+//! The deepest nodes of a call tree that explain a leak.
 //!
-//! A leak may show at one call site, be spread over the callers of a common function, or over many
-//! sites below one. So sites are grouped by their stacks, seen from the innermost function outward
-//! and then, what that leaves unexplained, from the outermost inward. In either tree the deepest node
-//! is wanted that explains what leaks: evidence adds up towards the root, and a node takes the place of
-//! its children where each of them alone has too little of it, or where all of them leak alike.
+//! A leak may show at one call site, be spread over the callers of a common function, or be spread
+//! over many sites below one function. So the sites are arranged in a call tree by their paths:
+//! first bottom-up, with the allocating functions at the root, and then top-down for the sites that
+//! this leaves unexplained. In either tree the search looks for the deepest node that explains what
+//! leaks. Evidence adds up towards the root. A node replaces its children if each of them alone has
+//! too little evidence, or if all of them leak alike.
 
+use super::path::PathStep;
 use super::tally::Tally;
 
-/// A call site with evidence.
+/// A leaf of the tree: a call site, or a group of sites, with its evidence.
 #[derive(Clone, Debug)]
-pub(super) struct Item {
+pub(super) struct TreeLeaf {
+    /// The number of the site or group.
     pub(super) site: u32,
-    /// The functions from the root of the tree to the site, each once (so that recursion of any
-    /// depth is one path), then what tells the site from others with the same functions.
-    pub(super) path: Vec<u64>,
+    /// The steps from the root of the tree to the leaf. No two leaves have the same path.
+    pub(super) path: Vec<PathStep>,
     pub(super) tally: Tally,
 }
 
-/// A node that leaks.
+/// A node of the tree that leaks.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
+pub(super) struct TreeNode {
+    /// The leaves below it.
     pub(super) sites: Vec<u32>,
-    /// The path from the root that all of them share, and nobody else has.
-    pub(super) prefix: Vec<u64>,
+    /// The path from the root that exactly these leaves share.
+    pub(super) prefix: Vec<PathStep>,
     pub(super) tally: Tally,
 }
 
-/// What the search asks.
-pub(super) trait Judge {
-    /// Whether this much evidence is a leak.
-    fn leaks(&self, tally: &Tally) -> bool;
-    /// Deaths seen at sites below this prefix that do not leak.
-    fn clean_deaths(&self, prefix: &[u64]) -> f64;
-    /// How many items there are in the program.
-    fn all(&self, items: &[Item]) -> usize;
-    /// Whether the end of a prefix is a place that what leaks at these items can be named by: not the
-    /// allocator, nor what runs everything.
-    /// `is_root`: everything has this prefix.
-    fn is_place(&self, prefix: &[u64], items: &[Item], is_root: bool) -> bool;
-    /// How many nodes or sites must leak alike to be taken for one leak.
-    fn fewest(&self) -> usize;
-    /// Old objects of a tally: what is to be explained.
-    fn mass(&self, tally: &Tally) -> f64;
+/// What the search has to know about the program.
+pub(super) trait LeakCriteria {
+    /// Whether this evidence suffices for a leak.
+    fn is_leak(&self, tally: &Tally) -> bool;
+    /// Number of deaths seen at sites below this prefix that do not leak.
+    fn healthy_deaths(&self, prefix: &[PathStep]) -> f64;
+    /// Number of leaves that the whole program has, when these are searched.
+    fn total_leaves(&self, leaves: &[TreeLeaf]) -> usize;
+    /// Whether the leak at these leaves can be named after the function at the end of the prefix.
+    /// The allocator says nothing about a leak, and neither does a function that runs everything.
+    /// `is_root` says that all leaves of the program have this prefix.
+    fn is_nameable(&self, prefix: &[PathStep], leaves: &[TreeLeaf], is_root: bool) -> bool;
+    /// The least number of nodes or sites that are taken for one leak if they leak alike.
+    fn min_parts(&self) -> usize;
+    /// Number of old objects in a tally. These are what a node has to explain.
+    fn old_objects(&self, tally: &Tally) -> f64;
 }
 
-/// A node in which fewer than this share of all births came and went at sites that do not leak, leaks as
-/// a whole.
-const ALIKE: f64 = 0.3;
+/// A node leaks as a whole if less than this share of the objects born below it died at sites that
+/// do not leak.
+const MAX_HEALTHY_SHARE: f64 = 0.3;
 
-/// A share of what is to be explained that explains it.
-const MOST: f64 = 0.8;
+/// A single node within another explains it if it has this share of its old objects.
+const EXPLAINING_SHARE: f64 = 0.8;
 
-/// The nodes that explain what leaks among the items. Linear in the lengths of all paths, after a
-/// sort.
-pub(super) fn explain(mut items: Vec<Item>, judge: &impl Judge) -> Vec<Node> {
-    items.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-    let all = judge.all(&items);
-    if items.is_empty() { Vec::new() } else { below(&items, all, 0, judge).1 }
+/// The nodes that explain what leaks among the leaves. The cost is a sort, and then linear in the
+/// total length of the paths.
+pub(super) fn explain(mut leaves: Vec<TreeLeaf>, criteria: &impl LeakCriteria) -> Vec<TreeNode> {
+    leaves.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    let total = criteria.total_leaves(&leaves);
+    if leaves.is_empty() { Vec::new() } else { explain_subtree(&leaves, total, 0, criteria).1 }
 }
 
-/// All evidence of items that share a prefix of this length, and the nodes among them that leak.
-fn below(items: &[Item], all: usize, length: usize, judge: &impl Judge) -> (Tally, Vec<Node>) {
+/// The sum of the evidence on leaves that share a prefix of this length, and the nodes among them
+/// that leak.
+fn explain_subtree(
+    leaves: &[TreeLeaf],
+    total: usize,
+    length: usize,
+    criteria: &impl LeakCriteria,
+) -> (Tally, Vec<TreeNode>) {
     let mut length = length;
-    // Where nothing branches the deepest node is meant.
-    let (first, last) = (&items[0].path, &items[items.len() - 1].path);
+    // Of a chain of nodes without branches the deepest one is meant.
+    let (first, last) = (&leaves[0].path, &leaves[leaves.len() - 1].path);
     while first.get(length).is_some() && first.get(length) == last.get(length) {
         length += 1;
     }
     let prefix = &first[..length];
-    let node = |tally: Tally| Node {
-        sites: items.iter().map(|item| item.site).collect(),
+    let node = |tally: Tally| TreeNode {
+        sites: leaves.iter().map(|leaf| leaf.site).collect(),
         prefix: prefix.to_vec(),
         tally,
     };
-    if let [item] = items {
-        let found = if judge.leaks(&item.tally) { vec![node(item.tally)] } else { Vec::new() };
-        return (item.tally, found);
+    if let [leaf] = leaves {
+        let found = if criteria.is_leak(&leaf.tally) { vec![node(leaf.tally)] } else { Vec::new() };
+        return (leaf.tally, found);
     }
     let mut tally = Tally::default();
     let mut found = Vec::new();
-    for group in items.chunk_by(|a, b| a.path.get(length) == b.path.get(length)) {
-        let (sum, nodes) = below(group, all, length + 1, judge);
-        tally.add(&sum);
+    for group in leaves.chunk_by(|a, b| a.path.get(length) == b.path.get(length)) {
+        let (sum, nodes) = explain_subtree(group, total, length + 1, criteria);
+        tally.merge(&sum);
         found.extend(nodes);
     }
-    if length == 0 || !judge.leaks(&tally) {
+    if length == 0 || !criteria.is_leak(&tally) {
         return (tally, found);
     }
-    let explained: f64 = found.iter().map(|node| judge.mass(&node.tally)).sum();
-    let is_explained = found.len() == 1 && explained >= MOST * judge.mass(&tally);
-    let parts = if found.is_empty() { items.len() } else { found.len() };
-    let are_enough = parts >= judge.fewest();
+    let explained: f64 = found.iter().map(|node| criteria.old_objects(&node.tally)).sum();
+    let is_explained =
+        found.len() == 1 && explained >= EXPLAINING_SHARE * criteria.old_objects(&tally);
+    let parts = if found.is_empty() { leaves.len() } else { found.len() };
+    let are_enough = parts >= criteria.min_parts();
     if is_explained || !are_enough {
         return (tally, found);
     }
-    if !judge.is_place(prefix, items, items.len() >= all) {
+    if !criteria.is_nameable(prefix, leaves, leaves.len() >= total) {
         return (tally, found);
     }
-    let clean = judge.clean_deaths(prefix);
-    if clean < ALIKE * (clean + f64::from(tally.born)) {
+    let healthy = criteria.healthy_deaths(prefix);
+    if healthy < MAX_HEALTHY_SHARE * (healthy + f64::from(tally.born)) {
         found = vec![node(tally)];
     }
     (tally, found)
@@ -109,50 +119,52 @@ fn below(items: &[Item], all: usize, length: usize, judge: &impl Judge) -> (Tall
 mod tests {
     use super::*;
 
-    /// Ten births are a leak. Odd functions are the program's.
+    /// Ten births are a leak, and functions with odd numbers can be named.
     struct Threshold {
         deaths: f64,
     }
 
-    impl Judge for Threshold {
-        fn leaks(&self, tally: &Tally) -> bool {
+    impl LeakCriteria for Threshold {
+        fn is_leak(&self, tally: &Tally) -> bool {
             tally.born >= 10.0
         }
 
-        fn clean_deaths(&self, _prefix: &[u64]) -> f64 {
+        fn healthy_deaths(&self, _prefix: &[PathStep]) -> f64 {
             self.deaths
         }
 
-        fn all(&self, items: &[Item]) -> usize {
-            items.len() + 1
+        fn total_leaves(&self, leaves: &[TreeLeaf]) -> usize {
+            leaves.len() + 1
         }
 
-        fn is_place(&self, prefix: &[u64], _items: &[Item], is_root: bool) -> bool {
-            !is_root && prefix.last().is_some_and(|function| function % 2 == 1)
+        fn is_nameable(&self, prefix: &[PathStep], _items: &[TreeLeaf], is_root: bool) -> bool {
+            let function = prefix.last().and_then(|step| step.function());
+            !is_root && function.is_some_and(|function| function % 2 == 1)
         }
 
-        fn fewest(&self) -> usize {
+        fn min_parts(&self) -> usize {
             3
         }
 
-        fn mass(&self, tally: &Tally) -> f64 {
+        fn old_objects(&self, tally: &Tally) -> f64 {
             tally.born.into()
         }
     }
 
-    /// The prefixes and the sites of what explains sites with these paths and births; a site's number is
-    /// its place.
+    /// The prefixes and the sites of the nodes that explain sites with these paths and births.
+    /// Sites are numbered from 0.
     fn explained(sites: &[(&[u64], u16)], deaths: f64) -> Vec<(Vec<u64>, Vec<u32>)> {
-        let item = |(site, (path, born)): (usize, &(&[u64], u16))| Item {
+        let leaf = |(site, (path, born)): (usize, &(&[u64], u16))| TreeLeaf {
             site: site as u32,
-            path: path.to_vec(),
+            path: path.iter().copied().map(PathStep::of_function).collect(),
             tally: Tally { born: (*born).into(), ..Tally::default() },
         };
-        let items = sites.iter().enumerate().map(item).collect();
-        let nodes = explain(items, &Threshold { deaths });
-        let sorted = |mut node: Node| {
+        let leaves = sites.iter().enumerate().map(leaf).collect();
+        let nodes = explain(leaves, &Threshold { deaths });
+        let sorted = |mut node: TreeNode| {
             node.sites.sort_unstable();
-            (node.prefix, node.sites)
+            let functions = node.prefix.into_iter().filter_map(PathStep::function).collect();
+            (functions, node.sites)
         };
         nodes.into_iter().map(sorted).collect()
     }
@@ -164,39 +176,39 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_little_in_each_site_is_explained_by_the_deepest_function_they_share() {
+    fn sites_with_too_little_evidence_alone_are_explained_by_the_deepest_function_they_share() {
         let found = explained(&[(&[1, 3, 5], 5), (&[1, 3, 7], 5), (&[1, 3, 9], 5)], 0.0);
         assert_eq!(found, [(vec![1, 3], vec![0, 1, 2])]);
     }
 
     #[test]
-    fn what_leaks_in_enough_sites_alike_is_one_leak_and_in_fewer_several() {
+    fn sites_that_leak_alike_are_one_leak_if_there_are_enough_of_them() {
         let all: [(&[u64], u16); 3] = [(&[1, 5], 20), (&[1, 7], 20), (&[1, 9], 20)];
         assert_eq!(explained(&all, 0.0), [(vec![1], vec![0, 1, 2])]);
         assert_eq!(explained(&all[..2], 0.0), [(vec![1, 5], vec![0]), (vec![1, 7], vec![1])]);
     }
 
     #[test]
-    fn one_site_with_nearly_all_of_it_explains_it() {
+    fn one_site_with_nearly_all_old_objects_explains_the_leak() {
         let found = explained(&[(&[1, 5], 90), (&[1, 7], 4), (&[1, 9], 4)], 0.0);
         assert_eq!(found, [(vec![1, 5], vec![0])]);
     }
 
     #[test]
-    fn a_function_below_which_much_comes_and_goes_explains_nothing() {
+    fn a_function_below_which_many_objects_die_explains_nothing() {
         let all: [(&[u64], u16); 3] = [(&[1, 5], 20), (&[1, 7], 20), (&[1, 9], 20)];
         assert_eq!(explained(&all, 20.0).len(), 1);
         assert_eq!(explained(&all, 30.0).len(), 3);
     }
 
     #[test]
-    fn what_is_no_place_explains_nothing() {
+    fn a_function_that_cannot_be_named_explains_nothing() {
         let all: [(&[u64], u16); 3] = [(&[2, 5], 20), (&[2, 7], 20), (&[2, 9], 20)];
         assert_eq!(explained(&all, 0.0).len(), 3);
     }
 
     #[test]
-    fn nothing_explains_nothing() {
+    fn without_a_leak_there_are_no_nodes() {
         assert_eq!(explained(&[], 0.0), []);
         assert_eq!(explained(&[(&[1, 3], 0), (&[1, 5], 9)], 0.0), []);
     }

@@ -14,18 +14,9 @@ pub fn estimate(estimate: Estimate, bytes: bool) -> String {
 
 /// Bytes in the largest binary unit that gives at least 1: `12.3 MiB`. Whole numbers below 1 KiB.
 pub fn bytes(value: f64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    if value.abs() < 1024.0 {
-        return format!("{value:.0} B");
-    }
-    let mut scaled = value / 1024.0;
-    let mut unit = 0;
-    // 1023.95 would be printed as 1024.0.
-    while scaled.abs() >= 1023.95 && unit + 1 < UNITS.len() {
-        scaled /= 1024.0;
-        unit += 1;
-    }
-    format!("{scaled:.1} {}", UNITS[unit])
+    let (scale, unit) = heapdrift::units::binary_unit(value, 1);
+    let digits = if scale > 1.0 { 1 } else { 0 };
+    format!("{:.digits$} {unit}", value / scale)
 }
 
 /// Parses bytes as they are given on the command line: `2GiB`, `1.5 MiB`, `4096`.

@@ -40,7 +40,7 @@ impl Elf {
         let modified = found.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
         let has_data = |section: &str| elf.section_by_name_bytes(section.as_bytes()).is_some();
         Ok(Self {
-            build_id: id.iter().map(|byte| format!("{byte:02x}")).collect(),
+            build_id: heapdrift::snapshot::Module::build_id_from_bytes(id),
             debug_info: has_data(".debug_info") || has_data(".zdebug_info"),
             split: has_data(".debug_addr"),
             symbols: has_data(".symtab"),

@@ -48,7 +48,7 @@ pub(crate) fn build_id(file: &Path) -> String {
     let bytes = std::fs::read(file).unwrap();
     let elf = object::File::parse(&*bytes).unwrap();
     let id = elf.build_id().unwrap().expect("tests are linked with a build-id");
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
+    heapdrift::snapshot::Module::build_id_from_bytes(id)
 }
 
 /// Builds a snapshot stack by stack.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use object::{Object as _, ObjectSection as _};
 
 use super::mapped::Mapped;
+use crate::snapshot::Module;
 
 /// A module of this process.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +64,7 @@ fn running_executable(path: &str) -> Option<PathBuf> {
 /// The build-id in hexadecimal, empty if there is none.
 fn build_id(elf: &Elf<'_>) -> String {
     let id = elf.build_id().ok().flatten().unwrap_or_default();
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
+    Module::build_id_from_bytes(id)
 }
 
 fn debug_file(debug_files: &Path, build_id: &str) -> PathBuf {

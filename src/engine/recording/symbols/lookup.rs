@@ -53,6 +53,7 @@ mod tests {
     use super::*;
     use crate::engine::recording::symbols::debug_info::MAX_DEBUG_INFO_BYTES;
     use crate::engine::recording::symbols::elf::{Elf, ModuleRef};
+    use crate::snapshot::Module;
     use object::{Object as _, ObjectSection as _};
 
     #[test]
@@ -63,8 +64,7 @@ mod tests {
         let data = fs::read(&path).unwrap();
         let elf = Elf::parse(&*data).unwrap();
         let (offset, size) = elf.section_by_name(".debug_info").unwrap().file_range().unwrap();
-        let build_id: String =
-            elf.build_id().unwrap().unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
+        let build_id = Module::build_id_from_bytes(elf.build_id().unwrap().unwrap());
         // The offset and the size are adjacent in the section table.
         let entry = [offset.to_ne_bytes(), size.to_ne_bytes()].concat();
         let table = u64::from_ne_bytes(data[0x28..0x30].try_into().unwrap()) as usize;

@@ -186,7 +186,7 @@ mod tests {
             let module = |number| {
                 let info = known.info(number);
                 let mut module = Module::named(String::from_utf8(info.path).unwrap());
-                module.build_id = info.build_id.iter().map(|byte| format!("{byte:02x}")).collect();
+                module.build_id = Module::build_id_from_bytes(&info.build_id);
                 module.load_bias = info.bias;
                 module
             };

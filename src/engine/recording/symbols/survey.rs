@@ -151,6 +151,7 @@ mod tests {
     use crate::engine::recording::symbols::elf::ModuleRef;
     use crate::engine::recording::symbols::lookup::locations;
     use crate::engine::recording::unwind::Modules;
+    use crate::snapshot::Module;
 
     const MAX_BYTES: usize = 1 << 20;
 
@@ -158,7 +159,7 @@ mod tests {
     fn this() -> Files {
         let program = Modules::new().unwrap().info(0);
         let path = String::from_utf8(program.path).unwrap();
-        let build_id: String = program.build_id.iter().map(|byte| format!("{byte:02x}")).collect();
+        let build_id = Module::build_id_from_bytes(&program.build_id);
         Files::open(&ModuleRef { path: &path, build_id: &build_id, bias: 0 })
     }
 
