@@ -29,6 +29,13 @@ pub(crate) enum Access {
     ReadWrite,
 }
 
+/// Pages without a claim on memory before they are written. FreeBSD has no such flag: all of its
+/// anonymous pages are so unless overcommitting is forbidden.
+#[cfg(not(target_os = "freebsd"))]
+const NO_RESERVE: libc::c_int = libc::MAP_NORESERVE;
+#[cfg(target_os = "freebsd")]
+const NO_RESERVE: libc::c_int = 0;
+
 impl Reservation {
     /// Reserves `len` bytes, anywhere, or exactly at `address`. Bytes are zero when first read.
     pub(crate) fn new(len: usize, access: Access, address: Option<usize>) -> io::Result<Self> {
@@ -36,7 +43,7 @@ impl Reservation {
             Access::None => libc::PROT_NONE,
             Access::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
         };
-        let mut flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let mut flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | NO_RESERVE;
         #[cfg(target_os = "linux")]
         if address.is_some() {
             // Kernels before 4.17 take this for a hint, which the comparison below notices.

@@ -271,3 +271,25 @@ impl Entry {
         text(&self.path, &self.path_len, module.path());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As a snapshot does where the hook cannot find modules itself.
+    #[test]
+    fn what_is_known_is_not_added_again() {
+        let modules = Modules::new().unwrap();
+        let known = modules.len();
+        modules.add_loaded();
+        let added: Vec<_> = (known..modules.len()).map(|module| modules.info(module)).collect();
+        assert_eq!(added, []);
+    }
+
+    #[test]
+    fn the_executable_comes_first_and_has_its_path() {
+        let modules = Modules::new().unwrap();
+        let path = std::env::current_exe().unwrap();
+        assert_eq!(modules.info(0).path, path.as_os_str().as_encoded_bytes());
+    }
+}

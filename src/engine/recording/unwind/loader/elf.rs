@@ -61,6 +61,9 @@ pub(super) unsafe fn text<'a>(string: *const c_char) -> &'a [u8] {
     unsafe { CStr::from_ptr(string) }.to_bytes()
 }
 
+/// `PF_X` of a program header.
+const EXECUTABLE: u32 = 1;
+
 /// A module as the loader describes it.
 pub(in crate::engine::recording::unwind) struct Found<'a> {
     path: &'a [u8],
@@ -149,7 +152,7 @@ impl<'a> Found<'a> {
     pub(in crate::engine::recording::unwind) fn code(&self) -> (u64, Range<u64>) {
         let mut loaded = self.segments(libc::PT_LOAD).map(|(_, header)| header);
         loaded
-            .find(|header| header.p_flags & libc::PF_X != 0)
+            .find(|header| header.p_flags & EXECUTABLE != 0)
             .map_or((0, 0..0), |code| (code.p_offset, code.p_vaddr..code.p_vaddr + code.p_memsz))
     }
 }
