@@ -50,7 +50,8 @@ impl<A> Alloc<A> {
 // Each method is one test and two tail calls. The rare call goes to a function that is never
 // inlined: whatever needs saved registers must stay out of here, or the common path pays for it.
 // The arguments of that function are in the order in which `__rust_alloc` and its like receive
-// them, so that none has to be moved on the common path either (5 instructions a pair).
+// them, so that none has to be moved on the common path either, which saves 5 instructions per
+// pair.
 //
 // SAFETY: every method either forwards to `A`, which upholds the contract, or lets the engine serve
 // the call, which upholds it too: sampled blocks come from slots that are large and aligned enough,

@@ -9,8 +9,8 @@ use crate::report::LeakReport;
 use crate::signals;
 use crate::snapshot::MAX_STACK_DEPTH;
 
-/// Settings of a session, checked by [`Config::check`]. Each field has the name of its builder
-/// method.
+/// The settings of a session, which [`Config::check`] validates. Each field has the name of its
+/// builder method.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) sample_interval_bytes: u64,
@@ -46,7 +46,7 @@ impl Default for Config {
     }
 }
 
-/// The callback that gets each report.
+/// The callback that receives each report.
 #[derive(Clone)]
 pub(crate) struct ReportHook(Arc<dyn Fn(&LeakReport) + Send + Sync>);
 
@@ -66,13 +66,14 @@ impl std::fmt::Debug for ReportHook {
     }
 }
 
-/// The longest interval: a sample every TiB. A process takes practically no samples above it.
+/// The largest interval, one sample per TiB. Above it a process takes practically no samples.
 const MAX_INTERVAL: u64 = 1 << 40;
 
-/// The smallest cap: fixed tables and the unwinder take about half of it.
+/// The smallest memory cap. The fixed tables and the unwinder take about half of it.
 const MIN_PROFILER_BYTES: u64 = 1 << 20;
 
 impl Config {
+    /// Checks that every setting has a value that can work.
     pub(crate) fn check(&self) -> Result<(), SettingError> {
         check_interval(self.sample_interval_bytes)?;
         if self.max_profiler_bytes < MIN_PROFILER_BYTES {

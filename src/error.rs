@@ -1,11 +1,11 @@
-//! Why a session does not start, and why a setting is refused.
+//! The errors of starting a session and of changing a setting.
 
 use std::path::PathBuf;
 use std::{error, fmt, io};
 
-/// A setting was given a value that cannot work.
+/// A setting has a value that cannot work.
 ///
-/// The message says what was expected, for which setting, and what was found.
+/// The message names the setting, what was expected and what was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingError {
     name: &'static str,
@@ -22,13 +22,13 @@ impl SettingError {
         Self { name, expected: expected.into(), found: found.to_string() }
     }
 
-    /// The setting: the name of its builder method, or its key in `HEAPDRIFT` as it was written
-    /// there.
+    /// The name of the setting: that of its builder method, or its key in `HEAPDRIFT` as it was
+    /// written there.
     pub fn name(&self) -> &str {
         self.name
     }
 
-    /// Which values are accepted, in words.
+    /// The values that are accepted, in words.
     pub fn expected(&self) -> &str {
         &self.expected
     }
@@ -60,7 +60,7 @@ pub enum StartError {
     UnknownKey {
         /// The key.
         key: String,
-        /// The key that is spelled most like it, if one is close.
+        /// The key with the most similar spelling, if one is close.
         nearest: Option<&'static str>,
         /// All keys, with their short forms.
         expected: String,
@@ -70,7 +70,7 @@ pub enum StartError {
     RepeatedKey {
         /// The key of the first value, as it was written.
         first: &'static str,
-        /// The key of the second value: the same, or another name of the setting.
+        /// The key of the second value: the same key, or another name of the setting.
         second: &'static str,
     },
     /// The dump folder cannot be created or written to.
@@ -78,20 +78,20 @@ pub enum StartError {
     DumpDir {
         /// The folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         error: io::Error,
     },
     /// The baseline cannot be read, or is a dump of another program.
     #[non_exhaustive]
     Baseline {
-        /// The dump.
+        /// The path of the dump.
         path: PathBuf,
-        /// What is wrong with it, in words.
+        /// The reason, in words.
         reason: String,
     },
-    /// The system refuses the memory or the address space that recording needs.
+    /// The operating system refuses the memory or the address space that recording needs.
     Memory(io::Error),
-    /// The reporting thread could not be started, or the signal handler not be installed.
+    /// The reporting thread could not be started, or the signal handler could not be installed.
     Reporter(io::Error),
 }
 
@@ -149,7 +149,7 @@ impl error::Error for StartError {
             Self::DumpDir { error, .. } | Self::Memory(error) | Self::Reporter(error) => {
                 Some(error)
             }
-            // The message of `BadValue` is that of its `SettingError`, which has no source.
+            // `BadValue` already prints the message of its `SettingError`, which has no source.
             _ => None,
         }
     }

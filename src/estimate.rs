@@ -1,16 +1,16 @@
-//! A number that came from samples, with its uncertainty.
+//! Estimates from samples, with their standard errors.
 
 /// An unbiased estimate and its standard error.
 ///
-/// Everything that heapdrift derives from samples has this type: a number without its uncertainty
-/// is not printed anywhere. With a sampling interval of 1 every allocation is recorded, nothing is
-/// estimated, and `std_error` is 0.
+/// Every number that heapdrift derives from samples has this type, and is never printed without its
+/// uncertainty. With a sampling interval of 1 every allocation is recorded, the value is exact, and
+/// `std_error` is 0.
 ///
 /// # Where the numbers come from
-/// An allocation of `s` bytes is sampled with probability `p = 1 − exp(−s/R)`, `R` being the mean
-/// number of bytes between two samples. Each sample then stands for `1/p` allocations and `s/p`
-/// bytes (the Horvitz–Thompson estimator), and the sums over samples have the variances
-/// `Σ (1−p)/p²` and `Σ s²(1−p)/p²`, themselves estimated without bias.
+/// An allocation of `s` bytes is sampled with probability `p = 1 − exp(−s/R)`, where `R` is the
+/// mean number of bytes between two samples. Each sample stands for `1/p` allocations and `s/p`
+/// bytes (the Horvitz–Thompson estimator). The variances of the sums over samples are estimated,
+/// again without bias, by `Σ (1−p)/p²` and `Σ s²(1−p)/p²`.
 ///
 /// # Examples
 /// ```
@@ -23,7 +23,7 @@
 pub struct Estimate {
     /// The estimate itself, in the unit of the quantity (bytes or objects).
     pub value: f64,
-    /// One standard error, in the same unit.
+    /// The standard error, in the same unit.
     pub std_error: f64,
 }
 
@@ -31,23 +31,25 @@ impl Estimate {
     /// The 97.5th percentile of the standard normal distribution.
     const Z95: f64 = 1.959_963_984_540_054;
 
-    /// An estimate of `value` with standard error `std_error`, in the same unit.
+    /// Creates an estimate. `std_error` has the unit of `value`.
     pub const fn new(value: f64, std_error: f64) -> Self {
         Self { value, std_error }
     }
 
     /// The 95% confidence interval `(low, high)` by the normal approximation.
     ///
-    /// The approximation is good from about thirty samples on; below that the interval is a
-    /// statement about order of magnitude. `low` may be negative.
+    /// The approximation is good for thirty samples or more. For fewer, the interval only indicates
+    /// the order of magnitude. `low` may be negative.
     pub fn ci95(self) -> (f64, f64) {
         let half = Self::Z95 * self.std_error;
         (self.value - half, self.value + half)
     }
 
-    /// From sums over independent samples: of the weights, and of their variances.
+    /// Creates an estimate from two sums over independent samples, that of their weights and that
+    /// of their variances.
     pub(crate) fn from_sums(value: f64, variance: f64) -> Self {
-        // A running variance that was added to and taken from may end a rounding error below zero.
+        // A running sum of variances, which are added and subtracted, may end slightly below zero
+        // because of rounding.
         Self::new(value, variance.max(0.0).sqrt())
     }
 }
@@ -55,7 +57,7 @@ impl Estimate {
 impl std::ops::Add for Estimate {
     type Output = Self;
 
-    /// The sum of two independent estimates: values add, and so do variances.
+    /// Adds two independent estimates: their values add up, and so do their variances.
     fn add(self, other: Self) -> Self {
         Self::new(self.value + other.value, self.std_error.hypot(other.std_error))
     }
@@ -70,31 +72,32 @@ impl std::iter::Sum for Estimate {
     }
 }
 
-/// The probability with which an object of `size` bytes is sampled at `interval`: `1 − exp(−size/R)`,
-/// or 1 where the interval is 1. An object of no bytes counts as one of 1.
+/// Returns the probability that an object of `size` bytes is sampled when the interval is `R`:
+/// `1 − exp(−size/R)`, or 1 if `R` is 1. A zero-sized object counts as one byte.
 pub(crate) fn inclusion_probability(size: u64, interval: f32) -> f64 {
     if interval <= 1.0 { 1.0 } else { -(-(size.max(1) as f64) / f64::from(interval)).exp_m1() }
 }
 
-/// What one sample stands for: what it adds to sums, and to their variances.
+/// The weight of one sample: what it adds to the sums of objects and bytes, and to the variances of
+/// these sums.
 ///
-/// Horvitz and Thompson: a sample included with probability `p` stands for `1/p` objects, and
-/// `(1−p)/p²` is an unbiased estimate of the variance of that. See [`Estimate`].
+/// A sample that was included with probability `p` stands for `1/p` objects, and `(1−p)/p²` is an
+/// unbiased estimate of the variance (Horvitz and Thompson). See [`Estimate`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Weight {
-    /// Objects.
+    /// The objects that the sample stands for.
     pub count: f64,
-    /// Bytes.
+    /// The bytes that it stands for.
     pub bytes: f64,
-    /// Variance of `count`.
+    /// The variance of `count`.
     pub count_variance: f64,
-    /// Variance of `bytes`.
+    /// The variance of `bytes`.
     pub bytes_variance: f64,
 }
 
 impl Weight {
-    /// Of a sample of `size` bytes that was included with probability `p`.
+    /// The weight of a sample of `size` bytes that was included with probability `p`.
     pub fn of(size: u64, p: f64) -> Self {
         let count = 1.0 / p;
         let count_variance = (1.0 - p) * count * count;

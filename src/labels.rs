@@ -1,4 +1,4 @@
-//! Labels: what the program was doing when it allocated, in its own words.
+//! Labels, with which a program says what it was doing when it allocated.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,23 +6,30 @@ use std::task::{Context, Poll};
 
 use crate::engine;
 
-/// Runs `scope` with labels in force on this thread: allocations sampled inside carry them.
+/// Runs `scope` with `labels` in force on this thread. Every allocation that is sampled inside
+/// carries them.
 ///
-/// Scopes nest; an inner scope adds to the labels of the outer ones and overrides equal keys.
-/// Labels belong to a thread and a scope: they do not follow a spawned thread or task. For futures
-/// there is [`LabelFuture`].
+/// Scopes nest: an inner scope adds to the labels of the outer scopes, and its value wins where a
+/// key occurs twice. Labels belong to the thread and the scope, so a spawned thread or task does
+/// not inherit them. Use [`LabelFuture`] for futures.
 ///
-/// Entering copies the labels into a buffer of the thread. Text is compared only when a sample is
-/// taken. A stack seen with different labels counts as different stacks, so keep values few: a
-/// route, a tenant, a job kind; not a request id. At most 16 labels are kept, of 1,024 bytes in all
-/// (keys and values, and one byte after each), and the labels in force on a thread, including those
-/// that are overridden, may take 2,048 bytes; samples that exceed that are kept without labels and
-/// counted.
+/// Entering a scope copies the labels into a buffer of the thread. They are compared with known
+/// labels only when a sample is taken.
 ///
-/// Stackful coroutines that switch stacks inside a scope take the labels of that scope with them to
-/// whatever runs next on the thread, and scopes that are not left in the reverse order of entering
-/// end the labels of all. Labels are then wrong or missing, and nothing else is; leave scopes before
-/// switching.
+/// # Limits
+/// A stack that occurs with two sets of labels is recorded as two stacks, so choose keys with few
+/// different values: a route, a tenant or a kind of job, but not a request id.
+///
+/// A sample has at most 16 labels. Their keys and values, with one more byte for each key and each
+/// value, have at most 1,024 bytes together. The labels in force on a thread may take 2,048 bytes,
+/// including those that an inner scope overrides. A sample beyond one of these limits is recorded
+/// without labels and counted in [`Stats::dropped_labels`](crate::Stats::dropped_labels).
+///
+/// # Stackful coroutines
+/// If a coroutine switches stacks inside a scope, the labels of that scope stay in force for
+/// whatever runs next on the thread. If scopes are then left in another order than the reverse of
+/// entering, the labels of all open scopes on the thread end. Labels are wrong or missing in such a
+/// program, but nothing else is affected. Leave scopes before switching stacks to avoid this.
 ///
 /// # Examples
 /// ```
@@ -33,7 +40,8 @@ pub fn with_labels<R>(labels: &[(&str, &str)], scope: impl FnOnce() -> R) -> R {
     engine::with_labels(labels, scope)
 }
 
-/// Labels for futures, kept across `.await` and across threads of an executor.
+/// Labels for futures, which stay with a future across `.await` and across the threads of an
+/// executor.
 ///
 /// # Examples
 /// ```
@@ -47,8 +55,8 @@ pub fn with_labels<R>(labels: &[(&str, &str)], scope: impl FnOnce() -> R) -> R {
 /// # let _ = response;
 /// ```
 pub trait LabelFuture: Future + Sized {
-    /// Puts `labels` in force whenever this future is polled, like a [`with_labels`] around each
-    /// poll. The text is copied, once.
+    /// Puts `labels` in force while this future is polled, as if [`with_labels`] enclosed each
+    /// poll. The labels are copied once, by this call.
     fn with_labels(self, labels: &[(&str, &str)]) -> Labeled<Self> {
         let labels = labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
         Labeled { labels, future: self }
@@ -58,7 +66,7 @@ pub trait LabelFuture: Future + Sized {
 impl<F: Future> LabelFuture for F {}
 
 pin_project_lite::pin_project! {
-    /// A future that is polled with labels in force; made by [`LabelFuture::with_labels`].
+    /// A future that is polled with labels in force. [`LabelFuture::with_labels`] creates it.
     #[derive(Clone, Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct Labeled<F> {

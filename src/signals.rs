@@ -1,6 +1,7 @@
-//! The signals that can ask for a dump.
+//! The signals that can trigger a dump.
 
-/// The number of a signal, by its name with or without `SIG`, or in digits.
+/// Returns the number of a signal, given by its name with or without `SIG`, or in digits. `None` if
+/// the name is not known.
 pub(crate) fn number(text: &str) -> Option<i32> {
     match text.strip_prefix("SIG").unwrap_or(text) {
         "USR1" => Some(numbers::USR1),
@@ -10,8 +11,8 @@ pub(crate) fn number(text: &str) -> Option<i32> {
     }
 }
 
-/// Whether a handler for the signal can be installed, and control returns from it. SIGSEGV, SIGILL
-/// and SIGFPE are raised by faulty instructions, which would run again.
+/// Whether a handler can be installed for the signal and can return. SIGSEGV, SIGILL and SIGFPE are
+/// excluded: a faulty instruction raises them, and would raise them again when the handler returns.
 pub(crate) fn is_catchable(signal: i32) -> bool {
     use numbers::{FPE, ILL, KILL, SEGV, STOP};
     (1..=64).contains(&signal) && ![KILL, STOP, SEGV, ILL, FPE].contains(&signal)
@@ -23,8 +24,8 @@ mod numbers {
     pub(super) use libc::{SIGSEGV as SEGV, SIGSTOP as STOP, SIGUSR1 as USR1, SIGUSR2 as USR2};
 }
 
-/// Linux's numbers. Nothing is recorded here and no signal handled, but the same settings are right
-/// and wrong as elsewhere.
+/// The numbers of Linux. No signal is handled in this build, but it must accept and reject the same
+/// settings as a build that records.
 #[cfg(not(all(unix, feature = "profiling")))]
 mod numbers {
     pub(super) const HUP: i32 = 1;

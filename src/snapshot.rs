@@ -1,12 +1,11 @@
-//! The waist of the design: what was recorded, as plain data.
+//! Snapshots: the recorded state of a process, as plain data.
 //!
-//! Everything above this module (dumps, diffs, tools) sees a [`Snapshot`] and nothing else;
-//! everything below it fills one. A dump is a `Snapshot` as one JSON document, so the fields here
-//! are also the documentation of the file format, version [`crate::dump::VERSION`]: each public
-//! field is a JSON key of the same name.
+//! Recording produces a [`Snapshot`]; dumps, diffs and tools work on nothing else. A dump is a
+//! `Snapshot` as one JSON document in which each public field is a key of the same name, so this
+//! module also documents the file format, version [`crate::dump::VERSION`].
 //!
-//! Invariant of a snapshot that was read or taken: every index points into its table
-//! ([`Snapshot::validate`]).
+//! In a snapshot that was taken or read, every index is within the table it refers to;
+//! [`Snapshot::validate`] checks that.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -15,7 +14,7 @@ pub(crate) use crate::estimate::inclusion_probability;
 use crate::report::LeakReport;
 use crate::{Estimate, Stats, Weight};
 
-/// The most frames that a recorded stack has.
+/// The maximum number of frames in a recorded stack.
 pub const MAX_STACK_DEPTH: usize = 512;
 
 /// The recorded state of a process at one moment.
@@ -23,52 +22,53 @@ pub const MAX_STACK_DEPTH: usize = 512;
 #[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// Which process, and which profiling session in it.
+    /// The process, and the profiling session in it.
     pub process: Process,
     /// When and why the snapshot was taken.
     pub taken: Taken,
     /// How samples were chosen.
     pub sampling: Sampling,
-    /// Which unwinder ran: `framehop`, `backtrace`, `framehop+backtrace`, or `none` when nothing
-    /// was captured. How many stacks each captured is in `stats`.
+    /// The unwinders that captured stacks: `framehop`, `backtrace`, `framehop+backtrace`, or `none`
+    /// if no stack was captured. `stats` says how many each captured.
     pub unwinder: String,
     /// The profiler's own counters.
     pub stats: Stats,
     /// Sums over all stacks.
     pub totals: Metrics,
-    /// The executable and the libraries in which frames lie; the executable first.
+    /// The executable, which is first, and the libraries in which frames lie.
     pub modules: Vec<Module>,
-    /// Every code address that occurs in a stack, once.
+    /// The distinct code addresses that occur in stacks.
     pub frames: Frames,
-    /// Every set of labels that occurs, once. The first is the empty set.
+    /// The distinct sets of labels that occur. The first is the empty set.
     pub label_sets: Vec<BTreeMap<String, String>>,
-    /// Every stack that was sampled since the session started, with its estimates. One stack
-    /// occurs once for each set of labels it was seen with.
+    /// The stacks that were sampled since the session started, with their estimates. A stack occurs
+    /// once for each set of labels that was in force when it was sampled.
     pub stacks: Vec<Stack>,
-    /// The live samples themselves, each with its identity.
+    /// The live samples, each with its identity.
     pub live: LiveSamples,
-    /// What the leak detector said at the last tick; absent before the first.
+    /// The report of the leak detector at the last tick; absent before the first tick.
     #[cfg_attr(feature = "read", serde(default, skip_serializing_if = "Option::is_none"))]
     pub leaks: Option<LeakReport>,
 }
 
-/// Which process was recorded.
+/// The process that was recorded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Process {
     /// The process id.
     pub id: u32,
-    /// Name of the host, or of the container, when the snapshot was taken; empty where unknown.
+    /// The name of the host or of the container when the snapshot was taken; empty if unknown.
     #[cfg_attr(feature = "read", serde(default, skip_serializing_if = "String::is_empty"))]
     pub host: String,
-    /// Path of the executable, as the process itself saw it.
+    /// The path of the executable, as the process itself saw it.
     pub executable: String,
-    /// A random number of this profiling session: dumps with the same number are of one series.
+    /// A random number that identifies the profiling session. Dumps with the same number are from
+    /// one session.
     pub session: u64,
-    /// When recording started, in milliseconds since the Unix epoch.
+    /// The time when recording started, in milliseconds since the Unix epoch.
     pub started_unix_ms: u64,
-    /// Version of the `heapdrift` crate that recorded.
+    /// The version of the `heapdrift` crate that recorded.
     pub heapdrift_version: String,
 }
 
@@ -77,16 +77,17 @@ pub struct Process {
 #[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Taken {
-    /// Milliseconds since the Unix epoch.
+    /// The time of the snapshot, in milliseconds since the Unix epoch.
     pub unix_ms: u64,
-    /// Milliseconds since recording started, by a clock that never goes back.
+    /// Milliseconds since recording started, by a monotonic clock.
     pub uptime_ms: u64,
-    /// 1 for the first snapshot of the session, then counting.
+    /// Sequence number within the session, from 1.
     pub sequence: u64,
-    /// Ticks of the leak detector that were over: samples born since have a later one.
+    /// The number of ticks of the leak detector that had ended. Samples that were born after the
+    /// last of them have a larger [`birth_tick`](LiveSamples::birth_tick).
     #[cfg_attr(feature = "read", serde(default))]
     pub tick: u32,
-    /// What asked for it: `call`, `periodic`, `signal` or `end`.
+    /// What triggered the snapshot: `call`, `periodic`, `signal` or `end`.
     pub reason: String,
 }
 
@@ -95,37 +96,39 @@ pub struct Taken {
 #[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Sampling {
-    /// Mean bytes between samples at the moment of the snapshot; 1 is exact recording.
+    /// Mean bytes between samples at the moment of the snapshot; 1 means that every allocation is
+    /// recorded.
     pub interval_bytes: f64,
-    /// The interval the session started with. It differs where the interval was changed by call,
-    /// or raised because the memory cap was reached.
+    /// The interval with which the session started. It differs from `interval_bytes` if the program
+    /// changed the interval, or if it was raised because the memory cap was reached.
     pub initial_interval_bytes: f64,
-    /// The seed, where one was given.
+    /// The seed, if one was set.
     pub seed: Option<u64>,
-    /// `active`, `paused`, or `off` (the crate was built without `profiling`).
+    /// `active`, `paused`, or `off`. The last means that nothing is recorded, because the crate was
+    /// built without `profiling` or the platform does not support recording.
     pub state: String,
 }
 
-/// The estimates of one stack, or of all of them.
+/// The estimates of one stack, or their sums over all stacks.
 ///
-/// Bytes are requested bytes (`Layout::size`), without what the allocator adds.
+/// Bytes are requested bytes (`Layout::size`), without the overhead of the allocator.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Metrics {
-    /// Bytes allocated and not freed.
+    /// Bytes that were allocated and not freed yet.
     pub live_bytes: Estimate,
-    /// Objects allocated and not freed.
+    /// Objects that were allocated and not freed yet.
     pub live_count: Estimate,
     /// Bytes allocated since the session started.
     pub alloc_bytes: Estimate,
     /// Objects allocated since the session started. A `realloc` counts as an allocation.
     pub alloc_count: Estimate,
-    /// Live bytes at the moment when the estimate of all live bytes was highest. That estimate is
-    /// the maximum itself, kept at every sample; it differs from the true peak by its own standard
-    /// error, rather upward, since the highest of many estimates is taken.
+    /// Live bytes at the peak: the moment when the estimate of all live bytes was highest. The
+    /// estimate is compared with its maximum at every sample. As the highest of many noisy
+    /// estimates, the peak errs upward by about its own standard error.
     pub peak_bytes: Estimate,
-    /// Live objects at that moment.
+    /// Live objects at the peak.
     pub peak_count: Estimate,
 }
 
@@ -134,94 +137,97 @@ pub struct Metrics {
 #[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Module {
-    /// Path as the dynamic loader saw it; `[unknown]` stands for code outside every module.
+    /// The path, as the dynamic loader saw it. `[unknown]` stands for code outside every module.
     pub path: String,
-    /// The GNU build-id in lower-case hexadecimal, empty where the module has none.
+    /// The build-id in lower-case hexadecimal: the GNU build-id of an ELF file, or the UUID of a
+    /// Mach-O file. Empty if the module has none.
     pub build_id: String,
-    /// Load bias: a module-relative address plus this is the address in the recorded process.
+    /// The load bias: a module-relative address plus the bias is the address in the recorded
+    /// process.
     pub load_bias: u64,
-    /// Start of the mapped range, as an address in the recorded process.
+    /// The start of the mapped range, as an address in the recorded process.
     pub start: u64,
-    /// End (exclusive) of the mapped range.
+    /// The end (exclusive) of the mapped range.
     pub end: u64,
-    /// File offset of the module's first executable segment.
+    /// The file offset of the module's first executable segment.
     pub file_offset: u64,
-    /// Where that segment is in memory, relative to the module: the byte at `file_offset` of the file
-    /// is mapped at `load_bias` plus the start. Absent where unknown.
+    /// The range of that segment in memory, relative to the module: the byte at `file_offset` of
+    /// the file is mapped at `load_bias + code.start`. Absent if unknown.
     #[cfg_attr(feature = "read", serde(default, skip_serializing_if = "Option::is_none"))]
     pub code: Option<Range<u64>>,
 }
 
 impl Module {
-    /// A module of which only the path is known.
+    /// Creates a module of which only the path is known.
     pub fn named(path: impl Into<String>) -> Self {
         Self { path: path.into(), ..Self::default() }
     }
 
-    /// The bytes of a build-id in the form of [`build_id`](Self::build_id).
+    /// Converts the bytes of a build-id to the form of [`build_id`](Self::build_id).
     #[doc(hidden)]
     pub fn build_id_from_bytes(bytes: &[u8]) -> String {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
-/// Code addresses, one a frame, in two columns of equal length.
+/// The code addresses of frames, in columns of equal length with one row per frame.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Frames {
     /// Index into [`Snapshot::modules`].
     pub module: Vec<u32>,
-    /// Address relative to the module: an address of the ELF file's own address space (what
-    /// `addr2line` and `nm` use), inside the call instruction, not the return address behind it.
+    /// The address relative to the module, that is, in the address space of its file, which
+    /// `addr2line` and `nm` use. It lies inside the call instruction and is not the return address
+    /// after it.
     pub address: Vec<u64>,
-    /// Where the function at the address begins, relative to the module; the address itself where
-    /// nobody could tell. From the unwind tables, so it needs no symbols.
+    /// The start of the function that contains the address, relative to the module, or the address
+    /// itself if the start is unknown. It comes from the unwind tables and needs no symbols.
     pub function: Vec<u64>,
-    /// Names, where `heapdrift symbolize` has put them in. Recording never does.
+    /// The names of the frames, if `heapdrift symbolize` has stored them. Recording does not.
     #[cfg_attr(feature = "read", serde(default, skip_serializing_if = "Option::is_none"))]
     pub symbols: Option<Symbols>,
 }
 
-/// Names of the code addresses, so that a dump can be read without the binaries.
+/// The names of code addresses, with which a dump can be read without the binaries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Symbols {
-    /// For each frame, how many functions are there; 0 where no name is known.
+    /// The number of functions at each frame, including inlined ones; 0 if no name is known.
     pub count: Vec<u32>,
-    /// Indices into `functions`, frame after frame: the innermost function of a frame first, each
-    /// inlined into the next.
+    /// Indices into `functions`, frame after frame. The innermost function of a frame is first, and
+    /// each is inlined into the next.
     pub function: Vec<u32>,
-    /// Functions at places in their source, each once.
+    /// The distinct functions with their source locations.
     pub functions: Vec<Function>,
 }
 
-/// A function at a place in its source.
+/// A function and a location in its source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Function {
-    /// Readable name, without hashes.
+    /// The readable name, without hashes.
     pub name: String,
-    /// Its crate, or the file name of its module for other languages.
+    /// Its crate, or the file name of its module if it is not written in Rust.
     pub crate_name: String,
-    /// Source file.
+    /// The source file.
     #[cfg_attr(feature = "read", serde(default, skip_serializing_if = "Option::is_none"))]
     pub file: Option<String>,
-    /// Line in `file`.
+    /// The line in `file`.
     #[cfg_attr(feature = "read", serde(default, skip_serializing_if = "Option::is_none"))]
     pub line: Option<u32>,
 }
 
 impl Symbols {
-    /// Of each frame, its functions as indices into `functions`.
+    /// Returns the functions of each frame, as indices into `functions`.
     pub fn of_frames(&self) -> impl Iterator<Item = &[u32]> {
         let mut rest = self.function.as_slice();
         self.count.iter().map(move |&count| {
-            let (these, others) = rest.split_at(rest.len().min(count as usize));
-            rest = others;
-            these
+            let (functions, later) = rest.split_at(rest.len().min(count as usize));
+            rest = later;
+            functions
         })
     }
 }
@@ -233,10 +239,12 @@ impl Symbols {
 pub struct Stack {
     /// Indices into [`Snapshot::frames`], the innermost function first.
     pub frames: Vec<u32>,
-    /// Whether the outermost frames are missing: depth limit, or no unwind information.
+    /// Whether the outermost frames are missing, because of the depth limit or missing unwind
+    /// information.
     #[cfg_attr(feature = "read", serde(default, skip_serializing_if = "std::ops::Not::not"))]
     pub truncated: bool,
-    /// Number of the stack with its labels, the same in all dumps of a session.
+    /// The number of the call site (the stack with its labels), which is the same in all dumps of a
+    /// session.
     pub site: u32,
     /// Index into [`Snapshot::label_sets`].
     pub labels: u32,
@@ -244,26 +252,26 @@ pub struct Stack {
     pub metrics: Metrics,
 }
 
-/// The live samples, a column a property, all of equal length.
+/// The live samples, in columns of equal length with one row per sample.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct LiveSamples {
-    /// Identity: never given twice in a session, kept through `realloc`.
+    /// The identity of the object, which is unique in a session. `realloc` keeps it.
     pub id: Vec<u64>,
     /// Index into [`Snapshot::stacks`].
     pub stack: Vec<u32>,
-    /// Requested bytes.
+    /// The requested bytes.
     pub size: Vec<u64>,
-    /// The interval R, in bytes, at which this sample was kept: it was included with probability
-    /// `1 − exp(−size/R)`, or 1 when R is 1. Below the snapshot's interval where the interval was
-    /// raised and the sample not thinned yet, above it where the interval was lowered.
+    /// The interval `R`, in bytes, that gives the probability of this sample: `1 − exp(−size/R)`,
+    /// or 1 if `R` is 1. It is below [`Sampling::interval_bytes`] if that was raised and the sample
+    /// is not thinned yet, and above it if that was lowered since.
     pub interval: Vec<f32>,
-    /// Birth, in milliseconds since recording started. `realloc` keeps it.
+    /// The time of birth, in milliseconds since recording started. `realloc` keeps it.
     pub birth_ms: Vec<u64>,
     /// The tick of the leak detector that was running at birth, from 1. `realloc` keeps it.
     pub birth_tick: Vec<u32>,
-    /// How many times `realloc` has changed the object's size.
+    /// How many times `realloc` has changed the size of the object.
     pub reallocs: Vec<u32>,
 }
 
@@ -271,47 +279,49 @@ pub struct LiveSamples {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct LiveSample {
-    /// Identity, see [`LiveSamples::id`].
+    /// The identity of the object; see [`LiveSamples::id`].
     pub id: u64,
     /// Index into [`Snapshot::stacks`].
     pub stack: u32,
-    /// Requested bytes.
+    /// The requested bytes.
     pub size: u64,
-    /// The interval at which this sample was kept, in bytes.
+    /// The interval that gives the probability of this sample, in bytes; see
+    /// [`LiveSamples::interval`].
     pub interval: f32,
-    /// Birth in milliseconds since recording started.
+    /// The time of birth, in milliseconds since recording started.
     pub birth_ms: u64,
     /// The tick of the leak detector that was running at birth, from 1.
     pub birth_tick: u32,
-    /// How many times `realloc` has changed the object's size.
+    /// How many times `realloc` has changed the size of the object.
     pub reallocs: u32,
 }
 
 impl LiveSample {
-    /// The probability with which an object of this size is sampled: `1 − exp(−size/interval)`, or
-    /// 1 where the interval is 1. An object of no bytes counts as one of 1.
+    /// The probability that an object of this size is sampled: `1 − exp(−size/interval)`, or 1 if
+    /// the interval is 1. A zero-sized object counts as one byte.
     pub fn probability(&self) -> f64 {
         inclusion_probability(self.size, self.interval)
     }
 
-    /// What the sample stands for.
+    /// The weight of the sample: the objects and bytes that it stands for.
     pub fn weight(&self) -> Weight {
         Weight::of(self.size, self.probability())
     }
 }
 
 impl LiveSamples {
-    /// How many samples there are.
+    /// The number of samples.
     pub fn len(&self) -> usize {
         self.id.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no samples.
     pub fn is_empty(&self) -> bool {
         self.id.is_empty()
     }
 
-    /// The samples, row by row.
+    /// Iterates over the samples, row by row. Panics if the columns differ in length, which
+    /// [`Snapshot::validate`] checks.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = LiveSample> + '_ {
         (0..self.len()).map(|row| LiveSample {
             id: self.id[row],
@@ -324,7 +334,7 @@ impl LiveSamples {
         })
     }
 
-    /// Adds a row.
+    /// Appends a sample.
     pub fn push(&mut self, sample: LiveSample) {
         self.id.push(sample.id);
         self.stack.push(sample.stack);
@@ -337,13 +347,14 @@ impl LiveSamples {
 }
 
 impl Snapshot {
-    /// Checks the invariant: columns of one table have equal length, indices are in range, and
-    /// estimates are finite.
+    /// Checks that the columns of each table have equal length, that indices are within their
+    /// tables, and that estimates are finite. The time is linear in the size of the snapshot.
     ///
     /// # Errors
-    /// The first violation found, in words: what was expected and what was found.
+    /// The first violation, in words: what was expected and what was found.
     pub fn validate(&self) -> Result<(), String> {
-        // An age is a difference of ticks, and sums of them must fit. At one a second it is 68 years.
+        // Ages are differences of ticks, and sums of ages must not overflow. At one tick per second
+        // the limit is 68 years.
         if self.taken.tick > i32::MAX as u32 {
             return Err(format!("expected taken.tick below 2³¹, found {}", self.taken.tick));
         }

@@ -1,5 +1,5 @@
-//! The dump of a session in which nothing is recorded, written without serde or a compressor, so
-//! that a service that is built without recording needs neither.
+//! Writes the dumps of inert sessions without serde or a compressor, so that a service which is
+//! built without recording needs neither.
 
 use std::io::{self, Write};
 #[cfg(not(feature = "read"))]
@@ -16,13 +16,13 @@ pub(crate) fn write(snapshot: &Snapshot, path: &Path) -> Result<(), WriteError> 
     write_file(path, |file| to_writer(snapshot, file))
 }
 
-/// Writes the dump of an inert session: gzip over JSON, with empty tables.
+/// Writes the dump of an inert session, JSON with empty tables under gzip.
 fn to_writer(snapshot: &Snapshot, mut writer: impl Write) -> io::Result<()> {
-    debug_assert!(snapshot.stacks.is_empty(), "nothing is recorded");
+    debug_assert!(snapshot.stacks.is_empty(), "an inert session records no stacks");
     let json = document(snapshot);
-    // RFC 1952: deflate, no flags, no time of modification, an unknown operating system.
+    // RFC 1952: deflate, no flags, no modification time, unknown operating system.
     writer.write_all(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255])?;
-    // RFC 1951: one block, the last, of bytes as they are.
+    // RFC 1951: one stored (uncompressed) block, which is also the last.
     let length = u16::try_from(json.len()).map_err(io::Error::other)?;
     writer.write_all(&[1])?;
     writer.write_all(&length.to_le_bytes())?;
@@ -33,13 +33,14 @@ fn to_writer(snapshot: &Snapshot, mut writer: impl Write) -> io::Result<()> {
     writer.flush()
 }
 
-/// Stands for reading, where it is compiled out: only sessions that record read dumps.
+/// Replaces the reader where it is compiled out. Only sessions that record read dumps.
 #[cfg(not(feature = "read"))]
 pub(crate) fn read(_path: &Path) -> io::Result<Snapshot> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "built without the feature `read`"))
 }
 
-/// The text in an inert snapshot is the crate's own and needs no escapes.
+/// Returns the JSON document. The strings in an inert snapshot are the crate's own and need no
+/// escaping.
 fn document(snapshot: &Snapshot) -> String {
     let Snapshot { process, taken, sampling, unwinder, .. } = snapshot;
     let metrics =
@@ -51,7 +52,7 @@ fn document(snapshot: &Snapshot) -> String {
     )
 }
 
-/// The checksum of gzip, bit by bit: the text is short.
+/// The checksum of gzip. It is computed bit by bit, since the document is short.
 fn crc32(bytes: &[u8]) -> u32 {
     const POLYNOMIAL: u32 = 0xEDB8_8320;
     !bytes.iter().fold(u32::MAX, |crc, byte| {

@@ -1,4 +1,4 @@
-//! How an estimate is written as JSON.
+//! Serializes estimates.
 
 use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
@@ -6,8 +6,8 @@ use serde::{Serialize, Serializer};
 use crate::Estimate;
 
 impl Serialize for Estimate {
-    /// `{"value": …, "std_error": …}`, both rounded to a thousandth: digits below that would be
-    /// noise, and take a third of a dump.
+    /// Writes `{"value": …, "std_error": …}`, both rounded to thousandths. Further digits would be
+    /// noise and take up a third of a dump.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut object = serializer.serialize_struct("Estimate", 2)?;
         object.serialize_field("value", &Thousandths(self.value))?;
@@ -16,12 +16,12 @@ impl Serialize for Estimate {
     }
 }
 
-/// Serialized with three decimals at most, and as an integer where it is one.
+/// A number that is serialized with at most three decimals, and as an integer if it is one.
 struct Thousandths(f64);
 
 impl Serialize for Thousandths {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        /// Above this a double has no thousandths left.
+        /// Above this limit an `f64` cannot represent thousandths.
         const EXACT: f64 = (1_u64 << 43) as f64;
         let rounded =
             if self.0.abs() < EXACT { (self.0 * 1000.0).round() / 1000.0 } else { self.0 };

@@ -1,22 +1,23 @@
-//! Dumps: a [`Snapshot`](crate::Snapshot) as a file.
+//! Dumps: [`Snapshot`](crate::Snapshot)s as files.
 //!
 //! # Format
-//! `NAME.heap.json.gz` is gzip over one JSON object: `"format": "heapdrift"`, `"version": 1`, and
-//! the fields of [`Snapshot`](crate::Snapshot), each documented there. Addresses are relative to
-//! their module and modules carry their build-id, so that a dump does not depend on where the
-//! loader put things and can be symbolized on another machine.
+//! A file `NAME.heap.json.gz` is one JSON object, compressed by gzip. It has the keys `"format":
+//! "heapdrift"` and `"version": 1`, and the fields of [`Snapshot`](crate::Snapshot), which are
+//! documented there. Addresses are relative to their module and modules carry their build-id, so a
+//! dump is independent of address-space randomisation and can be symbolized on another machine.
 //!
 //! # Versions
-//! Fields may be added without a new version: readers skip what they do not know. [`VERSION`] goes
-//! up when a field changes its meaning or goes away, and a reader refuses versions above its own.
+//! Readers skip unknown fields, so fields may be added without a new version. [`VERSION`] increases
+//! when a field changes its meaning or is removed, and readers reject newer versions than their
+//! own.
 //!
 //! # Files
-//! [`write()`] writes to a temporary file in the target's folder, syncs it and renames it. The mode
-//! is 0600 from the start, because a dump reveals what a program does and for whom. A reader never
-//! sees half a dump, and a failed write leaves the old file as it was.
+//! [`write()`] writes to a temporary file in the same folder, syncs it and renames it. A reader
+//! never sees half a dump, and a failed write leaves an existing file intact. The mode is 0600 from
+//! the start, because a dump reveals what a program does and for whom.
 
-// A dump of what was recorded takes serde and a compressor. Without the feature `read` the only dumps
-// are those of inert sessions, which take neither.
+// Dumps with recorded data need serde and a compressor. Without the feature `read` only inert
+// sessions write dumps, and these need neither.
 #[cfg(feature = "read")]
 mod document;
 #[cfg(any(test, not(feature = "read")))]
@@ -38,8 +39,8 @@ pub use writer::WriteError;
 /// The value of the key `format` in every dump.
 pub const FORMAT: &str = "heapdrift";
 
-/// The version that this crate writes, and the newest that it reads.
+/// The version of the format that this crate writes, and the newest that it reads.
 pub const VERSION: u32 = 1;
 
-/// The suffix of the names of dump files.
+/// The suffix of dump files.
 pub const EXTENSION: &str = ".heap.json.gz";

@@ -1,4 +1,4 @@
-//! Reading: from a file, no byte of which is trusted, to a valid snapshot.
+//! Reads dumps. No byte of a file is trusted; the result is a valid snapshot.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -11,15 +11,16 @@ use serde::Deserialize;
 use super::{FORMAT, VERSION};
 use crate::Snapshot;
 
-/// Dumps that unpack to more than this are refused. 1.5 million live samples need about two thirds
-/// of it.
+/// The maximum size of an unpacked dump, in bytes. Larger ones are rejected. 1.5 million live
+/// samples need about two thirds of it.
 ///
-/// The limit also bounds the memory of the reader by one gigabyte, whatever the document holds. The
-/// worst case that was found is a table of empty label sets: 112 MiB of them took 1,045,528 kB, the
-/// document included.
+/// The limit also bounds the memory of the reader to about one gigabyte, whatever the document
+/// contains. The worst case found is a table of empty label sets: with 112 MiB of them, reading
+/// took 1,045,528 kB, including the document.
 pub const MAX_UNPACKED_BYTES: u64 = 96 << 20;
 
-/// Why a dump could not be read. The message is one line: what was expected, and what was found.
+/// The reason why a dump could not be read. The message is one line that says what was expected and
+/// what was found.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ReadError {
@@ -27,15 +28,16 @@ pub enum ReadError {
     Io(io::Error),
     /// The file is not gzip, or its compressed stream is damaged or cut short.
     NotGzip(io::Error),
-    /// It is gzip, but what is inside is not JSON of this format.
+    /// The file is gzip, but does not contain JSON of this format.
     NotJson(serde_json::Error),
-    /// It is JSON, but its `format` is not `"heapdrift"`. Holds the format, if there is one.
+    /// The file is JSON, but its `format` is not `"heapdrift"`. Contains the format, if there is
+    /// one.
     OtherFormat(Option<String>),
-    /// It was written by a newer heapdrift. Holds the version of the dump.
+    /// A newer heapdrift wrote the file. Contains the version of the dump.
     NewerVersion(u64),
-    /// A value is out of range or contradicts another one. Says which, in words.
+    /// A value is out of range or contradicts another one. Contains the problem in words.
     Invalid(String),
-    /// It unpacks to more than [`MAX_UNPACKED_BYTES`].
+    /// The file unpacks to more than [`MAX_UNPACKED_BYTES`].
     TooLarge,
 }
 
@@ -50,7 +52,8 @@ impl fmt::Display for ReadError {
                 )
             }
             Self::NotJson(error) => {
-                // serde_json quotes text of the file, which must not control a terminal.
+                // serde_json quotes text from the file, which must not send control codes to a
+                // terminal.
                 let error = error.to_string().replace(char::is_control, "\u{fffd}");
                 write!(f, "expected the JSON of a heapdrift dump, found something else: {error}")
             }
@@ -86,12 +89,12 @@ impl error::Error for ReadError {
 /// Reads the dump at `path`.
 ///
 /// # Errors
-/// See [`ReadError`]. The message does not name `path`: the caller knows it.
+/// See [`ReadError`]. The message does not contain `path`, which the caller knows.
 pub fn read(path: &Path) -> Result<Snapshot, ReadError> {
     let open = || File::open(path).map_err(ReadError::Io);
     match from_reader(open()?) {
-        // A document of another format or version may lack any field. Saying that it is one is the
-        // better message, and costs a second pass only in this case.
+        // A document of another format or version may lack any field. An error that says so is more
+        // helpful than one about the field, and only this case pays for the second pass.
         Err(error @ ReadError::NotJson(_)) => {
             let header = parse(open()?).ok();
             Err(header.and_then(Header::error).unwrap_or(error))
@@ -100,17 +103,19 @@ pub fn read(path: &Path) -> Result<Snapshot, ReadError> {
     }
 }
 
-/// Reads a dump from its bytes: gzip over JSON.
+/// Reads a dump from its bytes, JSON under gzip.
 ///
 /// # Errors
-/// See [`ReadError`]. A document that lacks fields of a dump is [`ReadError::NotJson`] here;
-/// [`read`] and [`from_json`] also find out whether it is of another format or a newer version.
+/// See [`ReadError`]. A document that lacks a required field gives [`ReadError::NotJson`], even if
+/// it has another format or a newer version; [`read`] and [`from_json`] tell these cases apart.
 pub fn from_reader<R: Read>(reader: R) -> Result<Snapshot, ReadError> {
     parse::<Document, _>(reader)?.snapshot()
 }
 
-/// Unpacks a dump into `document`, for [`from_json`]. The buffer is emptied first and its memory is
-/// reused: with new memory for each of many dumps, an eighth of all time went into it.
+/// Unpacks a dump into `document`, for [`from_json`].
+///
+/// The buffer is cleared first and its memory is reused. With a new buffer for each of many dumps,
+/// an eighth of the time went into allocating them.
 ///
 /// # Errors
 /// [`ReadError::Io`], [`ReadError::NotGzip`] and [`ReadError::TooLarge`].
@@ -123,12 +128,14 @@ pub fn unpack<R: Read>(reader: R, document: &mut Vec<u8>) -> Result<(), ReadErro
     }
 }
 
-/// Reads a dump from the document that [`unpack`] has made. For a dump of 19 MB this takes 57 ms,
-/// and [`from_reader`], which sees one byte at a time, 99 ms; but the whole document is in memory
-/// meanwhile. The tools read this way, and a service reads its baseline the other way.
+/// Reads a dump from a document that [`unpack`] has unpacked.
+///
+/// For a dump of 19 MB this takes 57 ms, and [`from_reader`], which parses byte by byte, takes 99
+/// ms; but here the whole document is in memory. The tools read dumps this way, and a service reads
+/// its baseline with [`read`].
 ///
 /// # Errors
-/// As [`read`].
+/// The same as those of [`read`].
 pub fn from_json(document: &[u8]) -> Result<Snapshot, ReadError> {
     let parsed: Result<Document, _> = serde_json::from_slice(document);
     match parsed {
@@ -181,7 +188,7 @@ impl Document {
     }
 }
 
-/// The two keys that identify a document.
+/// The two keys that identify the format of a document.
 #[derive(Deserialize)]
 struct Header {
     format: Option<serde_json::Value>,
@@ -189,7 +196,7 @@ struct Header {
 }
 
 impl Header {
-    /// What is wrong with them, if anything is.
+    /// Returns the error that the keys cause, if there is one.
     fn error(self) -> Option<ReadError> {
         let format = self.format.map(|f| f.as_str().map_or_else(|| f.to_string(), str::to_owned));
         check_header(format, self.version.and_then(|v| v.as_u64())).err()
@@ -218,8 +225,8 @@ fn parse<T: for<'a> Deserialize<'a>, R: Read>(reader: R) -> Result<T, ReadError>
     }
 }
 
-/// Unpacks up to a limit and remembers why it stopped: serde_json wraps the errors of its reader in
-/// its own, which does not give them back.
+/// A reader that unpacks up to a limit and stores the error that stopped it, because serde_json
+/// wraps the errors of its reader and does not give them back.
 struct Limited<R> {
     inner: R,
     left: u64,

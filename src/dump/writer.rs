@@ -1,4 +1,4 @@
-//! Writing: from a snapshot to a file.
+//! Writes files atomically.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::{error, fmt};
 
-/// Why a dump was not written. The file that was there before, if any, is intact.
+/// The reason why a dump was not written. A file that existed before is intact.
 #[derive(Debug)]
 pub struct WriteError {
     path: PathBuf,
@@ -14,7 +14,7 @@ pub struct WriteError {
 }
 
 impl WriteError {
-    /// The file that was to be written.
+    /// The path of the file that could not be written.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -32,7 +32,7 @@ impl error::Error for WriteError {
     }
 }
 
-/// Writes a file as `fill` does, atomically, with mode 0600.
+/// Writes a file atomically with mode 0600. `fill` writes the contents.
 pub(super) fn write_file(
     path: &Path,
     fill: impl FnOnce(&mut File) -> io::Result<()>,
@@ -40,7 +40,7 @@ pub(super) fn write_file(
     write_atomically(path, fill).map_err(|error| WriteError { path: path.to_owned(), error })
 }
 
-/// Fills a new file beside `path` and renames it into place.
+/// Fills a new file in the folder of `path` and renames it to `path`.
 fn write_atomically(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -49,24 +49,25 @@ fn write_atomically(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>)
     let name = path.file_name().ok_or_else(|| {
         io::Error::new(io::ErrorKind::InvalidInput, "expected a file name, found none")
     })?;
-    let temporary = temporary_beside(folder, name);
+    let temporary = temporary_path(folder, name);
     let written = create_private(&temporary).and_then(|mut file| {
         fill(&mut file)?;
-        // Without this a crash of the machine could leave an empty file under the final name.
+        // Without the sync, a crash of the machine could leave an empty file under the final name.
         file.sync_all()?;
         fs::rename(&temporary, path)
     });
     if written.is_err() {
-        // The first error is reported; one of cleaning up would add nothing to it.
+        // The first error is the one to report; an error of the clean-up would add nothing.
         let _ = fs::remove_file(&temporary);
     }
     written
 }
 
-/// A name that no other dump of this or another process is using.
-fn temporary_beside(folder: &Path, name: &std::ffi::OsStr) -> PathBuf {
+/// Returns the path of a hidden file in `folder` that no other dump uses, in this process or
+/// another.
+fn temporary_path(folder: &Path, name: &std::ffi::OsStr) -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    // Relaxed: only uniqueness matters, nothing is published through it.
+    // Relaxed: the numbers only have to be unique; nothing is published through the counter.
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let mut temporary = std::ffi::OsString::from(".");
     temporary.push(name);

@@ -124,8 +124,9 @@ fn is_foreign(of_type: &str, of_trait: &str) -> bool {
     !is_std(of_trait) && crate_of_type(of_type) != Some(of_trait)
 }
 
-/// Of the crate `alloc`: boxes, vectors, strings, maps. A call through a boxed closure is not meant:
-/// it stands far out in the stacks of threads and executors.
+/// Whether a function belongs to a container of the crate `alloc`: a box, vector, string or map.
+/// Calls through a boxed closure are excluded, because they occur far out in the stacks of threads
+/// and executors.
 fn is_container(own: &str, function: &str) -> bool {
     own.starts_with("alloc::")
         && !function.contains("call_once")

@@ -17,13 +17,14 @@ use crate::error::StartError;
 use crate::report::{LeakCandidate, LeakReport, Verdict};
 use crate::{Snapshot, dump};
 
-/// The detector, its last report, and who is told about verdicts.
+/// The leak detector, its last report, and the callback that receives reports.
 #[derive(Debug)]
 pub(super) struct Leaks {
-    /// Held for the whole of a tick, so that ticks come one after the other.
+    /// Locked for the duration of a tick, which serialises ticks.
     analysis: Mutex<Analysis>,
-    /// The report of the last tick. It has a lock of its own, held for a copy of the pointer: a
-    /// snapshot does not wait for a tick. Taken while `analysis` is held, never the other way round.
+    /// The report of the last tick. It has a lock of its own, which is held only to copy the
+    /// pointer, so that a snapshot does not wait for a tick. The lock order is `analysis` before
+    /// `last`.
     last: Mutex<Option<Arc<LeakReport>>>,
     on_report: Option<ReportHook>,
     baseline: Option<Baseline>,

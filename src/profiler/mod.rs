@@ -146,8 +146,8 @@ impl Profiler {
         Ok(Self { shared, reporter })
     }
 
-    /// Whether allocations are being sampled: false while paused, and always without `profiling` and
-    /// on platforms where nothing can be recorded.
+    /// Whether allocations are being sampled. This is false while paused, and always false without
+    /// `profiling` and on platforms where nothing can be recorded.
     pub fn is_active(&self) -> bool {
         self.shared.session.is_active()
     }

@@ -1,29 +1,29 @@
-//! A report as JSON.
+//! Reports as JSON.
 
 use super::leak_report::LeakReport;
 
 impl LeakReport {
-    /// The report as a JSON document, indented.
+    /// Returns the report as an indented JSON document.
     pub fn to_json(&self) -> String {
-        text(self)
+        to_text(self)
     }
 }
 
 #[cfg(feature = "read")]
-fn text(report: &LeakReport) -> String {
-    serde_json::to_string_pretty(report).expect("a report has nothing that JSON cannot hold")
+fn to_text(report: &LeakReport) -> String {
+    serde_json::to_string_pretty(report).expect("every report can be written as JSON")
 }
 
 #[cfg(not(feature = "read"))]
-fn text(report: &LeakReport) -> String {
+fn to_text(report: &LeakReport) -> String {
     text_without_candidates(report)
 }
 
-/// As with serde, of a report without candidates: without the feature `read` there is no way to
-/// make one.
+/// Returns the same JSON as serde would, for a report without candidates. Without the feature
+/// `read` there is no detector, so a report never has candidates.
 #[cfg(any(test, not(feature = "read")))]
 fn text_without_candidates(report: &LeakReport) -> String {
-    debug_assert!(report.candidates.is_empty(), "nothing is recorded");
+    debug_assert!(report.candidates.is_empty(), "no candidate can exist without a detector");
     let LeakReport { version, tick, uptime_ms, tested_sites, omitted, .. } = report;
     let problem = report.baseline_problem.as_ref().map_or_else(String::new, |problem| {
         let mut escaped = String::new();
@@ -49,7 +49,7 @@ mod tests {
     #[test]
     fn a_report_without_candidates_is_the_same_without_serde() {
         let mut report = LeakReport { tick: 7, uptime_ms: 8, omitted: 9, ..LeakReport::default() };
-        assert_eq!(text_without_candidates(&report), text(&report));
+        assert_eq!(text_without_candidates(&report), to_text(&report));
         report.baseline_problem = Some("no \"dump\" in C:\\dumps\u{1}, été".into());
         let read: serde_json::Value =
             serde_json::from_str(&text_without_candidates(&report)).unwrap();

@@ -1,36 +1,39 @@
-//! `LeakReport`: all candidates at the end of a tick.
+//! `LeakReport`: the candidates at the end of a tick.
 
 use super::candidate::{BaselineStatus, LeakCandidate};
 use super::verdict::Verdict;
 
-/// The most candidates of a report; what comes after them is counted.
+/// The maximum number of candidates in a report. Further ones are only counted.
 pub const MAX_CANDIDATES: usize = 20;
 
-/// The leak candidates at the end of a tick, the best first: confirmed before suspected before
-/// retracted, then by the lower bound of the 95% interval of what leaks in an hour.
+/// The leak candidates at the end of a tick, best first.
 ///
-/// [`to_json`](Self::to_json) writes the fields under their names here, as version
-/// [`VERSION`](Self::VERSION) of the format; the [`Display`](std::fmt::Display) form is a text that
-/// fits on a screen, with three candidates in full, or with as many as its precision: `{report:.10}`.
+/// Confirmed candidates come before suspects, and these before retracted ones. Within a verdict,
+/// the order is by the lower bound of the 95% interval of the bytes that leak per hour.
+///
+/// [`to_json`](Self::to_json) returns a JSON document with the field names below, in version
+/// [`VERSION`](Self::VERSION) of the format. The [`Display`](std::fmt::Display) form is a text that
+/// fits on a screen. It shows three candidates in full, or as many as the precision says:
+/// `{report:.10}`.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct LeakReport {
-    /// Version of this format; goes up when a field changes its meaning or goes away.
+    /// The version of the format. It increases when a field changes its meaning or is removed.
     pub version: u32,
-    /// The tick that ended, 1 for the first of the session; 0 if there was none.
+    /// The number of the tick that ended, from 1; 0 if no tick has ended.
     pub tick: u64,
     /// Milliseconds since recording started.
     pub uptime_ms: u64,
-    /// Call sites that were tested at this tick, for which the candidates' thresholds are
-    /// corrected.
+    /// The number of call sites that were tested at this tick. The candidates' thresholds are
+    /// corrected for it.
     pub tested_sites: u64,
     /// The candidates, at most [`MAX_CANDIDATES`].
     pub candidates: Vec<LeakCandidate>,
-    /// Candidates beyond those.
+    /// The number of further candidates, which are left out.
     #[cfg_attr(feature = "read", serde(default))]
     pub omitted: u64,
-    /// Why candidates cannot be compared with the baseline, if so.
+    /// The reason why the candidates could not be compared with the baseline, if there is one.
     #[cfg_attr(feature = "read", serde(default, skip_serializing_if = "Option::is_none"))]
     pub baseline_problem: Option<String>,
 }
@@ -39,12 +42,13 @@ impl LeakReport {
     /// The version of the format that this crate writes.
     pub const VERSION: u32 = 1;
 
-    /// The candidates with this verdict, the best first.
+    /// The candidates with this verdict, best first.
     pub fn with_verdict(&self, verdict: Verdict) -> impl Iterator<Item = &LeakCandidate> {
         self.candidates.iter().filter(move |candidate| candidate.verdict == verdict)
     }
 
-    /// Sets the [`baseline`](LeakCandidate::baseline) of each candidate, by function and crate.
+    /// Compares each candidate with the one in `baseline` that has the same function and crate, and
+    /// sets its [`baseline`](LeakCandidate::baseline).
     pub fn compare_with_baseline(&mut self, baseline: &Self) {
         for candidate in &mut self.candidates {
             let same = baseline.candidates.iter().find(|other| {
@@ -57,7 +61,8 @@ impl LeakReport {
                 Some(other) => {
                     let (now, then) =
                         (candidate.leaked_bytes_per_hour, other.leaked_bytes_per_hour);
-                    // One-sided at 1%, and more than a matter of load.
+                    // A one-sided test at the 1% level. The factor excludes changes that a higher
+                    // load can explain.
                     let worse = now.value - then.value
                         > 2.326 * now.std_error.hypot(then.std_error)
                         && now.value > 1.5 * then.value;

@@ -1,4 +1,4 @@
-//! The leak report: plain data that is shown, stored in dumps and sent.
+//! The leak report: plain data, with its text and JSON forms.
 
 mod candidate;
 mod frame;

@@ -1,4 +1,4 @@
-//! A report as a text that fits on one screen.
+//! Reports as text that fits on one screen.
 
 use std::fmt;
 
@@ -9,10 +9,11 @@ use super::verdict::Verdict;
 use crate::estimate::Estimate;
 use crate::units::binary_unit;
 
-/// Candidates that are printed unless a precision says how many; the rest are counted.
+/// The number of candidates that are printed if the format has no precision. The others are only
+/// counted.
 const SHOWN: usize = 3;
 
-/// Frames of a candidate's stack that are printed.
+/// The number of frames of each candidate's stack that are printed.
 const FRAMES: usize = 4;
 
 impl fmt::Display for Verdict {
@@ -83,7 +84,7 @@ impl fmt::Display for LeakCandidate {
             }
             Some(BaselineStatus::Known) => writeln!(f, "  baseline  in the baseline too: not new")?,
         }
-        self.evidence(f)?;
+        self.write_evidence(f)?;
         for (at, frame) in self.stack.iter().take(FRAMES).enumerate() {
             writeln!(
                 f,
@@ -101,7 +102,7 @@ impl fmt::Display for LeakCandidate {
 }
 
 impl LeakCandidate {
-    fn evidence(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn write_evidence(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let evidence = &self.evidence;
         if evidence.kind == EvidenceKind::Container {
             let steps = evidence.steps.len();
@@ -117,12 +118,12 @@ impl LeakCandidate {
         f.write_str("  evidence  ")?;
         match evidence.mature_deaths {
             0 => write!(f, "none of {alive} sampled objects older than {age} has been freed")?,
-            died => {
-                write!(f, "{alive} sampled objects older than {age} are live, {died} were freed")?
+            freed => {
+                write!(f, "{alive} sampled objects older than {age} are live, {freed} were freed")?
             }
         }
-        // A likelihood ratio: at a healthy call site it exceeds 10^n with a probability of at most
-        // 1 in 10^n. Rounded down, so that the sentence stays true.
+        // The e-value of a healthy call site exceeds 10^n with a probability of at most 1 in 10^n
+        // (Ville's inequality). Rounding the exponent down keeps the sentence true.
         let odds = evidence.log10_e.floor();
         if odds < 1.0 {
             writeln!(f, "; a healthy call site may look like that")?;
@@ -136,7 +137,7 @@ impl LeakCandidate {
         }
         writeln!(
             f,
-            "  births    {} of the live ones, from the start to now, at {}; suspected since tick {}",
+            "  births    {} of live objects, from the start to now, at {}; suspected since tick {}",
             sparkline(&evidence.cohorts),
             plural(evidence.sites, "call site"),
             self.first_seen_tick
@@ -144,7 +145,7 @@ impl LeakCandidate {
     }
 }
 
-/// `authlib 0.3.1 (dependency)`.
+/// Prints a crate as `authlib 0.3.1 (dependency)`.
 struct Crate<'a>(&'a LeakCandidate);
 
 impl fmt::Display for Crate<'_> {
@@ -164,7 +165,7 @@ impl fmt::Display for Crate<'_> {
     }
 }
 
-/// `login::refresh (src/login.rs:88)`.
+/// Prints a frame as `login::refresh (src/login.rs:88)`.
 struct SourceLine<'a>(&'a Frame);
 
 impl fmt::Display for SourceLine<'_> {
@@ -179,7 +180,7 @@ impl fmt::Display for SourceLine<'_> {
     }
 }
 
-/// `41.0 ± 6.0 MiB`, both in the unit of the value.
+/// Prints bytes as `41.0 ± 6.0 MiB`. The error has the unit of the value.
 struct Bytes(Estimate);
 
 impl fmt::Display for Bytes {
@@ -191,21 +192,21 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// `1 tick`, `2 ticks`.
+/// Returns `1 tick` or `2 ticks`.
 fn plural(count: u64, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-/// `▁▂▄█`, one character for each number.
+/// Draws a curve like `▁▂▄█`, with one character for each number.
 fn sparkline(numbers: &[u64]) -> String {
     const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let highest = numbers.iter().copied().max().unwrap_or(0).max(1);
-    // In a damaged dump they may be of any size.
+    // A damaged dump may contain any numbers, so the product must not overflow.
     let level = |number: &u64| (u128::from(*number) * 7).div_ceil(highest.into());
     numbers.iter().map(|number| LEVELS[level(number) as usize]).collect()
 }
 
-/// `2 d 3 h`, `3 h 20 min`, `45 s`.
+/// Returns a duration as `2 d 3 h`, `3 h 20 min`, `20 min 5 s` or `45.0 s`.
 fn time(ms: u64) -> String {
     let seconds = ms / 1000;
     match seconds {

@@ -70,8 +70,8 @@ pub fn bytes(snapshot: &Snapshot) -> Vec<u8> {
     bytes
 }
 
-/// This program, to be run again. `HEAPDRIFT_TEST_RUNNER` names an emulator and its arguments, which
-/// it runs under when this machine cannot run it by itself.
+/// A command that runs this program again. `HEAPDRIFT_TEST_RUNNER` names an emulator and its
+/// arguments, for programs that this machine cannot run directly.
 pub fn this_program() -> Command {
     let program = std::env::current_exe().unwrap();
     let runner = std::env::var("HEAPDRIFT_TEST_RUNNER").unwrap_or_default();

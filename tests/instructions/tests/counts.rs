@@ -5,8 +5,9 @@
 //! leaves those of the hook, on any machine. They are not whole numbers: a thread checks every 64
 //! KiB of allocations whether a session is running, and takes a sample every 512 KiB on average.
 //!
-//! Where this machine cannot run the programs itself, `HEAPDRIFT_TEST_RUNNER` names qemu-user and
-//! its arguments. Then qemu counts: it translates one instruction at a time and logs each that runs.
+//! If this machine cannot run the programs directly, `HEAPDRIFT_TEST_RUNNER` names qemu-user and
+//! its arguments. In this case qemu counts: it translates one instruction at a time and logs each
+//! one that runs.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
