@@ -19,7 +19,7 @@
 /// assert!(low < 61.0 && high > 67.0);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-#[cfg_attr(feature = "read", derive(serde::Deserialize))]
+#[cfg_attr(feature = "analysis", derive(serde::Deserialize))]
 pub struct Estimate {
     /// The estimate itself, in the unit of the quantity (bytes or objects).
     pub value: f64,

@@ -56,25 +56,27 @@
 //!   ThreadSanitizer, which claim the addresses it needs.
 //! - Windows: there the feature compiles and records nothing.
 
+// Where recording is inert although the feature is on, nothing uses what only recording does.
+#![cfg_attr(all(feature = "profiling", not(unix)), allow(dead_code))]
 // Unsafe code stands in the modules that are allowed to here, and nowhere else.
 
 #[allow(unsafe_code)]
 mod alloc;
-#[cfg(feature = "read")]
+#[cfg(feature = "analysis")]
 #[doc(hidden)]
 pub mod blame;
 mod config;
-#[cfg(feature = "read")]
+#[cfg(feature = "analysis")]
 mod diff;
 pub mod dump;
 mod engine;
 mod error;
 mod estimate;
-#[cfg(feature = "read")]
+#[cfg(feature = "analysis")]
 mod hash;
 mod labels;
 pub mod leak;
-#[cfg(feature = "read")]
+#[cfg(feature = "analysis")]
 #[doc(hidden)]
 pub mod names;
 mod profiler;

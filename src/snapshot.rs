@@ -20,7 +20,8 @@ pub const MAX_STACK_DEPTH: usize = 512;
 
 /// The recorded state of a process at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "analysis", derive(serde::Serialize))]
+#[cfg_attr(feature = "read", derive(serde::Deserialize))]
 #[non_exhaustive]
 pub struct Snapshot {
     /// Which process, and which profiling session in it.
@@ -48,19 +49,20 @@ pub struct Snapshot {
     /// The live samples themselves, each with its identity.
     pub live: LiveSamples,
     /// What the leak detector said at the last tick; absent before the first.
-    #[cfg_attr(feature = "read", serde(default, skip_serializing_if = "Option::is_none"))]
+    #[cfg_attr(feature = "analysis", serde(default, skip_serializing_if = "Option::is_none"))]
     pub leaks: Option<LeakReport>,
 }
 
 /// Which process was recorded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "analysis", derive(serde::Serialize))]
+#[cfg_attr(feature = "read", derive(serde::Deserialize))]
 #[non_exhaustive]
 pub struct Process {
     /// The process id.
     pub id: u32,
     /// Name of the host, or of the container, when the snapshot was taken; empty where unknown.
-    #[cfg_attr(feature = "read", serde(default, skip_serializing_if = "String::is_empty"))]
+    #[cfg_attr(feature = "analysis", serde(default, skip_serializing_if = "String::is_empty"))]
     pub host: String,
     /// Path of the executable, as the process itself saw it.
     pub executable: String,
@@ -74,7 +76,8 @@ pub struct Process {
 
 /// When and why a snapshot was taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "analysis", derive(serde::Serialize))]
+#[cfg_attr(feature = "read", derive(serde::Deserialize))]
 #[non_exhaustive]
 pub struct Taken {
     /// Milliseconds since the Unix epoch.
@@ -84,7 +87,7 @@ pub struct Taken {
     /// 1 for the first snapshot of the session, then counting.
     pub sequence: u64,
     /// Ticks of the leak detector that were over: samples born since have a later one.
-    #[cfg_attr(feature = "read", serde(default))]
+    #[cfg_attr(feature = "analysis", serde(default))]
     pub tick: u32,
     /// What asked for it: `call`, `periodic`, `signal` or `end`.
     pub reason: String,
@@ -92,7 +95,8 @@ pub struct Taken {
 
 /// How samples were chosen.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "analysis", derive(serde::Serialize))]
+#[cfg_attr(feature = "read", derive(serde::Deserialize))]
 #[non_exhaustive]
 pub struct Sampling {
     /// Mean bytes between samples at the moment of the snapshot; 1 is exact recording.
@@ -110,7 +114,8 @@ pub struct Sampling {
 ///
 /// Bytes are requested bytes (`Layout::size`), without what the allocator adds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-#[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "analysis", derive(serde::Serialize))]
+#[cfg_attr(feature = "read", derive(serde::Deserialize))]
 #[non_exhaustive]
 pub struct Metrics {
     /// Bytes allocated and not freed.
@@ -131,7 +136,8 @@ pub struct Metrics {
 
 /// A mapped executable or shared library.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "analysis", derive(serde::Serialize))]
+#[cfg_attr(feature = "read", derive(serde::Deserialize))]
 #[non_exhaustive]
 pub struct Module {
     /// Path as the dynamic loader saw it; `[unknown]` stands for code outside every module.
@@ -148,7 +154,7 @@ pub struct Module {
     pub file_offset: u64,
     /// Where that segment is in memory, relative to the module: the byte at `file_offset` of the file
     /// is mapped at `load_bias` plus the start. Absent where unknown.
-    #[cfg_attr(feature = "read", serde(default, skip_serializing_if = "Option::is_none"))]
+    #[cfg_attr(feature = "analysis", serde(default, skip_serializing_if = "Option::is_none"))]
     pub code: Option<Range<u64>>,
 }
 
@@ -167,7 +173,8 @@ impl Module {
 
 /// Code addresses, one a frame, in two columns of equal length.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "analysis", derive(serde::Serialize))]
+#[cfg_attr(feature = "read", derive(serde::Deserialize))]
 #[non_exhaustive]
 pub struct Frames {
     /// Index into [`Snapshot::modules`].
@@ -179,13 +186,14 @@ pub struct Frames {
     /// nobody could tell. From the unwind tables, so it needs no symbols.
     pub function: Vec<u64>,
     /// Names, where `heapdrift symbolize` has put them in. Recording never does.
-    #[cfg_attr(feature = "read", serde(default, skip_serializing_if = "Option::is_none"))]
+    #[cfg_attr(feature = "analysis", serde(default, skip_serializing_if = "Option::is_none"))]
     pub symbols: Option<Symbols>,
 }
 
 /// Names of the code addresses, so that a dump can be read without the binaries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "analysis", derive(serde::Serialize))]
+#[cfg_attr(feature = "read", derive(serde::Deserialize))]
 #[non_exhaustive]
 pub struct Symbols {
     /// For each frame, how many functions are there; 0 where no name is known.
@@ -199,7 +207,8 @@ pub struct Symbols {
 
 /// A function at a place in its source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "analysis", derive(serde::Serialize))]
+#[cfg_attr(feature = "read", derive(serde::Deserialize))]
 #[non_exhaustive]
 pub struct Function {
     /// Readable name, without hashes.
@@ -207,10 +216,10 @@ pub struct Function {
     /// Its crate, or the file name of its module for other languages.
     pub crate_name: String,
     /// Source file.
-    #[cfg_attr(feature = "read", serde(default, skip_serializing_if = "Option::is_none"))]
+    #[cfg_attr(feature = "analysis", serde(default, skip_serializing_if = "Option::is_none"))]
     pub file: Option<String>,
     /// Line in `file`.
-    #[cfg_attr(feature = "read", serde(default, skip_serializing_if = "Option::is_none"))]
+    #[cfg_attr(feature = "analysis", serde(default, skip_serializing_if = "Option::is_none"))]
     pub line: Option<u32>,
 }
 
@@ -228,13 +237,14 @@ impl Symbols {
 
 /// A sampled stack and its estimates.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "analysis", derive(serde::Serialize))]
+#[cfg_attr(feature = "read", derive(serde::Deserialize))]
 #[non_exhaustive]
 pub struct Stack {
     /// Indices into [`Snapshot::frames`], the innermost function first.
     pub frames: Vec<u32>,
     /// Whether the outermost frames are missing: depth limit, or no unwind information.
-    #[cfg_attr(feature = "read", serde(default, skip_serializing_if = "std::ops::Not::not"))]
+    #[cfg_attr(feature = "analysis", serde(default, skip_serializing_if = "std::ops::Not::not"))]
     pub truncated: bool,
     /// Number of the stack with its labels, the same in all dumps of a session.
     pub site: u32,
@@ -246,7 +256,8 @@ pub struct Stack {
 
 /// The live samples, a column a property, all of equal length.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "analysis", derive(serde::Serialize))]
+#[cfg_attr(feature = "read", derive(serde::Deserialize))]
 #[non_exhaustive]
 pub struct LiveSamples {
     /// Identity: never given twice in a session, kept through `realloc`.

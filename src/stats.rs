@@ -6,8 +6,9 @@
 /// Each `dropped_*` counter is a sample whose information was lost in that way; all of them are 0
 /// in a healthy session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "read", serde(default))]
+#[cfg_attr(feature = "analysis", derive(serde::Serialize))]
+#[cfg_attr(feature = "read", derive(serde::Deserialize))]
+#[cfg_attr(feature = "analysis", serde(default))]
 #[non_exhaustive]
 pub struct Stats {
     /// Samples taken since the session started, whether or not they could be kept.

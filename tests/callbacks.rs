@@ -291,6 +291,7 @@ fn the_panic_hook_may_call_the_profiler_when_on_report_panics() {
     assert_eq!((report.tick, heard.load(Ordering::SeqCst)), (1, 1));
 }
 
+#[cfg(feature = "read")]
 #[test]
 fn on_report_may_drop_the_profiler() {
     let _one = one_at_a_time();

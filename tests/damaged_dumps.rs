@@ -1,5 +1,5 @@
 //! The dump reader trusts nothing: it refuses damaged, foreign and oversized files, and says why.
-#![cfg(all(feature = "profiling", unix))]
+#![cfg(all(feature = "profiling", feature = "read", unix))]
 
 mod common;
 
@@ -7,7 +7,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use common::{blocks, bytes, exact, in_child, is_child, one_at_a_time};
+use common::{blocks, exact, in_child, is_child, one_at_a_time};
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
@@ -25,7 +25,8 @@ fn sample_dump() -> (Snapshot, Vec<u8>, Value) {
     let snapshot = profiler.snapshot();
     drop(kept);
     drop(profiler);
-    let bytes = bytes(&snapshot);
+    let mut bytes = Vec::new();
+    dump::to_writer(&snapshot, &mut bytes).unwrap();
     let json = serde_json::from_reader(MultiGzDecoder::new(&bytes[..])).unwrap();
     (snapshot, bytes, json)
 }

@@ -205,6 +205,7 @@ fn tasks_of_a_thread_pool_do_not_mix_their_labels() {
     drop(kept);
 }
 
+#[cfg(feature = "read")]
 #[test]
 fn labels_are_written_to_dumps() {
     let _one = one_at_a_time();

@@ -8,7 +8,7 @@ use heapdrift::Alloc;
 #[global_allocator]
 static ALLOC: Alloc = Alloc::system();
 
-#[cfg(all(feature = "profiling", target_os = "linux"))]
+#[cfg(all(feature = "profiling", feature = "read", target_os = "linux"))]
 mod verdicts {
     use std::collections::HashMap;
     use std::fs;

@@ -2,16 +2,16 @@
 //! that a service that is built without recording needs neither.
 
 use std::io::{self, Write};
-#[cfg(not(feature = "read"))]
+#[cfg(not(feature = "analysis"))]
 use std::path::Path;
 
-#[cfg(not(feature = "read"))]
+#[cfg(not(feature = "analysis"))]
 use super::writer::{WriteError, write_file};
 use super::{FORMAT, VERSION};
 use crate::Snapshot;
 
 /// Writes the dump of an inert session to `path`, atomically, with mode 0600.
-#[cfg(not(feature = "read"))]
+#[cfg(not(feature = "analysis"))]
 pub(crate) fn write(snapshot: &Snapshot, path: &Path) -> Result<(), WriteError> {
     write_file(path, |file| to_writer(snapshot, file))
 }
@@ -31,12 +31,6 @@ fn to_writer(snapshot: &Snapshot, mut writer: impl Write) -> io::Result<()> {
     writer.write_all(&crc32(json.as_bytes()).to_le_bytes())?;
     writer.write_all(&u32::from(length).to_le_bytes())?;
     writer.flush()
-}
-
-/// Stands for reading, where it is compiled out: only sessions that record read dumps.
-#[cfg(not(feature = "read"))]
-pub(crate) fn read(_path: &Path) -> io::Result<Snapshot> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, "built without the feature `read`"))
 }
 
 /// The text in an inert snapshot is the crate's own and needs no escapes.

@@ -15,24 +15,28 @@
 //! is 0600 from the start, because a dump reveals what a program does and for whom. A reader never
 //! sees half a dump, and a failed write leaves the old file as it was.
 
-// A dump of what was recorded takes serde and a compressor. Without the feature `read` the only dumps
-// are those of inert sessions, which take neither.
-#[cfg(feature = "read")]
+// A dump of what was recorded takes serde and a compressor. Where nothing is recorded or read the
+// only dumps are those of inert sessions, which take neither.
+#[cfg(feature = "analysis")]
 mod document;
-#[cfg(any(test, not(feature = "read")))]
+#[cfg(any(all(test, feature = "read"), not(feature = "analysis")))]
 mod empty;
-#[cfg(feature = "read")]
+#[cfg(feature = "analysis")]
 mod estimate;
 #[cfg(feature = "read")]
 mod reader;
+#[cfg(feature = "analysis")]
+pub(crate) mod unpacking;
 mod writer;
 
-#[cfg(feature = "read")]
+#[cfg(feature = "analysis")]
 pub use document::{to_writer, write};
-#[cfg(not(feature = "read"))]
-pub(crate) use empty::{read, write};
+#[cfg(not(feature = "analysis"))]
+pub(crate) use empty::write;
 #[cfg(feature = "read")]
-pub use reader::{MAX_UNPACKED_BYTES, ReadError, from_json, from_reader, read, unpack};
+pub use reader::{from_json, from_reader, read, unpack};
+#[cfg(feature = "analysis")]
+pub use unpacking::{MAX_UNPACKED_BYTES, ReadError};
 pub use writer::WriteError;
 
 /// The value of the key `format` in every dump.

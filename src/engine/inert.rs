@@ -115,8 +115,8 @@ impl Waker {
 pub(super) struct Analysis;
 
 impl Analysis {
-    pub(super) fn new(_own_crates: Vec<String>) -> Self {
-        Self
+    pub(super) fn new(_config: &Config) -> Result<Self, StartError> {
+        Ok(Self)
     }
 
     pub(super) fn tick(&mut self, _session: &Session) -> Option<LeakReport> {

@@ -197,10 +197,13 @@ impl Waker {
 pub(crate) struct Analysis(backend::Analysis);
 
 impl Analysis {
-    /// Creates a detector that has seen nothing. `own_crates` count as the service's own, in
-    /// addition to those that are recognised.
-    pub(crate) fn new(own_crates: Vec<String>) -> Self {
-        Self(backend::Analysis::new(own_crates))
+    /// Creates a detector that has seen nothing, and reads the baseline if there is one.
+    ///
+    /// # Errors
+    /// [`StartError::Baseline`] where the baseline cannot be used. Nothing is read where nothing is
+    /// recorded.
+    pub(crate) fn new(config: &Config) -> Result<Self, StartError> {
+        backend::Analysis::new(config).map(Self)
     }
 
     /// Ends the running tick and analyses the live set in place. `None` when nothing is recorded.

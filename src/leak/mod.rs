@@ -35,9 +35,8 @@
 //! - A leak whose objects share a call site with others that live long, but not forever, is found
 //!   late: only when its objects have outlived the others.
 
-// The detector works on dumps as well as in a running session, so it comes with `read`. A report is
-// plain data and always there.
-#[cfg(feature = "read")]
+// The detector comes with recording and with reading. A report is plain data and always there.
+#[cfg(feature = "analysis")]
 pub(crate) mod detection;
 
 pub use crate::report::{
@@ -46,6 +45,9 @@ pub use crate::report::{
 };
 // Hidden, because only the tools of the same version use it: `Names` needs `blame` and `names`, which
 // are not part of the public API.
+#[cfg(feature = "analysis")]
+#[doc(hidden)]
+pub use detection::Names;
 #[cfg(feature = "read")]
 #[doc(hidden)]
-pub use detection::{Names, Replay};
+pub use detection::Replay;

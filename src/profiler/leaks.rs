@@ -7,15 +7,13 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::panic::{self, AssertUnwindSafe};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
+use crate::Snapshot;
 use crate::config::{Config, ReportHook};
 use crate::engine::{self, Analysis, Session};
-use crate::error::StartError;
 use crate::report::{LeakCandidate, LeakReport, Verdict};
-use crate::{Snapshot, dump};
 
 /// The detector, its last report, and who is told about verdicts.
 #[derive(Debug)]
@@ -26,7 +24,6 @@ pub(super) struct Leaks {
     /// snapshot does not wait for a tick. Taken while `analysis` is held, never the other way round.
     last: Mutex<Option<Arc<LeakReport>>>,
     on_report: Option<ReportHook>,
-    baseline: Option<Baseline>,
     panic_reported: AtomicBool,
 }
 
@@ -58,49 +55,12 @@ impl Drop for Ticking {
     }
 }
 
-/// The report of an earlier release that candidates are compared with.
-#[derive(Clone, Debug)]
-pub(super) enum Baseline {
-    /// The last report in the dump.
-    Report(Arc<LeakReport>),
-    /// The dump has no report; the message says so.
-    Useless(String),
-}
-
-impl Baseline {
-    /// Reads a dump, which must be of a program of the same name.
-    pub(super) fn read(path: &Path) -> Result<Self, StartError> {
-        let refuse = |reason: String| StartError::Baseline { path: path.to_owned(), reason };
-        engine::muted(|| {
-            let snapshot = dump::read(path).map_err(|error| refuse(error.to_string()))?;
-            let own = std::env::current_exe().unwrap_or_default();
-            let (own, other) =
-                (file_name(&own), file_name(Path::new(&snapshot.process.executable)));
-            if own != other {
-                return Err(refuse(format!("expected a dump of {own}, found one of {other}")));
-            }
-            Ok(match snapshot.leaks {
-                Some(report) => Self::Report(Arc::new(report)),
-                None => Self::Useless(format!(
-                    "expected a dump with a leak report, found none in {}",
-                    path.display()
-                )),
-            })
-        })
-    }
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
 impl Leaks {
-    pub(super) fn new(config: &Config, baseline: Option<Baseline>) -> Self {
+    pub(super) fn new(config: &Config, analysis: Analysis) -> Self {
         Self {
-            analysis: Mutex::new(Analysis::new(config.own_crates.clone())),
+            analysis: Mutex::new(analysis),
             last: Mutex::new(None),
             on_report: config.on_report.clone(),
-            baseline,
             panic_reported: AtomicBool::new(false),
         }
     }
@@ -163,14 +123,8 @@ impl Leaks {
         self.analysis.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Compares a report with the baseline, and stores it as the last one. Called while `analysis`
-    /// is held.
-    fn store(&self, mut report: LeakReport) -> Outcome {
-        match &self.baseline {
-            None => {}
-            Some(Baseline::Report(baseline)) => report.compare_with_baseline(baseline),
-            Some(Baseline::Useless(why)) => report.baseline_problem = Some(why.clone()),
-        }
+    /// Stores a report as the last one. Called while `analysis` is held.
+    fn store(&self, report: LeakReport) -> Outcome {
         let report = Arc::new(report);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let before = last.replace(Arc::clone(&report));
@@ -214,7 +168,7 @@ fn log_changes(before: Option<&LeakReport>, now: &LeakReport) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "read"))]
 mod tests {
     use std::collections::BTreeMap;
 

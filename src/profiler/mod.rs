@@ -14,12 +14,12 @@ pub use builder::Builder;
 
 use crate::config::{self, Config};
 use crate::dump::{self, WriteError};
-use crate::engine::{self, Session};
+use crate::engine::{self, Analysis, Session};
 use crate::error::{SettingError, StartError};
 use crate::report::LeakReport;
 use crate::{Snapshot, Stats};
 use dump_dir::DumpDir;
-use leaks::{Baseline, Leaks};
+use leaks::Leaks;
 use reporter::Reporter;
 
 /// A running profiling session. Recording stops when it is dropped.
@@ -129,11 +129,9 @@ impl Profiler {
         config.check()?;
         let dump_dir =
             config.dump_dir.as_ref().map(|dir| DumpDir::open(dir, config.dump_keep)).transpose()?;
-        // Without recording there is nothing to be compared with it.
-        let baseline = config.baseline.as_deref().filter(|_| Session::RECORDS);
-        let baseline = baseline.map(Baseline::read).transpose()?;
+        let analysis = Analysis::new(&config)?;
         let session = Session::start(&config)?;
-        let leaks = engine::muted(|| Leaks::new(&config, baseline));
+        let leaks = engine::muted(|| Leaks::new(&config, analysis));
         let shared = Arc::new(Shared {
             session,
             leaks,
@@ -296,8 +294,6 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use crate::dump::ReadError;
-
     use super::*;
 
     #[test]
@@ -311,6 +307,7 @@ mod tests {
         is_send_and_sync::<StartError>();
         is_send_and_sync::<SettingError>();
         is_send_and_sync::<WriteError>();
-        is_send_and_sync::<ReadError>();
+        #[cfg(feature = "analysis")]
+        is_send_and_sync::<crate::dump::ReadError>();
     }
 }

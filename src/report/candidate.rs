@@ -8,7 +8,8 @@ use crate::estimate::Estimate;
 
 /// Something that leaks, or may, or was believed to.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "analysis", derive(serde::Serialize))]
+#[cfg_attr(feature = "read", derive(serde::Deserialize))]
 #[non_exhaustive]
 pub struct LeakCandidate {
     /// How sure the detector is.
@@ -17,7 +18,7 @@ pub struct LeakCandidate {
     /// container's or the profiler's.
     pub function: String,
     /// Its crate.
-    #[cfg_attr(feature = "read", serde(rename = "crate"))]
+    #[cfg_attr(feature = "analysis", serde(rename = "crate"))]
     pub crate_name: Option<String>,
     /// Whether that crate is the service's own.
     pub own: bool,
@@ -35,11 +36,11 @@ pub struct LeakCandidate {
     /// Whose code it is.
     pub blame: Blame,
     /// How it compares with the baseline, where one was given.
-    #[cfg_attr(feature = "read", serde(default, skip_serializing_if = "Option::is_none"))]
+    #[cfg_attr(feature = "analysis", serde(default, skip_serializing_if = "Option::is_none"))]
     pub baseline: Option<BaselineStatus>,
     /// The stack of the call site with most of it, innermost first, without the frames of the
     /// allocator.
-    #[cfg_attr(feature = "read", serde(rename = "frames"))]
+    #[cfg_attr(feature = "analysis", serde(rename = "frames"))]
     pub stack: Vec<Frame>,
     /// How many of these frames, from the innermost, all of its call sites share.
     pub shared_frames: usize,
@@ -49,8 +50,9 @@ pub struct LeakCandidate {
 
 /// How a candidate compares with the report of an earlier release, the baseline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "read", serde(rename_all = "lowercase"))]
+#[cfg_attr(feature = "analysis", derive(serde::Serialize))]
+#[cfg_attr(feature = "read", derive(serde::Deserialize))]
+#[cfg_attr(feature = "analysis", serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum BaselineStatus {
     /// The baseline does not have it.
@@ -63,7 +65,8 @@ pub enum BaselineStatus {
 
 /// What a verdict rests on.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "analysis", derive(serde::Serialize))]
+#[cfg_attr(feature = "read", derive(serde::Deserialize))]
 #[non_exhaustive]
 pub struct Evidence {
     /// What was tested.
@@ -101,8 +104,9 @@ pub struct Evidence {
 
 /// Which rule a verdict rests on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "read", serde(rename_all = "lowercase"))]
+#[cfg_attr(feature = "analysis", derive(serde::Serialize))]
+#[cfg_attr(feature = "read", derive(serde::Deserialize))]
+#[cfg_attr(feature = "analysis", serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum EvidenceKind {
     /// Objects that outlive all that is usual at their call site, and more of them all the time.
@@ -114,7 +118,8 @@ pub enum EvidenceKind {
 
 /// Sampled objects between an age and twice that age.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "analysis", derive(serde::Serialize))]
+#[cfg_attr(feature = "read", derive(serde::Deserialize))]
 #[non_exhaustive]
 pub struct AgeGroup {
     /// The age in ticks at which the group begins.

@@ -2,8 +2,9 @@
 
 /// Where code comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "read", serde(rename_all = "lowercase"))]
+#[cfg_attr(feature = "analysis", derive(serde::Serialize))]
+#[cfg_attr(feature = "read", derive(serde::Deserialize))]
+#[cfg_attr(feature = "analysis", serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum Kind {
     /// The service's workspace, or a crate that was configured as its own.
@@ -21,7 +22,8 @@ pub enum Kind {
 
 /// A function at a place in its source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "analysis", derive(serde::Serialize))]
+#[cfg_attr(feature = "read", derive(serde::Deserialize))]
 #[non_exhaustive]
 pub struct Frame {
     /// The readable name without hashes, or `module+0xaddress` if there is none.
@@ -32,7 +34,7 @@ pub struct Frame {
     /// The line in `file` of the call, or of the allocation.
     pub line: Option<u32>,
     /// The crate; for a C function the file name of its module; `None` if there is no name.
-    #[cfg_attr(feature = "read", serde(rename = "crate"))]
+    #[cfg_attr(feature = "analysis", serde(rename = "crate"))]
     pub crate_name: Option<String>,
     /// Whether this is the service's own code.
     pub own: bool,
@@ -44,11 +46,12 @@ pub struct Frame {
 
 /// Who is responsible for the memory of a stack.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "analysis", derive(serde::Serialize))]
+#[cfg_attr(feature = "read", derive(serde::Deserialize))]
 #[non_exhaustive]
 pub struct Blame {
     /// The crate that allocated; for C code the file name of its module.
-    #[cfg_attr(feature = "read", serde(rename = "crate"))]
+    #[cfg_attr(feature = "analysis", serde(rename = "crate"))]
     pub crate_name: Option<String>,
     /// Its version, if the binary or its sources give it.
     pub version: Option<String>,

@@ -9,19 +9,19 @@ impl LeakReport {
     }
 }
 
-#[cfg(feature = "read")]
+#[cfg(feature = "analysis")]
 fn text(report: &LeakReport) -> String {
     serde_json::to_string_pretty(report).expect("a report has nothing that JSON cannot hold")
 }
 
-#[cfg(not(feature = "read"))]
+#[cfg(not(feature = "analysis"))]
 fn text(report: &LeakReport) -> String {
     text_without_candidates(report)
 }
 
-/// As with serde, of a report without candidates: without the feature `read` there is no way to
-/// make one.
-#[cfg(any(test, not(feature = "read")))]
+/// As with serde, of a report without candidates: without the feature `analysis` there is no
+/// way to make one.
+#[cfg(any(test, not(feature = "analysis")))]
 fn text_without_candidates(report: &LeakReport) -> String {
     debug_assert!(report.candidates.is_empty(), "nothing is recorded");
     let LeakReport { version, tick, uptime_ms, tested_sites, omitted, .. } = report;
@@ -42,7 +42,7 @@ fn text_without_candidates(report: &LeakReport) -> String {
     )
 }
 
-#[cfg(all(test, feature = "read"))]
+#[cfg(all(test, feature = "analysis"))]
 mod tests {
     use super::*;
 

@@ -1,6 +1,7 @@
 //! `LeakReport`: all candidates at the end of a tick.
 
-use super::candidate::{BaselineStatus, LeakCandidate};
+use super::baseline::BaselineCandidate;
+use super::candidate::LeakCandidate;
 use super::verdict::Verdict;
 
 /// The most candidates of a report; what comes after them is counted.
@@ -13,7 +14,8 @@ pub const MAX_CANDIDATES: usize = 20;
 /// [`VERSION`](Self::VERSION) of the format; the [`Display`](std::fmt::Display) form is a text that
 /// fits on a screen, with three candidates in full, or with as many as its precision: `{report:.10}`.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "analysis", derive(serde::Serialize))]
+#[cfg_attr(feature = "read", derive(serde::Deserialize))]
 #[non_exhaustive]
 pub struct LeakReport {
     /// Version of this format; goes up when a field changes its meaning or goes away.
@@ -28,10 +30,10 @@ pub struct LeakReport {
     /// The candidates, at most [`MAX_CANDIDATES`].
     pub candidates: Vec<LeakCandidate>,
     /// Candidates beyond those.
-    #[cfg_attr(feature = "read", serde(default))]
+    #[cfg_attr(feature = "analysis", serde(default))]
     pub omitted: u64,
     /// Why candidates cannot be compared with the baseline, if so.
-    #[cfg_attr(feature = "read", serde(default, skip_serializing_if = "Option::is_none"))]
+    #[cfg_attr(feature = "analysis", serde(default, skip_serializing_if = "Option::is_none"))]
     pub baseline_problem: Option<String>,
 }
 
@@ -46,24 +48,13 @@ impl LeakReport {
 
     /// Sets the [`baseline`](LeakCandidate::baseline) of each candidate, by function and crate.
     pub fn compare_with_baseline(&mut self, baseline: &Self) {
+        let candidates: Vec<_> = baseline.candidates.iter().map(BaselineCandidate::from).collect();
+        self.compare_with(&candidates);
+    }
+
+    pub(crate) fn compare_with(&mut self, baseline: &[BaselineCandidate]) {
         for candidate in &mut self.candidates {
-            let same = baseline.candidates.iter().find(|other| {
-                other.verdict != Verdict::Retracted
-                    && (&other.function, &other.crate_name)
-                        == (&candidate.function, &candidate.crate_name)
-            });
-            candidate.baseline = Some(match same {
-                None => BaselineStatus::New,
-                Some(other) => {
-                    let (now, then) =
-                        (candidate.leaked_bytes_per_hour, other.leaked_bytes_per_hour);
-                    // One-sided at 1%, and more than a matter of load.
-                    let worse = now.value - then.value
-                        > 2.326 * now.std_error.hypot(then.std_error)
-                        && now.value > 1.5 * then.value;
-                    if worse { BaselineStatus::Worse } else { BaselineStatus::Known }
-                }
-            });
+            candidate.baseline = Some(BaselineCandidate::status(baseline, candidate));
         }
     }
 }

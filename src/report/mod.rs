@@ -1,5 +1,6 @@
 //! The leak report: plain data that is shown, stored in dumps and sent.
 
+pub(crate) mod baseline;
 mod candidate;
 mod frame;
 mod json;

@@ -2,8 +2,8 @@
 
 /// How sure the detector is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "read", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "read", serde(rename_all = "lowercase"))]
+#[cfg_attr(feature = "analysis", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "analysis", serde(rename_all = "lowercase"))]
 pub enum Verdict {
     /// It was suspected or confirmed, and is not a leak: its objects died after all, or no more of
     /// them accumulate.

@@ -11,6 +11,7 @@
 mod analysis;
 #[allow(unsafe_code)]
 mod arena;
+mod baseline;
 mod control;
 mod counters;
 #[allow(unsafe_code)]

@@ -24,6 +24,7 @@ mod naming;
 mod nodes;
 pub(crate) mod observation;
 mod path;
+#[cfg(feature = "read")]
 mod replay;
 mod search;
 mod survival;
@@ -33,4 +34,5 @@ mod tree;
 mod view;
 
 pub use naming::Names;
+#[cfg(feature = "read")]
 pub use replay::Replay;
