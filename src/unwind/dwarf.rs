@@ -14,7 +14,7 @@ use super::frame::{Bounds, Frame};
 use super::memo::{End, Followed, Memo};
 use super::rules::{Rule, Rules, Step};
 use super::seat::{Seat, Taken};
-use super::tables::UnwindTables;
+use super::tables::{Section, UnwindTables};
 use super::{By, Captured, Modules, Size, arch};
 
 type Tables = &'static [u8];
@@ -22,8 +22,18 @@ type Tables = &'static [u8];
 struct Engine {
     unwinder: arch::Unwinder<Tables>,
     cache: arch::Cache,
-    /// The dynamic modules that the unwinder knows, by number.
-    dynamic: Vec<(u32, UnwindTables)>,
+    /// The dynamic modules that the unwinder knows.
+    dynamic: Vec<Dynamic>,
+    /// Counts the walks.
+    walk: u64,
+}
+
+/// A dynamic module that an engine knows.
+struct Dynamic {
+    module: u32,
+    range: (u64, u64),
+    /// The last walk that found it where it was.
+    seen: u64,
 }
 
 /// The rules, engines and memos of a session.
@@ -57,7 +67,7 @@ impl Dwarf {
                 unwinder.add_module(framehop_module(modules.tables(module)));
             }
             let cache = arch::Cache::default();
-            Seat::new(Engine { unwinder, cache, dynamic: Vec::with_capacity(8) })
+            Seat::new(Engine { unwinder, cache, dynamic: Vec::with_capacity(8), walk: 0 })
         };
         Ok(Self {
             rules: Rules::new(size.rules)?,
@@ -214,7 +224,8 @@ impl Dwarf {
         // given up.
         for attempt in 0..256 {
             let mut seats = (0..count).map(|i| &self.engines[(lane + i) % count]);
-            if let Some(engine) = seats.find_map(Seat::take) {
+            if let Some(mut engine) = seats.find_map(Seat::take) {
+                engine.walk += 1;
                 return Some(engine);
             }
             // In a forked child all holders may be threads that it does not have. Waiting for them
@@ -257,40 +268,56 @@ impl Engine {
 
     /// Makes sure that the module at an address outside the permanent ones is known as it is now.
     fn learn(&mut self, address: u64, captured: &mut Captured, modules: &Modules) -> bool {
-        let Some(module) = modules.dynamic_at(address) else { return false };
+        let covers = |known: &&mut Dynamic| (known.range.0..known.range.1).contains(&address);
+        let module = match self.dynamic.iter_mut().find(covers) {
+            // Once in a walk: the tables are copies, so that it does not matter for longer.
+            Some(known) if known.seen == self.walk || modules.is_still(known.module) => {
+                known.seen = self.walk;
+                known.module
+            }
+            _ => {
+                let Some(module) = modules.dynamic_at(address) else { return false };
+                match self.dynamic.iter().position(|known| known.module == module) {
+                    Some(known) => self.dynamic[known].seen = self.walk,
+                    None if self.add(module, modules) => {}
+                    None => return false,
+                }
+                module
+            }
+        };
         captured.module_mark = captured.module_mark.max(module);
-        if self.dynamic.iter().any(|(known, _)| *known == module) {
-            return true;
-        }
-        self.add(module, modules.tables(module));
         true
     }
 
-    /// Replaces whatever was known at the addresses of a module. This allocates, from the inner
-    /// allocator and uncounted: once for each engine and library that `dlopen` loaded.
+    /// Replaces whatever was known at the addresses of a module; `false` where its tables have no room.
+    /// This allocates, from the inner allocator and uncounted: once for each engine and library that
+    /// `dlopen` loaded.
     #[cold]
-    fn add(&mut self, module: u32, tables: UnwindTables) {
-        let overlaps =
-            |old: &UnwindTables| old.range.0 < tables.range.1 && tables.range.0 < old.range.1;
-        for (_, gone) in self.dynamic.extract_if(.., |(_, old)| overlaps(old)) {
+    fn add(&mut self, module: u32, modules: &Modules) -> bool {
+        let Some(tables) = modules.copied_tables(module) else { return false };
+        let range = tables.range;
+        let overlaps = |old: &mut Dynamic| old.range.0 < range.1 && range.0 < old.range.1;
+        for gone in self.dynamic.extract_if(.., overlaps) {
             self.unwinder.remove_module(gone.range.0);
         }
         self.unwinder.add_module(framehop_module(tables));
-        self.dynamic.push((module, tables));
+        self.dynamic.push(Dynamic { module, range, seen: self.walk });
+        true
     }
 }
 
-/// The walk reads unwind tables where the loader mapped them.
+/// framehop's description of a module, by tables that stay.
 fn framehop_module(tables: UnwindTables) -> Module<Tables> {
-    let stated = |(start, end): (u64, u64)| {
-        (end > start).then(|| start.wrapping_sub(tables.bias)..end.wrapping_sub(tables.bias))
+    let stated = |section: Section| {
+        let start = section.start.wrapping_sub(tables.bias);
+        (section.len > 0).then(|| start..start.wrapping_add(section.len))
     };
     let sections = ExplicitModuleSectionInfo {
         base_svma: 0,
         eh_frame_svma: stated(tables.eh_frame),
-        eh_frame: tables.mapped(tables.eh_frame),
+        eh_frame: tables.eh_frame.bytes(),
         eh_frame_hdr_svma: stated(tables.eh_frame_hdr),
-        eh_frame_hdr: tables.mapped(tables.eh_frame_hdr),
+        eh_frame_hdr: tables.eh_frame_hdr.bytes(),
         ..ExplicitModuleSectionInfo::default()
     };
     Module::new(String::new(), tables.range.0..tables.range.1, tables.bias, sections)

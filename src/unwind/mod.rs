@@ -1,9 +1,10 @@
 //! Stacks: return addresses of the calling thread, without allocation, locks or frame pointers.
 //!
 //! On Linux the walk follows the DWARF tables that the compiler put into every module, read where
-//! the loader mapped them: by rules of our own cache where a frame is ordinary, by framehop where
-//! not. Memory is read only between the stack pointer and the end
-//! of the thread's own stack, so that a wrong rule ends a walk and never the process. On other
+//! the loader mapped them, or from copies where a module may be unloaded: by rules of our own cache
+//! where a frame is ordinary, by framehop where not. Besides, memory is read only between the stack
+//! pointer and the end of the thread's own stack, so that a wrong rule ends a walk and never the
+//! process. On other
 //! platforms, and on stacks that are not the thread's own (coroutines, signal stacks), the
 //! `backtrace` crate walks.
 //!
@@ -12,10 +13,16 @@
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod arch;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod description;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod dwarf;
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 #[path = "no_dwarf.rs"]
 mod dwarf;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod entry;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod found_object;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod frame;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -26,6 +33,8 @@ mod modules;
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 #[path = "no_modules.rs"]
 mod modules;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod permanent;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod rules;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -40,6 +49,7 @@ use std::ops::Range;
 pub(crate) use module_info::ModuleInfo;
 pub(crate) use modules::Modules;
 
+use crate::arena::Budget;
 use crate::snapshot::MAX_STACK_DEPTH;
 
 /// A captured stack.
@@ -173,8 +183,9 @@ pub(crate) struct Unwinder {
 }
 
 impl Unwinder {
-    pub(crate) fn new(size: &Size) -> io::Result<Self> {
-        let modules = Modules::new()?;
+    /// Copies of the tables of modules are charged to `budget`.
+    pub(crate) fn new(size: &Size, budget: &'static Budget) -> io::Result<Self> {
+        let modules = Modules::with_budget(budget)?;
         // The first use of backtrace's unwinder allocates and takes locks: not in the hook.
         backtrace::trace(|_| true);
         Ok(Self { dwarf: dwarf::Dwarf::new(size, &modules)?, modules, depth: size.depth })

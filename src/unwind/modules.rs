@@ -1,97 +1,105 @@
 //! The executable and its libraries: where they are mapped, and what identifies them.
 //!
-//! A registry that only grows. Modules that were there when recording started are *permanent*: they
-//! are the executable and what it is linked to, which the loader never unloads. Whatever else turns
-//! up in a stack was loaded by `dlopen` and is *dynamic*: it may go, and another may take its
-//! addresses. So each frame in a dynamic module asks glibc's `_dl_find_object` (2.35 and later;
-//! lock-free and async-signal-safe), which module is there now; one that is not in the registry is
-//! added, from its headers in memory. A stack keeps the number of the newest dynamic module in it,
-//! and addresses of that stack are resolved among modules up to that number.
+//! A registry that only grows. *Permanent* modules are there for as long as this code can run, see
+//! [`permanent`](super::permanent): the program and what it is linked to. All others are *dynamic*:
+//! whether they were loaded before recording started or after, they may go, and others may take their
+//! addresses. So each walk through a dynamic module looks whether it is still the one that is known
+//! there, by its headers, its build-id and its path, and otherwise asks glibc's `_dl_find_object` (2.35
+//! and later; lock-free and async-signal-safe) for the module that is there now. One that is not in the
+//! registry is added. A stack keeps the number of the newest dynamic module in it, and addresses of
+//! that stack are resolved among modules up to that number.
 //!
-//! Without `_dl_find_object` dynamic modules become known when a snapshot is taken; stacks are cut
-//! at their frames until then.
+//! Without `_dl_find_object` modules that are loaded later become known when a snapshot is taken;
+//! stacks are cut at their frames until then.
+//!
+//! # What may be read
+//! The memory of a permanent module is read in place: it is neither unmapped nor mapped anew while any
+//! of this code runs. The memory of a dynamic module may vanish at any instruction, since another
+//! thread may close it, and an address that looks like one in it may be a stale one. Hence
+//! - nobody follows a pointer into it. What is needed is copied by the kernel
+//!   ([`sys::copy_mapped`](crate::sys::copy_mapped)), which misses what is not mapped;
+//! - a copy is believed only if the module's headers, build-id and path are as described afterwards;
+//! - its unwind tables are copied when a walk first meets it, and charged to the budget. Walks,
+//!   snapshots and reports read the copy, which stays as long as the registry. Where there is no room
+//!   for it, stacks are cut at the module's frames;
+//! - when recording starts all modules are described under the loader's lock, which `dlclose` waits
+//!   for.
+//!
+//! No lock is held in the hook, and a program without dynamic modules in its stacks pays nothing. A
+//! walk through one costs a system call a module, about a microsecond.
+//!
+//! Where the kernel refuses to copy, the bytes are read in place. What keeps a module there is then the
+//! function of it that is on the walked stack, as long as the stack tells the truth. The `backtrace`
+//! crate, which walks stacks that are not the thread's own, depends on that everywhere.
 
 use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
 use std::io;
-use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use super::description::Description;
+use super::entry::{Entry, Identity};
+use super::found_object::Finder;
 use super::module_info::ModuleInfo;
+use super::permanent::{Links, Loaded, permanent};
 use super::rules;
+use super::seat::Seat;
 use super::tables::UnwindTables;
-use crate::arena::{Table, Zeroed};
+use crate::arena::{Budget, Table, UpTo};
+use crate::sys;
 
 /// The most modules a session can know.
 const MAX_MODULES: usize = 4096;
 
-/// The longest path that is kept; longer ones lose their beginning.
-const PATH_WORDS: usize = 32;
-
-/// The longest build-id that is kept. GNU's are 20 bytes, lld's 8 to 20.
-const BUILD_ID_WORDS: usize = 4;
-
-/// What tells one mapping from another at the same place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Identity {
-    link_map: u64,
-    start: u64,
-    eh_frame_hdr: u64,
-    /// Of the path and the build-id. The loader may put the next library of the same shape into the
-    /// same place, and describe it in the same memory.
-    content_hash: u64,
-}
-
-#[derive(Debug)]
-struct Entry {
-    path_len: AtomicU32,
-    build_id_len: AtomicU32,
-    link_map: AtomicU64,
-    bias: AtomicU64,
-    start: AtomicU64,
-    end: AtomicU64,
-    file_offset: AtomicU64,
-    code_start: AtomicU64,
-    code_end: AtomicU64,
-    eh_frame_hdr: AtomicU64,
-    content_hash: AtomicU64,
-    eh_frame_hdr_end: AtomicU64,
-    eh_frame: AtomicU64,
-    eh_frame_end: AtomicU64,
-    build_id: [AtomicU64; BUILD_ID_WORDS],
-    path: [AtomicU64; PATH_WORDS],
-}
-
-// SAFETY: atomics only; zero is an entry beyond the length, which nobody looks at.
-unsafe impl Zeroed for Entry {}
+/// The most bytes of unwind tables that are copied, whatever the budget.
+const MAX_COPIED: u64 = 1 << 30;
 
 /// The registry.
 #[derive(Debug)]
 pub(crate) struct Modules {
     entries: Table<Entry>,
     len: AtomicU32,
-    /// Taken while an entry is added; never waited for.
-    adding: AtomicBool,
+    /// Taken while an entry or a copy is added; never waited for.
+    adding: Seat<()>,
     permanent: u32,
     /// Where each permanent module begins and ends, and its number; by address. Looking at entries, 400
     /// bytes each, took a cache miss a module.
     permanent_ranges: Box<[(u64, u64, u32)]>,
-    find_object: Option<FindObject>,
+    finder: Option<Finder>,
+    /// Unwind tables of dynamic modules.
+    copies: Table<AtomicU8>,
+    /// How much of that is taken. Changed by whoever has `adding`.
+    copied: AtomicU64,
+    budget: &'static Budget,
 }
 
 impl Modules {
     /// The modules that are loaded now. Takes the loader's lock: not for the hook.
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn with_budget(budget: &'static Budget) -> io::Result<Self> {
         let mut modules = Self {
             entries: Table::new(MAX_MODULES)?,
             len: AtomicU32::new(0),
-            adding: AtomicBool::new(false),
+            adding: Seat::new(()),
             permanent: 0,
             permanent_ranges: Box::default(),
-            find_object: find_object(),
+            finder: Finder::new(),
+            copies: Table::new(budget.cap().min(MAX_COPIED) as usize)?,
+            copied: AtomicU64::new(0),
+            budget,
         };
-        modules.add_loaded();
-        modules.permanent = modules.len();
+        let loaded = loaded();
+        let links: Vec<Links> = loaded.iter().map(|module| module.links.clone()).collect();
+        let is_permanent = permanent(&links);
+        // Permanent ones first; the program is the first of them.
+        for kind in [true, false] {
+            let of_kind = loaded.iter().zip(&is_permanent).filter(|(_, is)| **is == kind);
+            for (module, _) in of_kind {
+                modules.add(&module.description, &module.path);
+            }
+            if kind {
+                modules.permanent = modules.len();
+            }
+        }
         let range = |module| {
             let (start, end) = modules.tables(module).range;
             (start, end, module)
@@ -102,6 +110,11 @@ impl Modules {
         Ok(modules)
     }
 
+    #[cfg(test)]
+    pub(crate) fn new() -> io::Result<Self> {
+        Self::with_budget(Box::leak(Box::new(Budget::new(1 << 26))))
+    }
+
     pub(crate) fn len(&self) -> u32 {
         // Acquire: pairs with the release in `add`.
         self.len.load(Ordering::Acquire)
@@ -110,15 +123,11 @@ impl Modules {
     /// Adds what is loaded now and not known. Takes the loader's lock: not for the hook. Only needed
     /// where the hook cannot find modules itself.
     pub(crate) fn refresh(&self) {
-        if self.find_object.is_none() {
-            self.add_loaded();
+        if self.finder.is_none() {
+            for module in loaded() {
+                self.add(&module.description, &module.path);
+            }
         }
-    }
-
-    fn add_loaded(&self) {
-        let this = std::ptr::from_ref(self).cast_mut().cast();
-        // SAFETY: the callback matches the declared type, and `self` outlives the call.
-        unsafe { libc::dl_iterate_phdr(Some(on_loaded), this) };
     }
 
     fn entry(&self, module: u32) -> &Entry {
@@ -132,10 +141,10 @@ impl Modules {
         (address < *end).then_some(*module)
     }
 
-    /// Where the function at an address begins, by its unwind table; `None` outside of permanent
-    /// modules, whose tables alone are sure to be there.
-    pub(crate) fn function_start(&self, address: u64) -> Option<u64> {
-        rules::function_start(&self.tables(self.permanent_at(address)?), address)
+    /// Where the function at an address in a module begins, by its unwind table; `None` of a dynamic
+    /// module whose tables no walk has needed.
+    pub(crate) fn function_start(&self, module: u32, address: u64) -> Option<u64> {
+        rules::function_start(&self.tables(module), address)
     }
 
     /// How many modules are permanent; their numbers are below.
@@ -145,55 +154,115 @@ impl Modules {
 
     /// The dynamic module that is at an address now, added if it was not known. Takes no lock.
     pub(super) fn dynamic_at(&self, address: u64) -> Option<u32> {
-        let Some(find_object) = self.find_object else {
-            return self.newest_at(address, self.len());
-        };
-        let mut found = FoundObject::default();
-        // SAFETY: glibc's function of this signature; it fills the struct.
-        if unsafe { find_object(address as *mut c_void, &raw mut found) } != 0 {
-            return None;
+        let known = self.newest_dynamic_at(address, self.len());
+        if let Some(known) = known.filter(|known| self.is_still(*known)) {
+            return Some(known);
         }
-        let module = found.module()?;
-        let identity = Identity {
-            link_map: found.link_map as u64,
-            start: found.start as u64,
-            eh_frame_hdr: found.eh_frame as u64,
-            content_hash: module.content_hash(),
-        };
-        let known = (self.permanent..self.len()).rev().find(|m| self.identity(*m) == identity);
-        known.or_else(|| self.add(&module, identity))
+        let module = self.finder?.describe(address)?;
+        self.add(&module, module.path())
     }
 
-    fn identity(&self, module: u32) -> Identity {
-        let entry = self.entry(module);
-        Identity {
-            link_map: entry.link_map.load(Ordering::Relaxed),
-            start: entry.start.load(Ordering::Relaxed),
-            eh_frame_hdr: entry.eh_frame_hdr.load(Ordering::Relaxed),
-            content_hash: entry.content_hash.load(Ordering::Relaxed),
+    /// Whether a module is where it was, and the same.
+    pub(super) fn is_still(&self, module: u32) -> bool {
+        if !sys::copies_only_what_is_mapped() {
+            // Its memory must not be touched: whoever can, finds out which module is there, and
+            // describes that one.
+            return self.finder.is_none();
         }
+        let entry = self.entry(module);
+        // Relaxed, as in `identity`.
+        entry.places().content_hash() == Some(entry.content_hash.load(Ordering::Relaxed))
+    }
+
+    /// Whether what was copied of a module was of it, as far as can be told.
+    fn is_described(&self, module: u32) -> bool {
+        self.is_still(module) || !sys::copies_only_what_is_mapped()
     }
 
     /// The newest module, of those numbered below `limit`, that covers an address.
     pub(crate) fn newest_at(&self, address: u64, limit: u32) -> Option<u32> {
+        let dynamic = self.newest_dynamic_at(address, limit.min(self.len()));
+        dynamic.or_else(|| self.permanent_at(address).filter(|module| *module < limit))
+    }
+
+    fn newest_dynamic_at(&self, address: u64, limit: u32) -> Option<u32> {
         let covers = |module: &u32| {
             let entry = self.entry(*module);
             (entry.start.load(Ordering::Relaxed)..entry.end.load(Ordering::Relaxed))
                 .contains(&address)
         };
-        let dynamic = (self.permanent..limit.min(self.len())).rev().find(covers);
-        dynamic.or_else(|| self.permanent_at(address).filter(|module| *module < limit))
+        (self.permanent..limit).rev().find(covers)
     }
 
+    /// The tables of a module; without their bytes, of a dynamic one that has none copied.
     pub(super) fn tables(&self, module: u32) -> UnwindTables {
         let entry = self.entry(module);
         let load = |value: &AtomicU64| value.load(Ordering::Relaxed);
+        let (mut eh_frame_hdr, mut eh_frame) = entry.sections();
+        if module >= self.permanent {
+            // Acquire: pairs with the release in `copy_tables`, after which the bytes do not change.
+            match entry.copy.load(Ordering::Acquire) {
+                0 => (eh_frame_hdr.len, eh_frame.len) = (0, 0),
+                after => {
+                    eh_frame.len = load(&entry.copied_eh_frame);
+                    let (first, len) = (after - 1, eh_frame_hdr.len + eh_frame.len);
+                    eh_frame_hdr.bytes =
+                        self.copies.some(first as usize, len as usize).as_ptr() as u64;
+                    eh_frame.bytes = eh_frame_hdr.bytes + eh_frame_hdr.len;
+                }
+            }
+        }
         UnwindTables {
             range: (load(&entry.start), load(&entry.end)),
             bias: load(&entry.bias),
-            eh_frame_hdr: (load(&entry.eh_frame_hdr), load(&entry.eh_frame_hdr_end)),
-            eh_frame: (load(&entry.eh_frame), load(&entry.eh_frame_end)),
+            eh_frame_hdr,
+            eh_frame,
         }
+    }
+
+    /// The tables of a dynamic module, copied if they were not. `None` when there is no room, when
+    /// another thread is adding something, or when the module has gone.
+    pub(super) fn copied_tables(&self, module: u32) -> Option<UnwindTables> {
+        // Relaxed: whoever reads the copy looks again.
+        if self.entry(module).copy.load(Ordering::Relaxed) == 0 {
+            self.copy_tables(module)?;
+        }
+        Some(self.tables(module))
+    }
+
+    #[cold]
+    fn copy_tables(&self, module: u32) -> Option<()> {
+        let _adding = self.adding.take()?;
+        let entry = self.entry(module);
+        // Relaxed: whoever had `adding` before has released it.
+        let first = self.copied.load(Ordering::Relaxed);
+        if entry.copy.load(Ordering::Relaxed) != 0 {
+            return Some(());
+        }
+        let (eh_frame_hdr, eh_frame) = entry.sections();
+        let len = eh_frame_hdr.len + eh_frame.len;
+        let has_room = len <= self.copies.len() as u64 - first;
+        if !has_room || !self.budget.try_charge(len, UpTo::Soft) {
+            return None;
+        }
+        let room = self.copies.some(first as usize, len as usize);
+        // SAFETY: `copied` is not beyond here, so nobody else knows of this part; it is made of
+        // atomics, and may be written to.
+        let bytes = unsafe {
+            std::slice::from_raw_parts_mut(room.as_ptr().cast_mut().cast::<u8>(), room.len())
+        };
+        let sources = [eh_frame_hdr, eh_frame].map(|section| (section.start, section.len as usize));
+        if sys::copy_mapped(&sources, bytes) != bytes.len() || !self.is_described(module) {
+            self.budget.adjust(-(len as i64));
+            return None;
+        }
+        let end = rules::eh_frame_len(&bytes[sources[0].1..]) as u64;
+        self.budget.adjust(end as i64 - eh_frame.len as i64);
+        entry.copied_eh_frame.store(end, Ordering::Relaxed);
+        self.copied.store(first + eh_frame_hdr.len + end, Ordering::Relaxed);
+        // Release: pairs with the acquire in `tables`.
+        entry.copy.store(first + 1, Ordering::Release);
+        Some(())
     }
 
     /// What is added to a module's own addresses to get those in memory.
@@ -203,100 +272,30 @@ impl Modules {
 
     /// A module's particulars, for a snapshot.
     pub(crate) fn info(&self, module: u32) -> ModuleInfo {
-        let entry = self.entry(module);
-        let bytes = |words: &[AtomicU64], len: &AtomicU32| {
-            let mut bytes: Vec<u8> =
-                words.iter().flat_map(|w| w.load(Ordering::Relaxed).to_le_bytes()).collect();
-            bytes.truncate(len.load(Ordering::Relaxed) as usize);
-            bytes
-        };
-        ModuleInfo {
-            path: bytes(&entry.path, &entry.path_len),
-            build_id: bytes(&entry.build_id, &entry.build_id_len),
-            bias: entry.bias.load(Ordering::Relaxed),
-            range: entry.start.load(Ordering::Relaxed)..entry.end.load(Ordering::Relaxed),
-            file_offset: entry.file_offset.load(Ordering::Relaxed),
-            code: entry.code_start.load(Ordering::Relaxed)..entry.code_end.load(Ordering::Relaxed),
-        }
+        self.entry(module).info()
     }
 
     /// Adds a module unless it is known. `None` when another thread is adding one, or there is no room.
-    fn add(&self, module: &Found<'_>, identity: Identity) -> Option<u32> {
-        // Acquire and release around the addition: one at a time.
-        if self.adding.swap(true, Ordering::Acquire) {
+    fn add(&self, module: &Description, path: &[u8]) -> Option<u32> {
+        let _adding = self.adding.take()?;
+        let identity = Identity::of(module);
+        if module.range().is_empty() {
             return None;
         }
-        let known = (0..self.len()).rev().find(|m| self.identity(*m) == identity);
-        let added = known.or_else(|| {
-            let number = self.len();
-            ((number as usize) < self.entries.len()).then(|| {
-                self.entry(number).fill(module, identity);
-                // Release: pairs with the acquire in `len`.
-                self.len.store(number + 1, Ordering::Release);
-                number
-            })
-        });
-        self.adding.store(false, Ordering::Release);
-        added
-    }
-}
-
-use libc::{Elf64_Ehdr as ElfHeader, Elf64_Phdr as Header};
-
-/// The public beginning of the loader's `struct link_map`.
-#[repr(C)]
-struct LinkMap {
-    bias: usize,
-    name: *const c_char,
-}
-
-/// glibc's `struct dl_find_object`, of the architectures that do not add a data base to it.
-#[repr(C)]
-struct FoundObject {
-    flags: u64,
-    start: *mut c_void,
-    end: *mut c_void,
-    link_map: *mut c_void,
-    eh_frame: *mut c_void,
-    reserved: [u64; 7],
-}
-
-impl Default for FoundObject {
-    fn default() -> Self {
-        let none = std::ptr::null_mut();
-        Self { flags: 0, start: none, end: none, link_map: none, eh_frame: none, reserved: [0; 7] }
-    }
-}
-
-impl FoundObject {
-    /// The module as its headers in memory have it.
-    fn module(&self) -> Option<Found<'_>> {
-        // SAFETY: glibc hands out the link map of a module that code is running in, so it stays.
-        let link_map = unsafe { self.link_map.cast::<LinkMap>().as_ref() }?;
-        // SAFETY: a string of the loader.
-        let path = unsafe { text(link_map.name) };
-        let header = self.start.cast::<ElfHeader>();
-        // SAFETY: the ELF header is at the start of the first segment in practice; its magic is
-        // checked before anything is believed.
-        let header = unsafe { header.as_ref() }?;
-        let is_elf = header.e_ident.starts_with(b"\x7fELF");
-        if !is_elf || usize::from(header.e_phentsize) != size_of::<Header>() {
-            return None;
+        if let Some(known) = (0..self.len()).rev().find(|m| self.entry(*m).identity() == identity) {
+            // It has come again, and the loader has put its path elsewhere. Relaxed: whoever reads
+            // the old place finds something else there, and comes here too.
+            self.entry(known).places[2].store(module.places.path.0, Ordering::Relaxed);
+            return Some(known);
         }
-        let headers = self.start.wrapping_byte_add(header.e_phoff as usize).cast::<Header>();
-        // SAFETY: the program headers follow the ELF header in the first segment.
-        let headers = unsafe { std::slice::from_raw_parts(headers, header.e_phnum.into()) };
-        Some(Found { path, bias: link_map.bias as u64, headers })
+        let number = self.len();
+        ((number as usize) < self.entries.len()).then(|| {
+            self.entry(number).fill(module, path, identity);
+            // Release: pairs with the acquire in `len`.
+            self.len.store(number + 1, Ordering::Release);
+            number
+        })
     }
-}
-
-type FindObject = unsafe extern "C" fn(*mut c_void, *mut FoundObject) -> c_int;
-
-fn find_object() -> Option<FindObject> {
-    // SAFETY: a lookup by name.
-    let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"_dl_find_object".as_ptr()) };
-    // SAFETY: null is `None`; otherwise glibc's function of this type.
-    unsafe { std::mem::transmute::<*mut c_void, Option<FindObject>>(symbol) }
 }
 
 /// The bytes of a C string, or none of a null pointer.
@@ -311,148 +310,180 @@ unsafe fn text<'a>(string: *const c_char) -> &'a [u8] {
     unsafe { CStr::from_ptr(string) }.to_bytes()
 }
 
-/// A module as the loader describes it.
-struct Found<'a> {
-    path: &'a [u8],
-    bias: u64,
-    headers: &'a [Header],
-}
-
-impl Found<'_> {
-    fn segments(&self, kind: u32) -> impl Iterator<Item = (Range<u64>, &Header)> {
-        self.headers.iter().filter(move |header| header.p_type == kind).map(|header| {
-            let start = self.bias.wrapping_add(header.p_vaddr);
-            (start..start + header.p_memsz, header)
-        })
-    }
-
-    /// FNV-1a (Fowler, Noll and Vo) of the path and the build-id: some seventy bytes.
-    fn content_hash(&self) -> u64 {
-        self.path.iter().chain(self.build_id()).fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3)
-        })
-    }
-
-    fn range(&self) -> Range<u64> {
-        self.segments(libc::PT_LOAD)
-            .map(|(range, _)| range)
-            .reduce(|all, one| all.start.min(one.start)..all.end.max(one.end))
-            .unwrap_or_default()
-    }
-
-    fn eh_frame_hdr(&self) -> Range<u64> {
-        self.segments(libc::PT_GNU_EH_FRAME).map(|(range, _)| range).next().unwrap_or_default()
-    }
-
-    /// `.eh_frame` from the pointer in `.eh_frame_hdr` to the end of its segment: where it ends is
-    /// written nowhere, and is found by the terminator when it is read.
-    fn eh_frame(&self) -> Range<u64> {
-        /// `DW_EH_PE_pcrel | DW_EH_PE_sdata4`: the only encoding that linkers write here.
-        const RELATIVE: u8 = 0x1b;
-        let hdr = self.eh_frame_hdr();
-        if hdr.end - hdr.start < 8 {
-            return 0..0;
-        }
-        // SAFETY: eight bytes inside a mapped segment.
-        let head = unsafe { (hdr.start as *const [u8; 8]).read() };
-        if head[0] != 1 || head[1] != RELATIVE {
-            return 0..0;
-        }
-        let offset = i32::from_le_bytes([head[4], head[5], head[6], head[7]]);
-        let start = (hdr.start + 4).wrapping_add_signed(offset.into());
-        self.segments(libc::PT_LOAD)
-            .find(|(range, _)| range.contains(&start))
-            .map_or(0..0, |(range, _)| start..range.end)
-    }
-
-    fn build_id(&self) -> &[u8] {
-        for (range, header) in self.segments(libc::PT_NOTE) {
-            // SAFETY: a note segment is mapped where its header says.
-            let mut notes = unsafe {
-                std::slice::from_raw_parts(range.start as *const u8, header.p_memsz as usize)
-            };
-            while let [a, b, c, d, e, f, g, h, kind @ ..] = notes {
-                let name_len = u32::from_ne_bytes([*a, *b, *c, *d]) as usize;
-                let data_len = u32::from_ne_bytes([*e, *f, *g, *h]) as usize;
-                let align = if header.p_align == 8 { 8 } else { 4_usize };
-                let data = 12 + name_len.next_multiple_of(4);
-                let data = data.next_multiple_of(align);
-                let is_build_id =
-                    kind.starts_with(&3_u32.to_ne_bytes()) && notes.get(12..16) == Some(b"GNU\0");
-                if is_build_id {
-                    return notes.get(data..data + data_len).unwrap_or_default();
-                }
-                notes = notes.get((data + data_len).next_multiple_of(align)..).unwrap_or_default();
-            }
-        }
-        &[]
-    }
-}
-
-impl Entry {
-    fn fill(&self, module: &Found<'_>, identity: Identity) {
-        let store = |place: &AtomicU64, value: u64| place.store(value, Ordering::Relaxed);
-        let text = |words: &[AtomicU64], len: &AtomicU32, bytes: &[u8]| {
-            let kept = &bytes[bytes.len().saturating_sub(words.len() * 8)..];
-            for (word, chunk) in words.iter().zip(kept.chunks(8)) {
-                let mut buffer = [0; 8];
-                buffer[..chunk.len()].copy_from_slice(chunk);
-                word.store(u64::from_le_bytes(buffer), Ordering::Relaxed);
-            }
-            len.store(kept.len() as u32, Ordering::Relaxed);
-        };
-        let range = module.range();
-        let (hdr, eh_frame) = (module.eh_frame_hdr(), module.eh_frame());
-        store(&self.link_map, identity.link_map);
-        // The start as the loader's own tables have it, which `identity` is compared by.
-        store(&self.start, if identity.start == 0 { range.start } else { identity.start });
-        store(&self.content_hash, identity.content_hash);
-        store(&self.end, range.end);
-        store(&self.bias, module.bias);
-        store(&self.eh_frame_hdr, hdr.start);
-        store(&self.eh_frame_hdr_end, hdr.end);
-        store(&self.eh_frame, eh_frame.start);
-        store(&self.eh_frame_end, eh_frame.end);
-        let mut loaded = module.segments(libc::PT_LOAD).map(|(_, header)| header);
-        let code = loaded.find(|header| header.p_flags & libc::PF_X != 0);
-        store(&self.file_offset, code.map_or(0, |header| header.p_offset));
-        store(&self.code_start, code.map_or(0, |header| header.p_vaddr));
-        store(&self.code_end, code.map_or(0, |header| header.p_vaddr + header.p_memsz));
-        text(&self.build_id, &self.build_id_len, module.build_id());
-        text(&self.path, &self.path_len, module.path);
-    }
+/// What is loaded now. Takes the loader's lock.
+fn loaded() -> Vec<Loaded> {
+    let mut loaded: Vec<Loaded> = Vec::new();
+    // SAFETY: the callback matches the declared type, and the list outlives the call.
+    unsafe { libc::dl_iterate_phdr(Some(on_loaded), (&raw mut loaded).cast()) };
+    loaded
 }
 
 unsafe extern "C" fn on_loaded(
     info: *mut libc::dl_phdr_info,
     _size: usize,
-    modules: *mut c_void,
+    loaded: *mut c_void,
 ) -> c_int {
-    // SAFETY: the registry that was passed to `dl_iterate_phdr`.
-    let modules = unsafe { &*modules.cast::<Modules>() };
+    // SAFETY: the list that was passed to `dl_iterate_phdr`.
+    let loaded = unsafe { &mut *loaded.cast::<Vec<Loaded>>() };
     // SAFETY: valid during the callback.
     let info = unsafe { &*info };
     if info.dlpi_phdr.is_null() {
         return 0;
     }
-    // SAFETY: the loader's own headers of a loaded module.
-    let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
-    // SAFETY: a string of the loader.
-    let mut path = unsafe { text(info.dlpi_name) };
-    // The executable comes first, without a name.
-    let executable = std::env::current_exe().unwrap_or_default();
-    if path.is_empty() && modules.len() == 0 {
-        path = OsStr::as_bytes(executable.as_os_str());
-    }
-    let module = Found { path, bias: info.dlpi_addr, headers };
-    let identity = Identity {
-        link_map: 0,
-        start: module.range().start,
-        eh_frame_hdr: module.eh_frame_hdr().start,
-        content_hash: module.content_hash(),
+    let headers = (info.dlpi_phdr as u64, info.dlpi_phnum.into());
+    let description = Description::read(info.dlpi_addr, headers, info.dlpi_name as u64);
+    let Some(description) = description.filter(|module| !module.range().is_empty()) else {
+        return 0;
     };
-    if !module.range().is_empty() {
-        modules.add(&module, identity);
+    // SAFETY: a string of the loader, which holds its lock.
+    let mut path = unsafe { text(info.dlpi_name) }.to_vec();
+    // The executable comes first, without a name.
+    if path.is_empty() && loaded.is_empty() {
+        let executable = std::env::current_exe().unwrap_or_default();
+        path = OsStr::as_bytes(executable.as_os_str()).to_vec();
     }
+    // SAFETY: the loader holds its lock during the callback.
+    let links = unsafe { Links::read(&description, &path) };
+    loaded.push(Loaded { description, path, links });
     0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, PoisonError};
+
+    use super::*;
+
+    /// A library of glibc that nobody is linked to.
+    const LIBRARY: &CStr = c"libthread_db.so.1";
+
+    /// There is one library for all tests.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+    /// A library that was loaded before, and an address in it.
+    fn open() -> Option<(*mut c_void, u64)> {
+        // SAFETY: a library of the system.
+        let handle = unsafe { libc::dlopen(LIBRARY.as_ptr(), libc::RTLD_LAZY) };
+        // SAFETY: an open library.
+        let symbol =
+            (!handle.is_null()).then(|| unsafe { libc::dlsym(handle, c"td_init".as_ptr()) })?;
+        (!symbol.is_null()).then_some((handle, symbol as u64 + 1))
+    }
+
+    fn close(handle: *mut c_void) {
+        // SAFETY: opened by a test, which uses it no more.
+        assert_eq!(unsafe { libc::dlclose(handle) }, 0);
+    }
+
+    #[test]
+    fn the_program_and_what_it_is_linked_to_are_permanent() {
+        let modules = Modules::new().unwrap();
+        let name = |number| String::from_utf8(modules.info(number).path).unwrap();
+        assert_eq!(name(0), std::env::current_exe().unwrap().to_str().unwrap());
+        let permanent: Vec<String> = (0..modules.permanent()).map(name).collect();
+        if cfg!(all(target_env = "gnu", not(target_feature = "crt-static"))) {
+            for library in ["libc.so.6", "libgcc_s.so.1", "/ld-linux-"] {
+                assert!(permanent.iter().any(|path| path.contains(library)), "{permanent:?}");
+            }
+        }
+        let here = open as *const () as u64;
+        assert_eq!(modules.permanent_at(here), Some(0));
+    }
+
+    #[test]
+    fn nothing_of_a_library_that_is_gone_is_read() {
+        if !sys::kernel_copies() {
+            println!("skipped: the kernel refuses to copy");
+            return;
+        }
+        if cfg!(target_env = "musl") {
+            return;
+        }
+        let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((handle, address)) = open() else {
+            println!("skipped: no {LIBRARY:?}");
+            return;
+        };
+        let modules = Modules::new().unwrap();
+        let module = modules.newest_at(address, modules.len()).unwrap();
+        assert!(module >= modules.permanent(), "it may be closed");
+        assert_eq!(modules.permanent_at(address), None);
+        assert_eq!(modules.dynamic_at(address), Some(module), "that it is met adds nothing");
+        assert_eq!(modules.function_start(module, address), None, "nothing is copied yet");
+        let tables = modules.copied_tables(module).unwrap();
+        assert_eq!(modules.function_start(module, address), Some(address - 1));
+        let copied = modules.budget.held();
+        assert_eq!(copied, tables.eh_frame_hdr.len + tables.eh_frame.len);
+        close(handle);
+        let mut byte = [0];
+        assert_eq!(sys::copy_mapped(&[(address, 1)], &mut byte), 0, "it is unmapped");
+        assert!(!modules.is_still(module));
+        assert_eq!(modules.dynamic_at(address), None);
+        assert_eq!(modules.function_start(module, address), Some(address - 1));
+        let (handle, again) = open().unwrap();
+        let module = modules.dynamic_at(again).unwrap();
+        modules.copied_tables(module).unwrap();
+        assert_eq!(modules.function_start(module, again), Some(again - 1));
+        close(handle);
+    }
+
+    /// Addresses in a library that another thread opens and closes, so that they may be stale.
+    #[test]
+    fn a_library_may_go_while_it_is_looked_at() {
+        if !sys::kernel_copies() {
+            println!("skipped: the kernel refuses to copy");
+            return;
+        }
+        let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((handle, address)) = open() else {
+            println!("skipped: no {LIBRARY:?}");
+            return;
+        };
+        close(handle);
+        let modules = Modules::new().unwrap();
+        let latest = AtomicU64::new(address);
+        let (mut there, mut gone) = (0, 0);
+        std::thread::scope(|scope| {
+            let closer = scope.spawn(|| {
+                for _ in 0..2000 {
+                    let (handle, address) = open().unwrap();
+                    // Relaxed: an older address is stale, which is what this is about.
+                    latest.store(address, Ordering::Relaxed);
+                    std::thread::yield_now();
+                    close(handle);
+                }
+            });
+            while !closer.is_finished() {
+                let address = latest.load(Ordering::Relaxed);
+                let module = modules.dynamic_at(address);
+                let tables = module.and_then(|module| modules.copied_tables(module));
+                match module.filter(|_| tables.is_some()) {
+                    Some(module) => {
+                        assert_eq!(modules.function_start(module, address), Some(address - 1));
+                        there += 1;
+                    }
+                    None => gone += 1,
+                }
+            }
+        });
+        println!("there {there} times, gone {gone} times, {} modules", modules.len());
+        assert!(there > 0 && gone > 0);
+    }
+
+    #[test]
+    fn tables_without_room_are_not_copied() {
+        let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((handle, address)) = open() else {
+            println!("skipped: no {LIBRARY:?}");
+            return;
+        };
+        let budget: &Budget = Box::leak(Box::new(Budget::new(1 << 10)));
+        let modules = Modules::with_budget(budget).unwrap();
+        let module = modules.newest_at(address, modules.len()).unwrap();
+        if module >= modules.permanent() {
+            assert_eq!(modules.copied_tables(module), None);
+            assert_eq!(budget.held(), 0);
+        }
+        close(handle);
+    }
 }

@@ -3,12 +3,13 @@
 use std::io;
 
 use super::module_info::ModuleInfo;
+use crate::arena::Budget;
 
 #[derive(Debug)]
 pub(crate) struct Modules;
 
 impl Modules {
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn with_budget(_budget: &'static Budget) -> io::Result<Self> {
         Ok(Self)
     }
 
@@ -18,7 +19,7 @@ impl Modules {
         None
     }
 
-    pub(crate) fn function_start(&self, _address: u64) -> Option<u64> {
+    pub(crate) fn function_start(&self, _module: u32, _address: u64) -> Option<u64> {
         None
     }
 

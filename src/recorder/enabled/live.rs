@@ -91,7 +91,7 @@ impl Live {
             large: LargeIndex::new(plan.large_buckets)?,
             stacks: StackTable::new(plan.sites, plan.frames)?,
             labels: LabelTable::new()?,
-            unwinder: Unwinder::new(&plan.unwinder)?,
+            unwinder: Unwinder::new(&plan.unwinder, &RECORDER.budget)?,
             counters: Counters::default(),
             lasts: (0..LANES).map(|_| LastSite::default()).collect(),
             thinner: Thinner::default(),
