@@ -7,8 +7,11 @@ mod common;
 use std::ffi::{CString, c_int, c_void};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use common::{live_labelled, one_at_a_time};
+use common::{exact, in_child, is_child, live_labelled, one_at_a_time};
 use heapdrift::snapshot::{Module, Stack};
 use heapdrift::{Alloc, Profiler, Snapshot, with_labels};
 
@@ -48,6 +51,9 @@ type Through = unsafe extern "C" fn(c_int, Callback, *mut c_void) -> c_int;
 
 /// An open library; dropping it closes it.
 struct Library(*mut c_void);
+
+// SAFETY: a handle of the loader, which any thread may use and close.
+unsafe impl Send for Library {}
 
 impl Library {
     fn open(path: &Path) -> Self {
@@ -160,6 +166,136 @@ fn frames_belong_to_the_library_that_was_there_when_the_sample_was_taken() {
     call(&library, "again", &mut blocks);
     assert_through(&profiler.snapshot(), "again", &libraries[0], build_ids[0]);
     assert_eq!(profiler.stats().unwound_backtrace, 0);
+}
+
+/// Whether anything is mapped at an address.
+fn is_mapped(address: usize) -> bool {
+    let page = (address & !4095) as *mut c_void;
+    let mut resident = 0;
+    // SAFETY: asks about one page, and writes one byte.
+    unsafe { libc::mincore(page, 1, &raw mut resident) == 0 }
+}
+
+/// Whether this is the process of the test itself, which runs in one of its own: it would die.
+fn child(name: &str) -> bool {
+    if !is_child() {
+        in_child(name, &[]);
+    }
+    is_child()
+}
+
+/// A plugin that was loaded before the session, has allocated in it, and is closed.
+#[test]
+fn a_library_from_before_the_session_may_be_closed_in_it() {
+    if !child("a_library_from_before_the_session_may_be_closed_in_it") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().canonicalize().unwrap();
+    let Some(before) = library(&folder, "before", "0102030405060708") else {
+        println!("skipped: no C compiler");
+        return;
+    };
+    let other = library(&folder, "otherone", "1112131415161718").unwrap();
+    let open = Library::open(&before);
+    let address = open.through() as usize;
+    let profiler = exact().start().unwrap();
+    let mut blocks = Vec::with_capacity(100);
+    call(&open, "before", &mut blocks);
+    drop(open);
+    assert!(!is_mapped(address), "the library is gone");
+    let snapshot = profiler.snapshot();
+    assert_through(&snapshot, "before", &before, "0102030405060708");
+    assert_starts_once(&snapshot, "before", &before);
+    // Most likely where the first one was.
+    let open = Library::open(&other);
+    println!("{address:#x} and {:#x}", open.through() as usize);
+    call(&open, "other", &mut blocks);
+    for _ in 0..3 {
+        profiler.diff_now();
+    }
+    drop(open);
+    profiler.diff_now();
+    let path = folder.join("closed.heap.json.gz");
+    profiler.dump(&path).unwrap();
+    let snapshot = heapdrift::dump::read(&path).unwrap();
+    for (site, path, build_id) in
+        [("before", &before, "0102030405060708"), ("other", &other, "1112131415161718")]
+    {
+        assert_through(&snapshot, site, path, build_id);
+        assert_starts_once(&snapshot, site, path);
+    }
+    assert_eq!(profiler.stats().unwound_backtrace, 0);
+}
+
+/// That the beginning of the library's only function is known, from tables that may be gone.
+fn assert_starts_once(snapshot: &Snapshot, site: &str, library: &Path) {
+    let (stack, modules) = stack_of(snapshot, site);
+    let inside = (0..modules.len()).filter(|frame| Path::new(&modules[*frame].path) == library);
+    let mut starts: Vec<u64> =
+        inside.map(|frame| snapshot.frames.function[stack.frames[frame] as usize]).collect();
+    starts.dedup();
+    let first = snapshot.frames.address[stack.frames[0] as usize];
+    assert_eq!(starts.len(), 1, "{site}: one function");
+    assert_ne!(starts[0], first);
+}
+
+/// Libraries that come and go on several threads, at the same addresses, while snapshots are taken.
+#[test]
+fn libraries_may_come_and_go_on_any_thread_while_others_take_snapshots() {
+    const THREADS: usize = 3;
+    if !child("libraries_may_come_and_go_on_any_thread_while_others_take_snapshots") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().canonicalize().unwrap();
+    let libraries: Option<Vec<PathBuf>> = (0..2 * THREADS)
+        .map(|number| {
+            library(&folder, &"l".repeat(number + 1), &format!("0a0b0c0d0e0f000{number}"))
+        })
+        .collect();
+    let Some(libraries) = libraries else {
+        println!("skipped: no C compiler");
+        return;
+    };
+    // Half of them are there before the session.
+    let early: Vec<Library> = libraries[..THREADS].iter().map(|path| Library::open(path)).collect();
+    let profiler = exact().start().unwrap();
+    let (done, opened) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for (number, early) in early.into_iter().enumerate() {
+            let paths = [&libraries[number], &libraries[THREADS + number]];
+            let (done, opened) = (&done, &opened);
+            scope.spawn(move || {
+                let mut open = early;
+                for turn in 1.. {
+                    let mut blocks = Vec::with_capacity(1);
+                    call(&open, "kept", &mut blocks);
+                    drop(open);
+                    if done.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    open = Library::open(paths[turn % 2]);
+                    opened.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let end = Instant::now() + Duration::from_secs(2);
+        let mut snapshots = 0;
+        while Instant::now() < end {
+            let snapshot = profiler.snapshot();
+            snapshot.validate().unwrap();
+            profiler.diff_now();
+            snapshots += 1;
+        }
+        done.store(true, Ordering::Relaxed);
+        println!("{snapshots} snapshots, {} libraries opened", opened.load(Ordering::Relaxed));
+    });
+    let snapshot = profiler.snapshot();
+    // Whatever stack has a frame in a library has it in one that was there.
+    let paths: Vec<&str> = libraries.iter().map(|path| path.to_str().unwrap()).collect();
+    let inside = snapshot.modules.iter().filter(|module| paths.contains(&module.path.as_str()));
+    assert!(inside.count() >= 2 * THREADS, "each was met in a stack");
 }
 
 /// A separate stack, as a coroutine has one, and the context to return to.

@@ -20,13 +20,14 @@ use crate::engine::recording::sampler::Interval;
 use crate::engine::recording::stack_table::{Addend, SiteId, SiteKey, StackTable};
 use crate::engine::recording::sync::{LANES, Lane};
 use crate::engine::recording::sys;
-use crate::engine::recording::unwind::{By, Captured, Size, Unwinder};
+use crate::engine::recording::unwind::{Captured, Size, UnwindMethod, Unwinder};
 
 /// What a session works on and outlives it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Globals<'a> {
     pub(super) control: &'a Control,
-    pub(super) budget: &'a Budget,
+    /// Lives as long as the process, because copies of unwind tables are charged to it.
+    pub(super) budget: &'static Budget,
     pub(super) slots: &'a Slots,
     /// Draws from (0, 1], from the calling thread's generator.
     pub(super) uniform: fn() -> f64,
@@ -74,11 +75,13 @@ impl Plan {
         let power_of_two = |n: usize| 1 << n.max(1).ilog2();
         Self {
             unwinder: Size {
-                engines: (2 * cores).clamp(4, 16).min(cap / 8 / Size::ENGINE_BYTES.max(1) as usize),
+                engines: (2 * cores)
+                    .clamp(4, 16)
+                    .min(cap / 8 / Unwinder::ENGINE_BYTES.max(1) as usize),
                 // A 512th of the cap: at 64 MiB 16,384 call sites.
                 rules: power_of_two(cap / 512 / 8).clamp(1024, 16_384),
                 // A 384th of the cap: at 64 MiB as many as there are lanes, for 128 frames.
-                memos: (cap / 384 / Size::memo_bytes(depth).max(1) as usize).min(LANES - 1),
+                memos: (cap / 384 / Unwinder::memo_bytes(depth).max(1) as usize).min(LANES - 1),
                 depth,
             },
             // A 32nd of the cap: at 64 MiB 114,000 large objects, which is 3.5 GiB and more.
@@ -94,7 +97,7 @@ impl Plan {
         LargeIndex::bytes(self.large_buckets)
             + StackTable::fixed_bytes(self.sites)
             + LabelTable::FIXED_BYTES
-            + self.unwinder.bytes()
+            + Unwinder::bytes(&self.unwinder)
             + size_of::<Live<'_>>() as u64
     }
 }
@@ -108,7 +111,7 @@ impl<'a> Live<'a> {
             large: LargeIndex::new(plan.large_buckets)?,
             stacks: StackTable::new(plan.sites, plan.frames)?,
             labels: LabelTable::new()?,
-            unwinder: Unwinder::new(&plan.unwinder)?,
+            unwinder: Unwinder::new(&plan.unwinder, globals.budget)?,
             counters: Counters::default(),
             lasts: (0..LANES).map(|_| LastSite::default()).collect(),
             thinner: Thinner::default(),
@@ -156,10 +159,10 @@ impl<'a> Live<'a> {
         let last = self.last_site(lane, labels);
         let mut stack = Captured::new(last.is_some());
         self.unwinder.capture(&mut stack, local::stack(), lane.number());
-        match stack.by {
-            By::Framehop => self.count(lane, Counter::Framehop),
-            By::Backtrace => self.count(lane, Counter::Backtrace),
-            By::Nobody => self.count(lane, Counter::DroppedUnwinds),
+        match stack.method {
+            UnwindMethod::Framehop => self.count(lane, Counter::Framehop),
+            UnwindMethod::Backtrace => self.count(lane, Counter::Backtrace),
+            UnwindMethod::None => self.count(lane, Counter::DroppedUnwinds),
         }
         if let Some(site) = last.filter(|_| stack.is_last) {
             return site;
@@ -178,7 +181,8 @@ impl<'a> Live<'a> {
         if let Some(last) = lane.shard(&self.lasts) {
             // Relaxed, in steps: nobody else is in the lane. Other unwinders do not tell whether a stack
             // is the last one, and one that was lost is looked for again.
-            let site = site.filter(|_| stack.by == By::Framehop).map_or(0, |site| site.0);
+            let site =
+                site.filter(|_| stack.method == UnwindMethod::Framehop).map_or(0, |site| site.0);
             last.site.store(site, Ordering::Relaxed);
             last.labels.store(labels, Ordering::Relaxed);
         }

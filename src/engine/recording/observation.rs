@@ -52,7 +52,9 @@ impl Observation for LiveObservation<'_> {
     }
 
     fn function(&self, address: u64) -> u64 {
-        self.live.unwinder.modules().function_start(address).unwrap_or(address)
+        let modules = self.live.unwinder.modules();
+        let module = modules.newest_at(address, modules.len());
+        module.and_then(|module| modules.function_start(module, address)).unwrap_or(address)
     }
 
     fn label_set(&self, site: u32) -> u32 {

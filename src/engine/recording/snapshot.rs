@@ -235,7 +235,8 @@ impl<'a> Resolver<'a> {
         let frame = self.frames.address.len() as u32;
         self.frames.module.push(number);
         self.frames.address.push(address.wrapping_sub(bias));
-        let function = self.modules.function_start(address).unwrap_or(address);
+        let function = found.and_then(|found| self.modules.function_start(found, address));
+        let function = function.unwrap_or(address);
         self.frames.function.push(function.wrapping_sub(bias));
         self.resolved.insert((address, mark), frame);
         frame

@@ -3,6 +3,8 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
+#[cfg(target_os = "linux")]
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The unit in which memory is committed and given back. Larger real pages only make
 /// [`Reservation::decommit`] give back less.
@@ -121,6 +123,69 @@ impl Drop for Reservation {
     }
 }
 
+/// Whether the kernel has refused to copy.
+#[cfg(target_os = "linux")]
+static REFUSED: AtomicBool = AtomicBool::new(false);
+
+/// Whether [`copy_mapped`] only copies what is mapped, as far as is known.
+#[cfg(target_os = "linux")]
+pub(crate) fn copies_only_what_is_mapped() -> bool {
+    // Relaxed: as in `copy_mapped`.
+    !REFUSED.load(Ordering::Relaxed)
+}
+
+/// Copies memory of this process that may not be there, from several places one after the other; how
+/// many bytes. Fewer than asked for where something was not mapped. `errno` stays as it was.
+///
+/// The kernel copies, so that what is unmapped by another thread meanwhile is missed and does not end
+/// the process. Where it refuses to (qemu's user mode does not know the call, and a sandbox may
+/// forbid it), memory is read in place: callers then depend on whatever else keeps it mapped.
+#[cfg(target_os = "linux")]
+pub(crate) fn copy_mapped(sources: &[(u64, usize)], target: &mut [u8]) -> usize {
+    /// The most places of one call.
+    const MOST: usize = 4;
+
+    assert!(
+        sources.len() <= MOST && sources.iter().map(|(_, len)| len).sum::<usize>() <= target.len()
+    );
+    let part = |start: *mut libc::c_void, len| libc::iovec { iov_base: start, iov_len: len };
+    let to = part(target.as_mut_ptr().cast(), target.len());
+    let mut from = [part(ptr::null_mut(), 0); MOST];
+    for (from, (start, len)) in from.iter_mut().zip(sources) {
+        *from = part(ptr::with_exposed_provenance_mut(*start as usize), *len);
+    }
+    // Relaxed: whoever does not see it yet is refused too.
+    if copies_only_what_is_mapped() {
+        // SAFETY: the place of this thread's error number.
+        let errno = unsafe { libc::__errno_location() };
+        // SAFETY: as above.
+        let before = unsafe { errno.read() };
+        let (count, pid) = (sources.len() as u64, std::process::id() as i32);
+        // SAFETY: writes to the target, which is as long as all sources. Those are checked by the
+        // kernel.
+        let copied =
+            unsafe { libc::process_vm_readv(pid, &raw const to, 1, from.as_ptr(), count, 0) };
+        // SAFETY: as above.
+        let error = unsafe { errno.read() };
+        // SAFETY: as above.
+        unsafe { errno.write(before) };
+        match error {
+            _ if copied >= 0 => return copied as usize,
+            libc::EFAULT | libc::ENOMEM => return 0,
+            _ => REFUSED.store(true, Ordering::Relaxed),
+        }
+    }
+    let mut copied = 0;
+    for (start, len) in sources {
+        let source = ptr::with_exposed_provenance::<u8>(*start as usize);
+        // SAFETY: there is room for it, see the assertion. That it is mapped is the caller's concern
+        // here, see above.
+        unsafe { source.copy_to_nonoverlapping(target[copied..].as_mut_ptr(), *len) };
+        copied += len;
+    }
+    copied
+}
+
 /// Milliseconds of a clock that never goes back. Linux's coarse clock takes 5 ns instead of 20 and
 /// moves every 1 to 10 ms, which is precise enough for the age of an object.
 pub(crate) fn monotonic_ms() -> u64 {
@@ -203,4 +268,58 @@ pub(crate) fn own_stack() -> Option<std::ops::Range<usize>> {
         target_vendor = "apple"
     )))]
     None
+}
+
+/// Whether [`copy_mapped`] only copies what is mapped: there is no call for that here.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn copies_only_what_is_mapped() -> bool {
+    false
+}
+
+/// Copies memory of this process, from several places one after the other; how many bytes. What
+/// keeps it mapped is the caller's concern: the loader's lock, most often.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn copy_mapped(sources: &[(u64, usize)], target: &mut [u8]) -> usize {
+    let mut copied = 0;
+    for (start, len) in sources {
+        let source = ptr::with_exposed_provenance::<u8>(*start as usize);
+        let target = &mut target[copied..][..*len];
+        // SAFETY: there is room for it, and the caller sees to it that the source is mapped.
+        unsafe { source.copy_to_nonoverlapping(target.as_mut_ptr(), *len) };
+        copied += len;
+    }
+    copied
+}
+
+/// Whether the kernel copies, found out by a copy.
+#[cfg(all(test, target_os = "linux"))]
+pub(crate) fn kernel_copies() -> bool {
+    let source = 7_u8;
+    assert_eq!(copy_mapped(&[(&raw const source as u64, 1)], &mut [0]), 1);
+    copies_only_what_is_mapped()
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_mapped_is_not_copied() {
+        if !kernel_copies() {
+            println!("skipped: the kernel refuses to copy");
+            return;
+        }
+        let memory = Reservation::new(2 * PAGE, Access::None, None).unwrap();
+        let (start, end) = (memory.start() as u64, (memory.start() + 2 * PAGE) as u64);
+        assert!(memory.commit(0, PAGE));
+        // SAFETY: a writable page that nobody else uses.
+        unsafe { memory.as_ptr().write_bytes(7, PAGE) };
+        let mut target = [0; 64];
+        assert_eq!(copy_mapped(&[(start + 8, 16), (start + 100, 48)], &mut target), 64);
+        assert_eq!(target, [7; 64]);
+        assert_eq!(copy_mapped(&[(end - 64, 64)], &mut target), 0);
+        assert_eq!(copy_mapped(&[(0, 8)], &mut target), 0);
+        let here = target.as_ptr() as u64;
+        assert_eq!(copy_mapped(&[(here, 8), (end - 8, 8), (here, 8)], &mut [0; 24]), 8);
+    }
 }

@@ -7,15 +7,14 @@ pub(super) use x86_64::*;
 
 #[cfg(target_arch = "x86_64")]
 mod x86_64 {
-    pub(in crate::engine::recording::unwind) type Unwinder<D> =
+    pub(crate) type Unwinder<D> =
         framehop::x86_64::UnwinderX86_64<D, framehop::MustNotAllocateDuringUnwind>;
-    pub(in crate::engine::recording::unwind) type Cache =
-        framehop::x86_64::CacheX86_64<framehop::MustNotAllocateDuringUnwind>;
-    pub(in crate::engine::recording::unwind) type Registers = framehop::x86_64::UnwindRegsX86_64;
+    pub(crate) type Cache = framehop::x86_64::CacheX86_64<framehop::MustNotAllocateDuringUnwind>;
+    pub(crate) type Registers = framehop::x86_64::UnwindRegsX86_64;
 
     /// Instruction, stack and frame pointer of the function that this is inlined into.
     #[inline(always)]
-    pub(in crate::engine::recording::unwind) fn here() -> (u64, u64, u64) {
+    pub(crate) fn here() -> (u64, u64, u64) {
         let (ip, sp, bp): (u64, u64, u64);
         // SAFETY: reads three registers, touches nothing.
         unsafe {
@@ -28,32 +27,31 @@ mod x86_64 {
         (ip, sp, bp)
     }
 
-    pub(in crate::engine::recording::unwind) fn registers(ip: u64, sp: u64, bp: u64) -> Registers {
+    pub(crate) fn registers(ip: u64, sp: u64, bp: u64) -> Registers {
         Registers::new(ip, sp, bp)
     }
 
-    pub(in crate::engine::recording::unwind) fn frame_pointer(registers: &Registers) -> u64 {
+    pub(crate) fn frame_pointer(registers: &Registers) -> u64 {
         registers.bp()
     }
 
     /// A return address as it is stored, without the processor's signature.
-    pub(in crate::engine::recording::unwind) fn strip(return_address: u64) -> u64 {
+    pub(crate) fn strip(return_address: u64) -> u64 {
         return_address
     }
 }
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64 {
-    pub(in crate::engine::recording::unwind) type Unwinder<D> =
+    pub(crate) type Unwinder<D> =
         framehop::aarch64::UnwinderAarch64<D, framehop::MustNotAllocateDuringUnwind>;
-    pub(in crate::engine::recording::unwind) type Cache =
-        framehop::aarch64::CacheAarch64<framehop::MustNotAllocateDuringUnwind>;
-    pub(in crate::engine::recording::unwind) type Registers = framehop::aarch64::UnwindRegsAarch64;
+    pub(crate) type Cache = framehop::aarch64::CacheAarch64<framehop::MustNotAllocateDuringUnwind>;
+    pub(crate) type Registers = framehop::aarch64::UnwindRegsAarch64;
 
     /// Instruction, stack and frame pointer of the function that this is inlined into. It is no
     /// leaf: its return address is on the stack.
     #[inline(always)]
-    pub(in crate::engine::recording::unwind) fn here() -> (u64, u64, u64) {
+    pub(crate) fn here() -> (u64, u64, u64) {
         let (ip, sp, fp): (u64, u64, u64);
         // SAFETY: reads three registers, touches nothing.
         unsafe {
@@ -66,16 +64,16 @@ mod aarch64 {
         (ip, sp, fp)
     }
 
-    pub(in crate::engine::recording::unwind) fn registers(ip: u64, sp: u64, fp: u64) -> Registers {
+    pub(crate) fn registers(ip: u64, sp: u64, fp: u64) -> Registers {
         Registers::new(ip, sp, fp)
     }
 
-    pub(in crate::engine::recording::unwind) fn frame_pointer(registers: &Registers) -> u64 {
+    pub(crate) fn frame_pointer(registers: &Registers) -> u64 {
         registers.fp()
     }
 
     /// A return address as it is stored, without the processor's signature.
-    pub(in crate::engine::recording::unwind) fn strip(return_address: u64) -> u64 {
+    pub(crate) fn strip(return_address: u64) -> u64 {
         return_address & ((1 << 48) - 1)
     }
 }

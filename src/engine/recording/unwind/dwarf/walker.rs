@@ -10,81 +10,93 @@ use std::ops::Range;
 
 use framehop::{FrameAddress, Unwinder as _};
 
+use super::arch;
 use super::frame::{Bounds, Frame};
 use super::loader::framehop_module;
 use super::memo::{End, Followed, Memo};
+use super::modules::Modules;
 use super::rules::{Rule, Rules, Step};
-use super::seat::{Seat, Taken};
-use super::tables::UnwindTables;
-use super::{By, Captured, Modules, Size, arch};
+use super::try_lock::{TryLock, TryLockGuard};
+use crate::engine::recording::unwind::captured::{Captured, UnwindMethod};
+use crate::engine::recording::unwind::size::Size;
+use crate::engine::recording::unwind::system;
 
 type Tables = &'static [u8];
 
 struct Engine {
     unwinder: arch::Unwinder<Tables>,
     cache: arch::Cache,
-    /// The dynamic modules that the unwinder knows, by number.
-    dynamic: Vec<(u32, UnwindTables)>,
+    /// The dynamic modules that the unwinder knows.
+    dynamic: Vec<Dynamic>,
+    /// Counts the walks.
+    walk: u64,
+}
+
+/// A dynamic module that an engine knows.
+struct Dynamic {
+    module: u32,
+    range: (u64, u64),
+    /// The last walk that found it where it was.
+    seen: u64,
 }
 
 /// The rules, engines and memos of a session.
-pub(super) struct Dwarf {
+pub(crate) struct Walker {
     rules: Rules,
-    engines: Box<[Seat<Engine>]>,
-    memos: Box<[Seat<Memo>]>,
+    engines: Box<[TryLock<Engine>]>,
+    memos: Box<[TryLock<Memo>]>,
     /// The process of the threads that take seats.
     process: u32,
 }
 
-impl std::fmt::Debug for Dwarf {
+impl std::fmt::Debug for Walker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Dwarf").field("engines", &self.engines.len()).finish()
+        f.debug_struct("Walker").field("engines", &self.engines.len()).finish()
     }
 }
 
-impl Dwarf {
+impl Walker {
     /// The cache of rules (509 of 16 bytes), gimli's contexts for evaluation, and the module list.
-    pub(super) const ENGINE_BYTES: u64 = 32 << 10;
+    pub(crate) const ENGINE_BYTES: u64 = 32 << 10;
     /// One of ours.
-    pub(super) const RULE_BYTES: u64 = 8;
+    pub(crate) const RULE_BYTES: u64 = 8;
 
     /// What a memo takes for each frame that a stack may have.
-    pub(super) const MEMO_FRAME_BYTES: u64 = Memo::FRAME_BYTES;
+    pub(crate) const MEMO_FRAME_BYTES: u64 = Memo::FRAME_BYTES;
 
-    pub(super) fn new(size: &Size, modules: &Modules) -> io::Result<Self> {
+    pub(crate) fn new(size: &Size, modules: &Modules) -> io::Result<Self> {
         let engine = |_| {
             let mut unwinder = arch::Unwinder::default();
             for module in 0..modules.permanent() {
                 unwinder.add_module(framehop_module(modules.tables(module)));
             }
             let cache = arch::Cache::default();
-            Seat::new(Engine { unwinder, cache, dynamic: Vec::with_capacity(8) })
+            TryLock::new(Engine { unwinder, cache, dynamic: Vec::with_capacity(8), walk: 0 })
         };
         Ok(Self {
             rules: Rules::new(size.rules)?,
             engines: (0..size.engines.max(1)).map(engine).collect(),
-            memos: (0..size.memos).map(|_| Seat::new(Memo::new(size.depth))).collect(),
+            memos: (0..size.memos).map(|_| TryLock::new(Memo::new(size.depth))).collect(),
             process: std::process::id(),
         })
     }
 
-    /// Walks the caller's stack. `false` where the stack is not the thread's own: nothing is
-    /// captured, somebody else must.
+    /// Walks the caller's stack. A stack that is not the thread's own is left to the unwinder of the
+    /// standard library.
     #[inline(always)]
-    pub(super) fn capture(
+    pub(crate) fn capture(
         &self,
         captured: &mut Captured,
         stack: Range<usize>,
         lane: usize,
         modules: &Modules,
-    ) -> bool {
+    ) {
         let (ip, sp, fp) = arch::here();
         if !stack.contains(&(sp as usize)) {
-            return false;
+            return walk_foreign(captured);
         }
-        captured.by = By::Framehop;
+        captured.method = UnwindMethod::Framehop;
         self.walk(captured, Frame { ip, sp, fp }, stack.end as u64, lane, modules);
-        true
     }
 
     #[inline(always)]
@@ -97,7 +109,7 @@ impl Dwarf {
         modules: &Modules,
     ) {
         // Nobody else is in the lane, but for threads that a forked child does not have.
-        match self.memos.get(lane).and_then(Seat::take) {
+        match self.memos.get(lane).and_then(TryLock::take) {
             Some(mut memo) => {
                 self.walk_with(&mut memo, captured, innermost, stack_end, lane, modules);
             }
@@ -131,7 +143,7 @@ impl Dwarf {
     ) {
         let bounds = Bounds::new(innermost.sp, stack_end);
         memo.begin(&innermost);
-        let mut engine: Option<Taken<'_, Engine>> = None;
+        let mut engine: Option<TryLockGuard<'_, Engine>> = None;
         let mut frame = innermost;
         let end = loop {
             let walked = captured.len;
@@ -164,7 +176,7 @@ impl Dwarf {
                         engine = self.engine(lane);
                     }
                     let Some(engine) = &mut engine else {
-                        captured.by = By::Nobody;
+                        captured.method = UnwindMethod::None;
                         captured.truncated = true;
                         break End::Open;
                     };
@@ -208,14 +220,15 @@ impl Dwarf {
         rule
     }
 
-    fn engine(&self, lane: usize) -> Option<Taken<'_, Engine>> {
+    fn engine(&self, lane: usize) -> Option<TryLockGuard<'_, Engine>> {
         let count = self.engines.len();
         // With more runnable threads than cores all holders may be off the processor at once.
         // Yielding lets them finish; after this many times something is wrong, and the stack is
         // given up.
         for attempt in 0..256 {
             let mut seats = (0..count).map(|i| &self.engines[(lane + i) % count]);
-            if let Some(engine) = seats.find_map(Seat::take) {
+            if let Some(mut engine) = seats.find_map(TryLock::take) {
+                engine.walk += 1;
                 return Some(engine);
             }
             // In a forked child all holders may be threads that it does not have. Waiting for them
@@ -227,6 +240,14 @@ impl Dwarf {
         }
         None
     }
+}
+
+/// Walks a stack of which only the current end is known.
+#[cold]
+#[inline(never)]
+fn walk_foreign(captured: &mut Captured) {
+    captured.method = UnwindMethod::Backtrace;
+    system::walk(|address| address <= 1 || captured.push(address - 1));
 }
 
 impl Engine {
@@ -258,26 +279,41 @@ impl Engine {
 
     /// Makes sure that the module at an address outside the permanent ones is known as it is now.
     fn learn(&mut self, address: u64, captured: &mut Captured, modules: &Modules) -> bool {
-        let Some(module) = modules.dynamic_at(address) else { return false };
+        let covers = |known: &&mut Dynamic| (known.range.0..known.range.1).contains(&address);
+        let module = match self.dynamic.iter_mut().find(covers) {
+            // Once in a walk: the tables are copies, so that it does not matter for longer.
+            Some(known) if known.seen == self.walk || modules.is_still(known.module) => {
+                known.seen = self.walk;
+                known.module
+            }
+            _ => {
+                let Some(module) = modules.dynamic_at(address) else { return false };
+                match self.dynamic.iter().position(|known| known.module == module) {
+                    Some(known) => self.dynamic[known].seen = self.walk,
+                    None if self.add(module, modules) => {}
+                    None => return false,
+                }
+                module
+            }
+        };
         captured.module_mark = captured.module_mark.max(module);
-        if self.dynamic.iter().any(|(known, _)| *known == module) {
-            return true;
-        }
-        self.add(module, modules.tables(module));
         true
     }
 
-    /// Replaces whatever was known at the addresses of a module. This allocates, from the inner
-    /// allocator and uncounted: once for each engine and library that `dlopen` loaded.
+    /// Replaces whatever was known at the addresses of a module; `false` where its tables have no room.
+    /// This allocates, from the inner allocator and uncounted: once for each engine and library that
+    /// `dlopen` loaded.
     #[cold]
-    fn add(&mut self, module: u32, tables: UnwindTables) {
-        let overlaps =
-            |old: &UnwindTables| old.range.0 < tables.range.1 && tables.range.0 < old.range.1;
-        for (_, gone) in self.dynamic.extract_if(.., |(_, old)| overlaps(old)) {
+    fn add(&mut self, module: u32, modules: &Modules) -> bool {
+        let Some(tables) = modules.copied_tables(module) else { return false };
+        let range = tables.range;
+        let overlaps = |old: &mut Dynamic| old.range.0 < range.1 && range.0 < old.range.1;
+        for gone in self.dynamic.extract_if(.., overlaps) {
             self.unwinder.remove_module(gone.range.0);
         }
         self.unwinder.add_module(framehop_module(tables));
-        self.dynamic.push((module, tables));
+        self.dynamic.push(Dynamic { module, range, seen: self.walk });
+        true
     }
 }
 
@@ -305,7 +341,7 @@ mod tests {
     #[test]
     fn walks_with_wrong_registers_end_by_themselves() {
         let modules = Modules::new().unwrap();
-        let dwarf = Dwarf::new(&SIZE, &modules).unwrap();
+        let dwarf = Walker::new(&SIZE, &modules).unwrap();
         let stack_end = crate::engine::recording::sys::own_stack().unwrap().end as u64;
         let here = &raw const stack_end as u64;
         for frame in frames(&modules, 20_000, here..stack_end) {
@@ -320,7 +356,7 @@ mod tests {
     #[test]
     fn rules_and_framehop_agree() {
         let modules = Modules::new().unwrap();
-        let dwarf = Dwarf::new(&SIZE, &modules).unwrap();
+        let dwarf = Walker::new(&SIZE, &modules).unwrap();
         let mut random = Random::new(5, 0);
         let memory: Vec<u64> = (0..1 << 15).map(|_| random.next() | 1).collect();
         let stack = memory.as_ptr_range();

@@ -26,7 +26,7 @@
 use super::arch;
 use super::frame::{Bounds, Frame};
 use super::rules::Rule;
-use super::{NO_FRAMES, hash_frame};
+use crate::engine::recording::unwind::captured::{NO_FRAMES, hash_frame};
 use crate::snapshot::MAX_STACK_DEPTH;
 
 /// What the walk knew at a frame.
@@ -339,22 +339,24 @@ mod tests {
     use std::hint::black_box;
     use std::ops::Range;
 
-    use super::super::dwarf::Dwarf;
-    use super::super::{Captured, Modules, Size, hash_frames};
+    use super::super::modules::Modules;
+    use super::super::walker::Walker;
     use super::*;
     use crate::engine::recording::sampler::Random;
     use crate::engine::recording::sys;
+    use crate::engine::recording::unwind::captured::{Captured, hash_frames};
+    use crate::engine::recording::unwind::size::Size;
 
     const DEPTH: usize = 64;
 
-    fn dwarf(modules: &Modules) -> Dwarf {
-        Dwarf::new(&Size { engines: 1, rules: 1 << 12, memos: 0, depth: DEPTH }, modules).unwrap()
+    fn dwarf(modules: &Modules) -> Walker {
+        Walker::new(&Size { engines: 1, rules: 1 << 12, memos: 0, depth: DEPTH }, modules).unwrap()
     }
 
     /// Walks with the memo and, as its naive twin, without; how many frames came from the memo, and
     /// whether all did.
     fn agree(
-        dwarf: &Dwarf,
+        dwarf: &Walker,
         memo: &mut Memo,
         modules: &Modules,
         frame: Frame,
@@ -439,7 +441,7 @@ mod tests {
     struct Calls<'a> {
         random: Random,
         memo: &'a mut Memo,
-        dwarf: &'a Dwarf,
+        dwarf: &'a Walker,
         modules: &'a Modules,
         left: u32,
         followed: usize,

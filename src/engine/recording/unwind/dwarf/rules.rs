@@ -156,15 +156,15 @@ fn entry(
     tables: &UnwindTables,
     address: u64,
 ) -> Option<(EhFrame<Bytes>, BaseAddresses, FrameDescriptionEntry<Bytes>)> {
-    let header = EhFrameHdr::new(tables.mapped(tables.eh_frame_hdr)?, NativeEndian);
+    let header = EhFrameHdr::new(tables.eh_frame_hdr.bytes()?, NativeEndian);
     // As they are mapped, so that what is relative to them comes out as it is in memory.
     let bases = BaseAddresses::default()
-        .set_eh_frame_hdr(tables.eh_frame_hdr.0)
-        .set_eh_frame(tables.eh_frame.0);
+        .set_eh_frame_hdr(tables.eh_frame_hdr.start)
+        .set_eh_frame(tables.eh_frame.start);
     let header = header.parse(&bases, size_of::<usize>() as u8).ok()?;
     let index = header.table()?;
     let offset = index.pointer_to_offset(index.lookup(address, &bases).ok()?).ok()?;
-    let section = EhFrame::new(tables.mapped(tables.eh_frame)?, NativeEndian);
+    let section = EhFrame::new(tables.eh_frame.bytes()?, NativeEndian);
     let entry = section.fde_from_offset(&bases, offset, EhFrame::cie_from_offset).ok()?;
     entry.contains(address).then_some((section, bases, entry))
 }
@@ -172,6 +172,21 @@ fn entry(
 /// Where the function at an address begins.
 pub(super) fn function_start(tables: &UnwindTables, address: u64) -> Option<u64> {
     entry(tables, address).map(|(.., entry)| entry.initial_address())
+}
+
+/// The length of an `.eh_frame` up to its terminator, of bytes that go on behind it.
+pub(super) fn eh_frame_len(bytes: &[u8]) -> usize {
+    let mut at = 0_usize;
+    while let Some([a, b, c, d]) = bytes.get(at..at.saturating_add(4)) {
+        let length = u32::from_ne_bytes([*a, *b, *c, *d]);
+        at += 4;
+        // What is longer than 4 GiB is marked so, and never was written.
+        if length == 0 || length == u32::MAX {
+            return at;
+        }
+        at += length as usize;
+    }
+    bytes.len()
 }
 
 fn from_frame_pointer(register: Register) -> Option<bool> {
