@@ -23,7 +23,8 @@ use crate::engine;
 /// A sample has at most 16 labels. Their keys and values, with one more byte for each key and each
 /// value, have at most 1,024 bytes together. The labels in force on a thread may take 2,048 bytes,
 /// including those that an inner scope overrides. A sample beyond one of these limits is recorded
-/// without labels and counted in [`Stats::dropped_labels`](crate::Stats::dropped_labels).
+/// without labels and counted in [`Stats::dropped_labels`](crate::Stats::dropped_labels). A label
+/// that contains a NUL byte is ignored.
 ///
 /// # Stackful coroutines
 /// If a coroutine switches stacks inside a scope, the labels of that scope stay in force for

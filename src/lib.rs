@@ -56,9 +56,9 @@
 //!
 //! # Your responsibilities
 //! - The process must have only one [`Alloc`], as its `#[global_allocator]`.
-//! - The binary needs unwind tables. Rust writes them by default, on Linux also with `panic =
-//!   "abort"`. A stack ends at a C function that was compiled with
-//!   `-fno-asynchronous-unwind-tables`, and is marked as truncated.
+//! - The binary needs unwind tables. Rust writes them by default, on Linux even if panics abort. A
+//!   stack ends at a C function that was compiled with `-fno-asynchronous-unwind-tables`, and is
+//!   marked as truncated.
 //! - The tools need build-ids and symbols. `debug = "limited"` in the release profile provides
 //!   function names, inlined functions and line numbers, and does not make the program slower. With
 //!   `line-tables-only` the names of inlined async functions are missing.

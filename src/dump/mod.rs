@@ -1,10 +1,11 @@
 //! Dumps: [`Snapshot`](crate::Snapshot)s as files.
 //!
 //! # Format
-//! A file `NAME.heap.json.gz` is one JSON object, compressed by gzip. It has the keys `"format":
-//! "heapdrift"` and `"version": 1`, and the fields of [`Snapshot`](crate::Snapshot), which are
-//! documented there. Addresses are relative to their module and modules carry their build-id, so a
-//! dump is independent of address-space randomisation and can be symbolized on another machine.
+//! A file `NAME.heap.json.gz` is one JSON object, compressed by gzip. It has the keys `format`,
+//! which is `"heapdrift"`, and `version`, which is 1, and the fields of
+//! [`Snapshot`](crate::Snapshot), which are documented there. Addresses are relative to their
+//! module and modules carry their build-id, so a dump is independent of address-space randomisation
+//! and can be symbolized on another machine.
 //!
 //! # Versions
 //! Readers skip unknown fields, so fields may be added without a new version. [`VERSION`] increases

@@ -1,4 +1,4 @@
-//! What a session holds: live samples, stacks, labels, the unwinder, counters.
+//! The state of a session: its live samples, stacks, labels, unwinder and counters.
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -22,7 +22,7 @@ use crate::engine::recording::sync::{LANES, Lane};
 use crate::engine::recording::sys;
 use crate::engine::recording::unwind::{Captured, Size, UnwindMethod, Unwinder};
 
-/// What a session works on and outlives it.
+/// The state that a session uses and that outlives it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Globals<'a> {
     pub(super) control: &'a Control,
@@ -43,24 +43,25 @@ pub(super) struct Live<'a> {
     pub(super) labels: LabelTable,
     pub(super) unwinder: Unwinder,
     counters: Counters,
-    lasts: Box<[LastSite]>,
+    last_sites: Box<[LastSite]>,
     thinner: Thinner,
-    /// When recording started, by `sys::monotonic_ms`.
+    /// The time when recording started, by `sys::monotonic_ms`.
     pub(super) started_ms: u64,
 }
 
-/// The site of the last stack that was captured in a lane: most often the next is there too.
+/// The site of the last stack that was captured in a lane. Most often the next stack is the same.
+/// The alignment avoids false sharing between lanes.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct LastSite {
-    /// 0: none.
+    /// The number of the site; 0 if it is unknown.
     site: AtomicU32,
     labels: AtomicU32,
 }
 
-/// How a cap is divided into tables. Sizes are limits in address space: memory is charged to the
-/// budget when it is used, but for the hash tables, which are charged at once.
-struct Plan {
+/// The division of the memory cap among the tables. The sizes are limits in address space: memory
+/// is charged to the budget when it is used, except for the hash tables, which are charged at once.
+struct TableSizes {
     unwinder: Size,
     large_buckets: usize,
     sites: usize,
@@ -68,7 +69,7 @@ struct Plan {
     records: usize,
 }
 
-impl Plan {
+impl TableSizes {
     fn new(cap: u64, depth: usize) -> Self {
         let cap = cap as usize;
         let cores = thread::available_parallelism().map_or(4, usize::from);
@@ -78,15 +79,15 @@ impl Plan {
                 engines: (2 * cores)
                     .clamp(4, 16)
                     .min(cap / 8 / Unwinder::ENGINE_BYTES.max(1) as usize),
-                // A 512th of the cap: at 64 MiB 16,384 call sites.
+                // A 512th of the cap: 16,384 rules for 64 MiB.
                 rules: power_of_two(cap / 512 / 8).clamp(1024, 16_384),
-                // A 384th of the cap: at 64 MiB as many as there are lanes, for 128 frames.
+                // A 384th of the cap: for 64 MiB and 128 frames, one for each lane.
                 memos: (cap / 384 / Unwinder::memo_bytes(depth).max(1) as usize).min(LANES - 1),
                 depth,
             },
-            // A 32nd of the cap: at 64 MiB 114,000 large objects, which is 3.5 GiB and more.
+            // A 32nd of the cap: 114,000 large objects for 64 MiB, which are at least 3.5 GiB.
             large_buckets: power_of_two(cap / 32 / LargeIndex::bytes(1) as usize).max(64),
-            // At 64 MiB 131,072 stacks, with 2 MiB of index.
+            // 131,072 stacks for 64 MiB, whose index takes 2 MiB.
             sites: power_of_two(cap / 512).max(1024),
             frames: cap / 8,
             records: cap / 2 / size_of::<crate::engine::recording::live_set::Record>(),
@@ -104,20 +105,20 @@ impl Plan {
 
 impl<'a> Live<'a> {
     pub(super) fn new(config: &Config, globals: Globals<'a>) -> io::Result<Self> {
-        let plan = Plan::new(config.max_profiler_bytes, config.max_stack_depth);
+        let sizes = TableSizes::new(config.max_profiler_bytes, config.max_stack_depth);
         let live = Self {
             globals,
-            records: Records::new(plan.records)?,
-            large: LargeIndex::new(plan.large_buckets)?,
-            stacks: StackTable::new(plan.sites, plan.frames)?,
+            records: Records::new(sizes.records)?,
+            large: LargeIndex::new(sizes.large_buckets)?,
+            stacks: StackTable::new(sizes.sites, sizes.frames)?,
             labels: LabelTable::new()?,
-            unwinder: Unwinder::new(&plan.unwinder, globals.budget)?,
+            unwinder: Unwinder::new(&sizes.unwinder, globals.budget)?,
             counters: Counters::default(),
-            lasts: (0..LANES).map(|_| LastSite::default()).collect(),
+            last_sites: (0..LANES).map(|_| LastSite::default()).collect(),
             thinner: Thinner::default(),
             started_ms: sys::monotonic_ms(),
         };
-        globals.budget.adjust(plan.fixed_bytes() as i64);
+        globals.budget.adjust(sizes.fixed_bytes() as i64);
         Ok(live)
     }
 
@@ -134,8 +135,9 @@ impl<'a> Live<'a> {
         self.counters.add(lane, counter);
     }
 
-    /// Whether a sample drawn at `interval` is taken, and at which interval. After the interval was
-    /// raised, threads still draw at the old one for a while: their samples are thinned at once.
+    /// Decides whether a sample that was drawn at `interval` is kept, and returns its interval.
+    /// After the interval was raised, threads draw at the old one for a while, and their samples
+    /// are thinned at once.
     pub(super) fn accept(&self, size: usize, interval: Interval) -> Option<Interval> {
         let current = self.globals.control.interval();
         if interval >= current {
@@ -145,11 +147,11 @@ impl<'a> Live<'a> {
         ((self.globals.uniform)() <= share).then_some(current)
     }
 
-    /// The site of the calling thread: its stack and its labels.
+    /// Captures the stack and the labels of the calling thread and returns their site.
     #[inline(never)]
     pub(super) fn capture(&self, lane: Lane) -> SiteId {
         let budget = self.globals.budget;
-        let labels = label_scope::in_force(|labels| {
+        let labels = label_scope::gather_labels(|labels| {
             self.labels.intern(labels, budget).unwrap_or_else(|| {
                 self.count(lane, Counter::DroppedLabels);
                 0
@@ -178,11 +180,12 @@ impl<'a> Live<'a> {
             truncated: stack.truncated,
         };
         let site = self.stacks.intern(&key, lane, budget);
-        if let Some(last) = lane.shard(&self.lasts) {
-            // Relaxed, in steps: nobody else is in the lane. Other unwinders do not tell whether a stack
-            // is the last one, and one that was lost is looked for again.
-            let site =
-                site.filter(|_| stack.method == UnwindMethod::Framehop).map_or(0, |site| site.0);
+        if let Some(last) = lane.shard(&self.last_sites) {
+            // Relaxed: no other thread is in the lane. The site is not stored for the fallback,
+            // which does not report whether a stack is the last one, nor for a stack that was lost,
+            // which must be looked up again.
+            let is_from_tables = stack.method == UnwindMethod::Framehop;
+            let site = site.filter(|_| is_from_tables).map_or(0, |site| site.0);
             last.site.store(site, Ordering::Relaxed);
             last.labels.store(labels, Ordering::Relaxed);
         }
@@ -192,44 +195,45 @@ impl<'a> Live<'a> {
         })
     }
 
-    /// Where the last capture of a lane was, if it had these labels.
+    /// The site of the last capture in a lane, if it had these labels.
     fn last_site(&self, lane: Lane, labels: u32) -> Option<SiteId> {
-        let last = lane.shard(&self.lasts)?;
+        let last = lane.shard(&self.last_sites)?;
+        // Relaxed: no other thread is in the lane.
         let site = last.site.load(Ordering::Relaxed);
         (site != 0 && last.labels.load(Ordering::Relaxed) == labels).then_some(SiteId(site))
     }
 
-    /// Counts an allocation toward what its site has allocated since the start and, where it will be
-    /// known again, adds it to the live samples.
+    /// Adds an allocation to the sums of its site and, if its free will be recognised, to the live
+    /// samples. `location` is `None` if the free will not be recognised.
     pub(super) fn record_allocation(
         &self,
         lane: Lane,
         sample: NewSample,
         location: Option<SampleLocation<'_>>,
     ) {
-        let (site, addend) = booked(sample.object);
+        let (site, addend) = site_and_addend(sample.object);
         self.stacks.record_allocation(site, addend, lane);
         if !location.is_some_and(|location| self.insert(lane, sample, location)) {
             self.stacks.remove_live(site, addend, lane);
         }
     }
 
-    /// Adds a live sample again.
+    /// Adds a live sample again that was removed.
     pub(super) fn reinsert(&self, lane: Lane, sample: NewSample, location: SampleLocation<'_>) {
-        let (site, addend) = booked(sample.object);
+        let (site, addend) = site_and_addend(sample.object);
         self.stacks.add_live(site, addend, lane);
         if !self.insert(lane, sample, location) {
             self.stacks.remove_live(site, addend, lane);
         }
     }
 
-    /// Adds a record, and does a share of the thinning if that is going on. `false` where there is no
-    /// room: as if it had not been sampled, but counted.
+    /// Adds a record and, while thinning is going on, does a share of it. Returns `false` if there
+    /// is no room. The sample is then counted as dropped.
     fn insert(&self, lane: Lane, sample: NewSample, location: SampleLocation<'_>) -> bool {
         let budget = self.globals.budget;
         let record = self.records.take(lane, budget).or_else(|| {
             self.begin_thinning(lane);
-            self.thinner.finish(self.sweep(), |thinned| self.follow(thinned, lane));
+            self.thinner.finish(self.sweep(), |thinned| self.apply_thinning(thinned, lane));
             self.records.take(lane, budget)
         });
         let Some(record) = record else {
@@ -238,30 +242,32 @@ impl<'a> Live<'a> {
         };
         let is_placed = match location {
             SampleLocation::SlotCell(cell) => {
-                // Relaxed: the owner hands the address on by its own synchronization.
+                // Relaxed: whoever frees the object got its address from this thread by the
+                // program's own synchronization.
                 cell.store(record.to_cell(), Ordering::Relaxed);
                 true
             }
             SampleLocation::LargeIndex => self.large.insert(sample.address, record),
         };
         if !is_placed {
-            // No room in the hash table.
+            // The hash table has no room.
             self.count(lane, Counter::DroppedRecords);
             self.records.release(record, lane);
             self.begin_thinning(lane);
             return false;
         }
-        // Last: from here on the thinner may take it out again, cell and all.
+        // The record is published last: from here on the thinner may remove it and clear its cell.
         self.records.publish(record, sample);
         if self.records.are_running_out(budget) {
             self.begin_thinning(lane);
         }
-        self.thinner.advance(self.sweep(), |thinned| self.follow(thinned, lane));
+        self.thinner.advance(self.sweep(), |thinned| self.apply_thinning(thinned, lane));
         true
     }
 
-    /// Takes the sample of an address out, for the owner of the address.
-    // What a free does not ask for of the sample is not read then: by a call it would pass through memory.
+    /// Removes the sample of an address. Only the owner of the address may call this.
+    // Inlined so that unused fields of `Sample` are never loaded; out of line it is returned
+    // through memory.
     #[inline(always)]
     pub(super) fn remove(
         &self,
@@ -275,6 +281,8 @@ impl<'a> Live<'a> {
         };
         let claimed = match location {
             SampleLocation::SlotCell(cell) => {
+                // Relaxed: the caller owns the address. The thinner may clear the cell at the same
+                // time, but `claim` decides which of the two removes the record.
                 let claimed = claim(RecordId::from_cell(cell.load(Ordering::Relaxed)));
                 cell.store(0, Ordering::Relaxed);
                 claimed
@@ -286,27 +294,29 @@ impl<'a> Live<'a> {
         Some(sample)
     }
 
-    /// Gives a claimed record back and takes the sample out of the sums.
+    /// Releases a claimed record and subtracts the sample from the sums of its site.
     fn retire(&self, record: RecordId, sample: Sample, lane: Lane) {
-        let (site, addend) = booked(sample.object);
+        let (site, addend) = site_and_addend(sample.object);
         self.stacks.remove_live(site, addend, lane);
         self.records.release(record, lane);
     }
 
-    /// Follows what the thinner did to a record.
-    fn follow(&self, thinned: Thinned, lane: Lane) {
+    /// Updates the sums and locations after the thinner has processed a record.
+    fn apply_thinning(&self, thinned: Thinned, lane: Lane) {
         match thinned {
             Thinned::Untouched => {}
-            Thinned::Kept(before, interval) => self.thinned_down(before, interval, lane),
-            Thinned::Dropped(record, sample) => self.thinned_out(record, sample, lane),
+            Thinned::Kept(before, interval) => self.reweigh(before, interval, lane),
+            Thinned::Dropped(record, sample) => self.drop_thinned(record, sample, lane),
         }
     }
 
-    fn thinned_out(&self, record: RecordId, sample: Sample, lane: Lane) {
+    /// Removes a sample that the thinner has dropped.
+    fn drop_thinned(&self, record: RecordId, sample: Sample, lane: Lane) {
         match self.globals.slots.slot_at(sample.address) {
             Some(slot) => {
                 let cell = slot.cell();
-                // Relaxed: fails if the owner freed the object meanwhile, and cleared the cell.
+                // Relaxed: nothing is published through the cell. The exchange fails if the owner
+                // has freed the object in the meantime and cleared the cell.
                 let _ = cell.compare_exchange(
                     record.to_cell(),
                     0,
@@ -320,13 +330,15 @@ impl<'a> Live<'a> {
         self.count(lane, Counter::Thinned);
     }
 
-    fn thinned_down(&self, sample: Sample, interval: Interval, lane: Lane) {
-        let (site, before) = booked(sample.object);
+    /// Changes the weight of a sample that the thinner has kept.
+    fn reweigh(&self, sample: Sample, interval: Interval, lane: Lane) {
+        let (site, before) = site_and_addend(sample.object);
         self.stacks.remove_live(site, before, lane);
         self.stacks.add_live(site, Addend::of(sample.object.size, interval), lane);
     }
 
-    /// Raises the interval so that about half of the live samples go, unless that is going on.
+    /// Raises the interval, so that about half of the live samples will be dropped, unless thinning
+    /// is already going on.
     pub(super) fn begin_thinning(&self, lane: Lane) {
         if self.thinner.begin(self.sweep()) {
             self.count(lane, Counter::Thinnings);
@@ -360,8 +372,8 @@ impl<'a> Live<'a> {
     }
 }
 
-/// The site that an object counts toward, and what it adds there.
+/// Returns the site of an object and what the object adds to its sums.
 #[inline]
-fn booked(object: SampledObject) -> (SiteId, Addend) {
+fn site_and_addend(object: SampledObject) -> (SiteId, Addend) {
     (SiteId(object.site), Addend::of(object.size, object.interval))
 }

@@ -1,8 +1,8 @@
-//! What the hook keeps for each thread.
+//! The state that the hook keeps for each thread.
 //!
-//! The thread-local is constant-initialised and has no destructor: it needs no registration, and is
-//! valid from a thread's first instruction to its last, also while other thread-locals are torn
-//! down.
+//! The thread-local is constant-initialised and has no destructor. It therefore needs no
+//! registration and is valid from a thread's first instruction to its last, even while other
+//! thread-locals are destroyed.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -12,20 +12,22 @@ use super::control::Control;
 use crate::engine::recording::sampler::{Decision, Interval, RECHECK_BYTES, Random, Sampler};
 use crate::engine::recording::sys;
 
-/// The countdown while muted: no allocation reaches its end.
+/// The countdown of a muted thread. Allocations do not use it up.
 const MUTED: i64 = i64::MAX;
 
-/// One thread's state.
+/// The state of one thread.
 pub(super) struct Local {
-    /// Bytes that may be allocated before the slow path is taken. Never negative between calls.
+    /// The number of bytes that may be allocated before the slow path is taken. It is never
+    /// negative between calls of the hook.
     countdown: Cell<i64>,
     muted: Cell<bool>,
-    /// The session that `sampler` takes part in.
+    /// The number of the session that `sampler` has joined.
     session: Cell<u32>,
     sampler: Sampler,
-    /// Number of the thread, from 1 in the order of first use.
-    ordinal: Cell<u32>,
-    /// The thread's own stack, or 0..0 where it is not known, once it was asked for.
+    /// The number of the thread, from 1 in the order of first use; 0 until it is needed.
+    number: Cell<u32>,
+    /// The start and end of the thread's own stack, or two zeros if they are unknown; `None` until
+    /// they are needed.
     stack: Cell<Option<(usize, usize)>>,
 }
 
@@ -36,39 +38,42 @@ thread_local! {
             muted: Cell::new(false),
             session: Cell::new(0),
             sampler: Sampler::idle(),
-            ordinal: Cell::new(0),
+            number: Cell::new(0),
             stack: Cell::new(None),
         }
     };
 }
 
-/// Threads that have ever needed a number.
-static THREADS: AtomicU32 = AtomicU32::new(0);
+/// How many threads have been given a number.
+static NUMBERED_THREADS: AtomicU32 = AtomicU32::new(0);
 
 const _: () = assert!(!std::mem::needs_drop::<Local>());
 
-/// Counts an allocation; whether it takes the slow path.
+/// Counts an allocation down and returns whether it must take the slow path.
 #[inline(always)]
 pub(crate) fn is_due(size: usize) -> bool {
     LOCAL.with(|local| {
-        // Cannot overflow: the countdown is not negative, and sizes are below `isize::MAX`.
+        // The subtraction cannot overflow: the countdown is not negative, and a size is at most
+        // `isize::MAX`.
         let left = local.countdown.get().wrapping_sub(size as i64);
         local.countdown.set(left);
         left < 0
     })
 }
 
-/// Whether the last [`is_due`] of this thread said yes.
+/// Whether the last call of [`is_due`] on this thread returned true.
 pub(super) fn was_due() -> bool {
     LOCAL.with(|local| local.countdown.get() < 0)
 }
 
-/// Decides about an allocation that is due, and sets the countdown anew. `Some` if it is sampled.
+/// Decides about an allocation that is due and sets the countdown again. Returns the interval of
+/// the sample, or `None` if the allocation is not sampled.
 #[inline]
 pub(super) fn decide(size: usize, control: &Control) -> Option<Interval> {
     LOCAL.with(|local| {
         if local.muted.get() {
-            // Only a size of half the address space gets here. It will fail.
+            // A muted thread gets here only by asking for about half of the address space. The
+            // allocation will fail.
             local.countdown.set(local.countdown.get().wrapping_add(size as i64));
             return None;
         }
@@ -83,14 +88,15 @@ pub(super) fn decide(size: usize, control: &Control) -> Option<Interval> {
             local.sampler.join(control.next_random());
         }
         match local.sampler.decide(size, &local.countdown, control.interval()) {
-            // While paused the points go on, and are not recorded: that is without bias.
+            // While recording is paused, the points of the Poisson process go on but are not
+            // recorded. That causes no bias.
             Decision::Sample(interval) if !control.is_paused() => Some(interval),
             _ => None,
         }
     })
 }
 
-/// Makes this thread take part in a session from its next allocation on.
+/// Makes this thread join a session, from its next allocation on.
 pub(super) fn join(session: u32, random: Random) {
     LOCAL.with(|local| {
         local.session.set(session);
@@ -99,7 +105,8 @@ pub(super) fn join(session: u32, random: Random) {
     });
 }
 
-/// Makes this thread draw its next gap anew, with the interval that is in force by then.
+/// Makes this thread draw its gap again, with the interval in force then: at its next allocation,
+/// or later if the thread is muted now.
 pub(super) fn rearm() {
     LOCAL.with(|local| {
         local.sampler.rearm();
@@ -109,25 +116,26 @@ pub(super) fn rearm() {
     });
 }
 
-/// A number in (0, 1] from this thread's generator.
+/// Draws a number in (0, 1] from this thread's generator.
 pub(super) fn uniform() -> f64 {
     LOCAL.with(|local| local.sampler.uniform())
 }
 
-/// The number of this thread.
+/// Returns the number of this thread, which is never 0.
 #[inline]
 pub(super) fn number() -> u32 {
     LOCAL.with(|local| {
-        if local.ordinal.get() == 0 {
-            // Relaxed: threads only have to be told apart.
-            let ordinal = THREADS.fetch_add(1, Ordering::Relaxed);
-            local.ordinal.set(ordinal.wrapping_add(1).max(1));
+        if local.number.get() == 0 {
+            // Relaxed: the numbers only have to be different.
+            let before = NUMBERED_THREADS.fetch_add(1, Ordering::Relaxed);
+            local.number.set(before.wrapping_add(1).max(1));
         }
-        local.ordinal.get()
+        local.number.get()
     })
 }
 
-/// The bounds of this thread's stack, asked for once; an empty range where they are not known.
+/// Returns the bounds of this thread's own stack, or an empty range if they are unknown. The system
+/// is asked once per thread.
 #[inline]
 pub(super) fn stack() -> Range<usize> {
     LOCAL.with(|local| {
@@ -140,8 +148,8 @@ pub(super) fn stack() -> Range<usize> {
     })
 }
 
-/// While this exists, allocations of the thread are neither sampled nor counted; the profiler's own
-/// would otherwise use up gaps that belong to the program.
+/// A guard that mutes the thread: its allocations are neither sampled nor counted. Otherwise the
+/// profiler's own allocations would use up gaps that belong to the program.
 pub(super) struct Mute {
     countdown: i64,
     was_muted: bool,
@@ -167,7 +175,7 @@ impl Drop for Mute {
     }
 }
 
-/// Runs the profiler's own work: its allocations are not the program's.
+/// Runs the profiler's own work with the thread muted.
 pub(crate) fn muted<R>(work: impl FnOnce() -> R) -> R {
     let _mute = Mute::new();
     work()
