@@ -74,11 +74,13 @@ impl LargeIndex {
         for distance in 0..self.buckets.len() {
             let bucket = self.bucket(home, distance);
             for key in 0..KEYS {
-                // Relaxed throughout: the address reaches the thread that frees it through the
-                // program's own synchronization, and so does everything done here.
+                // Acquire: pairs with the Release in `remove`, which cleared the cell that is written
+                // below; this store must come last. Everything else is Relaxed: the address reaches
+                // the thread that frees it through the program's own synchronization, and so does
+                // what is done here.
                 if bucket.keys[key].load(Ordering::Relaxed) == 0
                     && bucket.keys[key]
-                        .compare_exchange(0, address as u64, Ordering::Relaxed, Ordering::Relaxed)
+                        .compare_exchange(0, address as u64, Ordering::Acquire, Ordering::Relaxed)
                         .is_ok()
                 {
                     bucket.cells[key].store(record.to_cell(), Ordering::Relaxed);
@@ -94,6 +96,8 @@ impl LargeIndex {
     /// Decrements the counts of the `distance` buckets that an entry overflowed.
     fn undo_overflows(&self, home: usize, distance: usize) {
         for distance in 0..distance {
+            // Relaxed: a thread that looks for its own address sees its own count, and the counts of
+            // others only make a search longer.
             self.bucket(home, distance).overflowed.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -102,6 +106,7 @@ impl LargeIndex {
         let home = self.home(address);
         for distance in 0..self.buckets.len() {
             let bucket = self.bucket(home, distance);
+            // Relaxed: the address was inserted before it reached this thread; see `insert`.
             let found = |key: &usize| bucket.keys[*key].load(Ordering::Relaxed) == address as u64;
             if let Some(key) = (0..KEYS).find(found) {
                 return Some(Entry { home, distance, key });
@@ -126,7 +131,8 @@ impl LargeIndex {
         let record = RecordId::from_cell(bucket.cells[entry.key].load(Ordering::Relaxed));
         let claimed = claim(record);
         bucket.cells[entry.key].store(0, Ordering::Relaxed);
-        // Release: the cell is cleared before the entry can be taken by another address.
+        // Release: the cell is cleared before the entry can be taken by another address. Pairs with
+        // the Acquire in `insert`.
         bucket.keys[entry.key].store(0, Ordering::Release);
         self.undo_overflows(entry.home, entry.distance);
         Some(claimed)

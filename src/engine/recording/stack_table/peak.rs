@@ -19,6 +19,9 @@ use crate::engine::recording::sync::{Added, LANES, Lane, UnflushedSum};
 /// A lane keeps less than `2^-UNFLUSHED_SHIFT` of the maximum unflushed.
 const UNFLUSHED_SHIFT: u32 = 10;
 
+/// Distance between two epochs. Odd numbers mark a write in `SumsShard`.
+const EPOCH_STEP: u64 = 2;
+
 /// All live bytes and their maximum so far, on a cache line of their own because all threads read
 /// it.
 #[derive(Debug)]
@@ -27,7 +30,7 @@ pub(super) struct Peak {
     /// The live bytes that lanes have flushed.
     flushed: AtomicBytes,
     highest: AtomicBytes,
-    /// The number of maxima so far, the start included.
+    /// Twice the number of maxima so far, the start included.
     epoch: AtomicU64,
     unflushed: Box<[LaneUnflushed]>,
 }
@@ -42,7 +45,7 @@ impl Peak {
         Self {
             flushed: AtomicBytes::default(),
             highest: AtomicBytes::default(),
-            epoch: AtomicU64::new(1),
+            epoch: AtomicU64::new(EPOCH_STEP),
             unflushed: (0..LANES).map(|_| LaneUnflushed::default()).collect(),
         }
     }
@@ -58,10 +61,11 @@ impl Peak {
     #[inline]
     pub(super) fn grow(&self, bytes: Bytes, lane: Lane) {
         let live = self.add(bytes, lane);
-        if live > self.highest.load() {
-            self.highest.store(live);
-            // Release: pairs with `epoch`.
-            self.epoch.fetch_add(1, Ordering::Release);
+        // Only the thread that raises the maximum begins an epoch. A sum that is not above what
+        // another thread has found meanwhile is no maximum.
+        if self.highest.raise(live) {
+            // Release: pairs with the Acquire in `epoch`.
+            self.epoch.fetch_add(EPOCH_STEP, Ordering::Release);
         }
     }
 
@@ -82,5 +86,22 @@ impl Peak {
             Added::Unflushed(sum) => self.flushed.load() + Bytes::from_units(sum),
             Added::Flush(sum) => self.flushed.add(Bytes::from_units(sum), Lane::SHARED),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_begins_with_each_maximum_and_with_nothing_else() {
+        let peak = Peak::new();
+        let start = peak.epoch();
+        peak.grow(Bytes::whole(100), Lane::SHARED);
+        peak.shrink(Bytes::whole(50), Lane::SHARED);
+        peak.grow(Bytes::whole(50), Lane::SHARED);
+        assert_eq!(peak.epoch(), start + EPOCH_STEP, "an equal sum is no new maximum");
+        peak.grow(Bytes::whole(1), Lane::SHARED);
+        assert_eq!(peak.epoch(), start + 2 * EPOCH_STEP);
     }
 }

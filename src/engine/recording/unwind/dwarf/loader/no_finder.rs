@@ -15,4 +15,8 @@ impl Finder {
     pub(crate) fn describe(self, _address: u64) -> Option<Description> {
         match self {}
     }
+
+    pub(crate) fn loaded_at(self, _address: u64) -> Option<(u64, u64)> {
+        match self {}
+    }
 }
