@@ -16,10 +16,21 @@ impl Finder {
 
     /// The module that is at an address now, described. It may have gone meanwhile.
     pub(super) fn describe(self, address: u64) -> Option<Description> {
+        self.find(address)?.describe()
+    }
+
+    /// Where the module at an address begins, and where the loader keeps what it knows of it. Only
+    /// one that is mapped as a whole: the loader makes modules known after that, and forgets them
+    /// before it unmaps anything.
+    pub(super) fn loaded_at(self, address: u64) -> Option<(u64, u64)> {
+        self.find(address).map(|found| (found.start as u64, found.link_map as u64))
+    }
+
+    fn find(self, address: u64) -> Option<FoundObject> {
         let mut found = FoundObject::default();
         // SAFETY: glibc's function of this signature; it takes any address, and fills the struct.
         let result = unsafe { self.0(address as *mut c_void, &raw mut found) };
-        if result == 0 { found.describe() } else { None }
+        (result == 0).then_some(found)
     }
 }
 
