@@ -124,6 +124,7 @@ impl LabelTable {
         if !budget.try_charge(bytes, UpTo::Soft) {
             return None;
         }
+        // Relaxed: only uniqueness matters.
         let take = |next: &AtomicU32, count: usize, len: usize| {
             next.try_update(Ordering::Relaxed, Ordering::Relaxed, |first| {
                 (first as usize + count <= len).then_some(first + count as u32)
@@ -136,6 +137,7 @@ impl LabelTable {
             budget.adjust(-(bytes as i64));
             return None;
         };
+        // Relaxed: published by the release in `Index::find_or_make`.
         for (i, byte) in text.iter().enumerate() {
             self.text.get(first as usize + i).store(*byte, Ordering::Relaxed);
         }
@@ -147,6 +149,7 @@ impl LabelTable {
 
     fn bytes(&self, set: u32) -> impl Iterator<Item = u8> + '_ {
         let entry = self.sets.get(set as usize);
+        // Relaxed: the number came from the index or from a site, which were acquired.
         let first = entry.first.load(Ordering::Relaxed) as usize;
         let len = entry.len.load(Ordering::Relaxed) as usize;
         (first..first + len).map(|i| self.text.get(i).load(Ordering::Relaxed))

@@ -73,11 +73,13 @@ impl LargeIndex {
         for distance in 0..self.buckets.len() {
             let bucket = self.bucket(home, distance);
             for key in 0..KEYS {
-                // Relaxed throughout: the address reaches the thread that frees it through the
-                // program's own synchronization, and with it everything done here.
+                // Acquire: pairs with the release in `remove`. The cell that is cleared there is
+                // written below, and the last to write must be this. Otherwise relaxed: the address
+                // reaches the thread that frees it through the program's own synchronization, and
+                // with it everything done here.
                 if bucket.keys[key].load(Ordering::Relaxed) == 0
                     && bucket.keys[key]
-                        .compare_exchange(0, address as u64, Ordering::Relaxed, Ordering::Relaxed)
+                        .compare_exchange(0, address as u64, Ordering::Acquire, Ordering::Relaxed)
                         .is_ok()
                 {
                     bucket.cells[key].store(record.to_cell(), Ordering::Relaxed);
@@ -93,6 +95,8 @@ impl LargeIndex {
     /// Undoes the counters of an entry that was `distance` buckets from home.
     fn leave(&self, home: usize, distance: usize) {
         for distance in 0..distance {
+            // Relaxed: who looks for its own address sees its own count, and those of others make a
+            // search longer at most.
             self.bucket(home, distance).passed.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -101,6 +105,7 @@ impl LargeIndex {
         let home = self.home(address);
         for distance in 0..self.buckets.len() {
             let bucket = self.bucket(home, distance);
+            // Relaxed: the address was inserted before it reached this thread, see `insert`.
             let found = |key: &usize| bucket.keys[*key].load(Ordering::Relaxed) == address as u64;
             if let Some(key) = (0..KEYS).find(found) {
                 return Some(Entry { home, distance, key });
@@ -124,7 +129,8 @@ impl LargeIndex {
         let record = RecordId::from_cell(bucket.cells[entry.key].load(Ordering::Relaxed));
         let claimed = claim(record);
         bucket.cells[entry.key].store(0, Ordering::Relaxed);
-        // Release: the cell is cleared before the entry can be taken by another address.
+        // Release: the cell is cleared before the entry can be taken by another address. Pairs with
+        // the acquire in `insert`.
         bucket.keys[entry.key].store(0, Ordering::Release);
         self.leave(entry.home, entry.distance);
         Some(claimed)

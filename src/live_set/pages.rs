@@ -61,6 +61,7 @@ impl Pages {
     }
 
     pub(super) fn slack(&self) -> i64 {
+        // Relaxed, here and wherever slack is counted: no memory is published through it.
         self.slack.load(Ordering::Relaxed)
     }
 
@@ -78,6 +79,7 @@ impl Pages {
 
     fn enter_page(&self, page: usize, budget: &Budget) -> Entry {
         let state = self.states.get(page);
+        // Relaxed: the exchange decides.
         let mut now = state.load(Ordering::Relaxed);
         let mut looks = 0..LOOKS;
         loop {
@@ -124,7 +126,8 @@ impl Pages {
 
     /// Returns whether the page is without a live slot now.
     fn leave_page(&self, page: usize) -> bool {
-        // Release: what was done in the slot happens before the page is given back.
+        // Release: what was done in the slot happens before the page is given back. Pairs with the
+        // acquire in `begin_leaving`.
         self.states.get(page).fetch_sub(1, Ordering::Release) == COMMITTED + 1
     }
 

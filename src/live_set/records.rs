@@ -158,6 +158,7 @@ impl Records {
 
     /// Records in use.
     pub(crate) fn live(&self) -> u64 {
+        // Relaxed: a count, of no moment in particular.
         self.parts.iter().map(|part| part.taken.load(Ordering::Relaxed)).fold(0, u64::wrapping_add)
     }
 
@@ -232,6 +233,7 @@ impl Records {
             return None;
         }
         let entry = self.table.get(record.0 as usize);
+        // Acquire: pairs with `publish`.
         let mut state = entry.state.load(Ordering::Acquire);
         loop {
             // The address tells whose record it is; that it still is when the exchange succeeds
@@ -264,6 +266,8 @@ impl Records {
     }
 
     fn fields(&self, entry: &Record, state: u64) -> Sample {
+        // Relaxed: whoever calls has acquired the state, and owns the record or looks at the state
+        // again.
         Sample {
             id: entry.id.load(Ordering::Relaxed),
             address: entry.address.load(Ordering::Relaxed) as usize,

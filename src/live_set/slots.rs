@@ -215,6 +215,7 @@ impl Slots {
     }
 
     fn meta(&self, slot: SlotId) -> &Meta {
+        // Relaxed: as in `slot_at`.
         let first = self.spans.get(slot.span()).first_meta.load(Ordering::Relaxed) as usize;
         self.metas.get(first + slot.in_span())
     }
@@ -325,6 +326,7 @@ impl Slots {
             }
             let span = self.new_span(class, slots_per_span as u32)?;
             let new = (u64::from(span) + 1) << 32 | 1;
+            // Release: publishes what `new_span` has stored, to the acquires of this function.
             match cutting.compare_exchange(now, new, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return Some(SlotId::new(span, 0)),
                 // Another thread opened a span at the same moment. This one stays unused: address
@@ -336,6 +338,7 @@ impl Slots {
 
     fn new_span(&self, class: usize, slots: u32) -> Option<u32> {
         let take = |next: &AtomicU32, count: u32, len: usize| {
+            // Relaxed: only uniqueness matters.
             next.try_update(Ordering::Relaxed, Ordering::Relaxed, |first| {
                 (first as usize + count as usize <= len).then_some(first + count)
             })
@@ -351,6 +354,7 @@ impl Slots {
             return None;
         }
         let entry = self.spans.get(span as usize);
+        // Relaxed: published by the exchange in `cut`.
         entry.first_meta.store(first_meta, Ordering::Relaxed);
         entry.class.store(class as u32 + 1, Ordering::Relaxed);
         Some(span)

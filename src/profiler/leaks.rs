@@ -115,6 +115,7 @@ impl Leaks {
     }
 
     pub(super) fn skip(&self, periods: u64) {
+        // Relaxed: a count.
         self.skipped.fetch_add(periods, Ordering::Relaxed);
     }
 

@@ -75,7 +75,8 @@ impl Inside {
 
     /// Whether nobody is left inside who could come out.
     fn is_empty(&self) -> bool {
-        // SeqCst: see `Recorder::enter`.
+        // SeqCst: see `Recorder::enter_lane`. Relaxed: written in a forked child only, by the
+        // thread that reads it.
         self.now.load(Ordering::SeqCst) == self.vanished.load(Ordering::Relaxed)
     }
 }
@@ -103,16 +104,19 @@ impl Recorder {
     }
 
     fn set_interval(&self, interval: Interval) {
+        // Relaxed: as in `interval`.
         self.interval.store(interval.to_bits(), Ordering::Relaxed);
     }
 
     /// Changes the interval unless another thread has changed it meanwhile.
     fn raise_interval(&self, from: Interval, to: Interval) -> bool {
         let (from, to) = (from.to_bits(), to.to_bits());
+        // Relaxed: as in `interval`. The thinner publishes it with the end of its sweep.
         self.interval.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     fn is_paused(&self) -> bool {
+        // Relaxed: see `Session::set_paused`.
         self.paused.load(Ordering::Relaxed)
     }
 
@@ -124,6 +128,7 @@ impl Recorder {
 
     /// A generator for the next thread of the session.
     fn next_random(&self) -> Random {
+        // Relaxed: streams only have to differ, and the seed was published with the session.
         let stream = self.streams.fetch_add(1, Ordering::Relaxed);
         Random::new(self.seed.load(Ordering::Relaxed), stream)
     }
@@ -131,6 +136,7 @@ impl Recorder {
     /// Enters the hook.
     fn enter(&self) -> Entered<'_> {
         self.enter_lane(Lane::of(local::number())).unwrap_or_else(|| {
+            // SeqCst: as in `enter_lane`.
             self.inside[Lane::SHARED.number()].now.fetch_add(1, Ordering::SeqCst);
             self.entered(Lane::SHARED)
         })
@@ -148,6 +154,7 @@ impl Recorder {
 
     /// For a thread that is counted in a lane.
     fn entered(&self, lane: Lane) -> Entered<'_> {
+        // SeqCst: as in `enter_lane`. Acquire is in it: pairs with the store in `Session::prepare`.
         let live = self.live.load(Ordering::SeqCst);
         // SAFETY: freed only after all lanes were seen empty with `live` at null.
         Entered { live: unsafe { live.as_ref() }, lane, recorder: self }

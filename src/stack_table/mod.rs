@@ -135,12 +135,14 @@ impl StackTable {
         };
         let lost = table.site(SiteId::LOST);
         lost.owner.store(NOBODY, Ordering::Relaxed);
+        // Nobody else has the table yet; the release is that of every site.
         lost.ready.store(true, Ordering::Release);
         Ok(table)
     }
 
     /// Sites so far, the lost one included.
     pub(crate) fn len(&self) -> u32 {
+        // Relaxed: `ready` says of each whether it can be read.
         self.next_site.load(Ordering::Relaxed).min(self.sites.len() as u32)
     }
 
@@ -156,6 +158,7 @@ impl StackTable {
     fn is(&self, site: SiteId, key: &SiteKey<'_>) -> bool {
         let entry = self.site(site);
         let frames = key.frames;
+        // Relaxed: the number came from the index, which publishes it.
         if entry.depth.load(Ordering::Relaxed) as usize != frames.len()
             || entry.labels.load(Ordering::Relaxed) != key.labels
             || entry.module_mark.load(Ordering::Relaxed) != key.module_mark
@@ -199,6 +202,7 @@ impl StackTable {
             budget.adjust(-(bytes as i64));
             return None;
         };
+        // Relaxed: published by `ready`, and by the release in `Index::find_or_make`.
         for (i, frame) in key.frames.iter().enumerate() {
             self.frames.get(first as usize + i).store(*frame, Ordering::Relaxed);
         }
@@ -265,6 +269,7 @@ impl StackTable {
     fn sum(&self, site: SiteId, of: impl Fn(&Part) -> Addend) -> Weight {
         let entry = self.site(site);
         let shared = of(&entry.shared);
+        // Relaxed: `ready` was acquired.
         if entry.owner.load(Ordering::Relaxed) == NOBODY {
             return shared.to_weight();
         }
@@ -285,6 +290,7 @@ impl StackTable {
 
     /// The number of a site's set of labels.
     pub(crate) fn labels(&self, site: u32) -> u32 {
+        // Relaxed: the number came with a sample, whose state was acquired.
         self.site(SiteId(site)).labels.load(Ordering::Relaxed)
     }
 

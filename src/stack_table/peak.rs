@@ -19,6 +19,8 @@ use crate::sync::{Added, LANES, Lane, Pending};
 /// A lane keeps less than `2^-UNTOLD` of the maximum to itself.
 const UNTOLD: u32 = 10;
 
+const ONE_EPOCH: u64 = 2;
+
 /// All live bytes and their maximum so far. On a cache line of its own: all threads read it.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -26,7 +28,7 @@ pub(super) struct Peak {
     /// What lanes have told of the live bytes.
     told: AtomicBytes,
     highest: AtomicBytes,
-    /// The number of maxima so far, the start included.
+    /// Twice the number of maxima so far, the start included; odd numbers are for `Part`.
     epoch: AtomicU64,
     parts: Box<[Untold]>,
 }
@@ -41,7 +43,7 @@ impl Peak {
         Self {
             told: AtomicBytes::default(),
             highest: AtomicBytes::default(),
-            epoch: AtomicU64::new(1),
+            epoch: AtomicU64::new(ONE_EPOCH),
             parts: (0..LANES).map(|_| Untold::default()).collect(),
         }
     }
@@ -57,10 +59,11 @@ impl Peak {
     #[inline]
     pub(super) fn grow(&self, bytes: Bytes, lane: Lane) {
         let live = self.add(bytes, lane);
-        if live > self.highest.load() {
-            self.highest.store(live);
+        // Whoever raises it begins an epoch. What is not higher than what another thread has found
+        // meanwhile is no maximum.
+        if self.highest.raise(live) {
             // Release: pairs with `epoch`.
-            self.epoch.fetch_add(1, Ordering::Release);
+            self.epoch.fetch_add(ONE_EPOCH, Ordering::Release);
         }
     }
 
@@ -81,5 +84,22 @@ impl Peak {
             Added::Kept(untold) => self.told.load() + Bytes::from_units(untold),
             Added::Due(untold) => self.told.add(Bytes::from_units(untold), Lane::SHARED),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_begins_with_each_maximum_and_with_nothing_else() {
+        let peak = Peak::new();
+        let start = peak.epoch();
+        peak.grow(Bytes::whole(100), Lane::SHARED);
+        peak.shrink(Bytes::whole(50), Lane::SHARED);
+        peak.grow(Bytes::whole(50), Lane::SHARED);
+        assert_eq!(peak.epoch(), start + ONE_EPOCH, "as high is no new maximum");
+        peak.grow(Bytes::whole(1), Lane::SHARED);
+        assert_eq!(peak.epoch(), start + 2 * ONE_EPOCH);
     }
 }

@@ -78,6 +78,27 @@ impl<const FRACTION: u32> AtomicFixed<FRACTION> {
         self.0.store(value.0 as u64, Ordering::Relaxed);
     }
 
+    /// Makes it at least as high as `value`; whether that raised it.
+    #[inline]
+    pub(crate) fn raise(&self, value: Fixed<FRACTION>) -> bool {
+        self.raise_with(value, || ())
+    }
+
+    /// With what other threads do between a look and a change.
+    #[inline]
+    fn raise_with(&self, value: Fixed<FRACTION>, mut meanwhile: impl FnMut()) -> bool {
+        let mut now = self.0.load(Ordering::Relaxed);
+        while value.0 > now as i64 {
+            meanwhile();
+            let new = value.0 as u64;
+            match self.0.compare_exchange(now, new, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(other) => now = other,
+            }
+        }
+        false
+    }
+
     /// Adds in a lane that this belongs to, and returns the sum.
     #[inline]
     pub(crate) fn add(&self, value: Fixed<FRACTION>, lane: Lane) -> Fixed<FRACTION> {
@@ -88,6 +109,28 @@ impl<const FRACTION: u32> AtomicFixed<FRACTION> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Two threads that have found different sums: the lower one is no maximum, whoever comes
+    /// first.
+    #[test]
+    fn a_maximum_is_not_lowered_by_a_thread_that_has_looked_before() {
+        let highest = AtomicFixed::<8>::default();
+        let (lower, higher) = (Fixed::whole(100), Fixed::whole(110));
+        assert!(!highest.raise_with(lower, || assert!(highest.raise(higher))));
+        assert_eq!(highest.load(), higher);
+        assert!(!highest.raise(lower));
+        let raised = std::cell::Cell::new(false);
+        assert!(highest.raise_with(Fixed::whole(120), || {
+            if !raised.replace(true) {
+                assert!(highest.raise(Fixed::whole(115)));
+            }
+        }));
+        assert_eq!(highest.load(), Fixed::whole(120));
+        assert!(AtomicFixed::<8>::default().raise(Fixed::whole(1)));
+        let below = AtomicFixed::<8>::default();
+        below.store(-Fixed::<8>::whole(5));
+        assert!(below.raise(-Fixed::<8>::whole(1)), "as signed numbers");
+    }
 
     #[test]
     fn what_was_added_and_subtracted_leaves_nothing() {

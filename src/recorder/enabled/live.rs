@@ -165,6 +165,7 @@ impl Live {
     /// Where the last capture of a lane was, if it had these labels.
     fn last_site(&self, lane: Lane, labels: u32) -> Option<SiteId> {
         let last = lane.own(&self.lasts)?;
+        // Relaxed: nobody else is in the lane.
         let site = last.site.load(Ordering::Relaxed);
         (site != 0 && last.labels.load(Ordering::Relaxed) == labels).then_some(SiteId(site))
     }
@@ -235,6 +236,7 @@ impl Live {
         };
         let claimed = match place {
             Place::Cell(cell) => {
+                // Relaxed: as in `insert`; `claim` finds out whether the thinner was here first.
                 let claimed = claim(RecordId::from_cell(cell.load(Ordering::Relaxed)));
                 cell.store(0, Ordering::Relaxed);
                 claimed

@@ -40,6 +40,8 @@ impl Session {
 
     /// Starts recording.
     pub(crate) fn start(config: &Config) -> Result<Self, StartError> {
+        // Acquire is in it: pairs with the stores below and in `drop`, after which nothing of an
+        // earlier session is under way.
         if RECORDER.running.swap(true, Ordering::SeqCst) {
             return Err(StartError::AlreadyRunning);
         }
@@ -61,12 +63,15 @@ impl Session {
         make_room(slots, cap)?;
         let live = Live::new(config).map_err(StartError::Memory)?;
         let facts = Facts::new(config);
+        // Relaxed: published with `live` and with the number of the session.
         RECORDER.seed.store(config.seed.unwrap_or(facts.session), Ordering::Relaxed);
         RECORDER.streams.store(0, Ordering::Relaxed);
         RECORDER.paused.store(false, Ordering::Relaxed);
         RECORDER.tick.store(1, Ordering::Relaxed);
         RECORDER.set_interval(Interval::from_bytes(config.interval_bytes));
+        // Release is in it: pairs with the load in `Recorder::entered`.
         RECORDER.live.store(Box::into_raw(Box::new(live)), Ordering::SeqCst);
+        // Relaxed: sessions start one at a time.
         let number = RECORDER.last_session.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1);
         let session = Self {
             one_snapshot: Mutex::new(()),
@@ -87,6 +92,7 @@ impl Session {
         Self::muted(|| {
             // In a forked child the thread that held the lock may not exist.
             let _one = (!self.is_in_child()).then(|| self.one_snapshot.lock());
+            // Relaxed: a number for each is all that is wanted.
             let sequence = self.snapshots.fetch_add(1, Ordering::Relaxed) + 1;
             RECORDER.enter().live.map(|live| live.snapshot(&self.facts, sequence, reason))
         })
@@ -95,6 +101,7 @@ impl Session {
 
     /// Ends the running tick; its number.
     pub(crate) fn end_tick(&self) -> u32 {
+        // Relaxed: as in `Recorder::tick`.
         RECORDER.tick.fetch_add(1, Ordering::Relaxed)
     }
 
@@ -119,6 +126,7 @@ impl Session {
 
     /// Stops or goes on sampling.
     pub(crate) fn set_paused(&self, paused: bool) {
+        // Relaxed: threads see it sooner or later, and nothing is read on the strength of it.
         RECORDER.paused.store(paused, Ordering::Relaxed);
     }
 
@@ -145,6 +153,8 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        // SeqCst, for `live`: see `Recorder::enter_lane`. Threads that still see the number find no
+        // `live`.
         RECORDER.session_number.store(0, Ordering::SeqCst);
         let live = RECORDER.live.swap(std::ptr::null_mut(), Ordering::SeqCst);
         let all_out = wait(self.is_in_child());
@@ -156,6 +166,7 @@ impl Drop for Session {
             }
             // Otherwise a thread may still come out of the tables, and they stay: the lesser evil.
         }
+        // Release is in it: pairs with the swap in `start`.
         RECORDER.running.store(false, Ordering::SeqCst);
     }
 }
@@ -173,6 +184,7 @@ fn wait(in_child: bool) -> bool {
     });
     if !left && in_child {
         for inside in &RECORDER.inside {
+            // Relaxed: in a child nobody else is there to read it.
             inside.vanished.store(inside.now.load(Ordering::SeqCst), Ordering::Relaxed);
         }
     }

@@ -29,6 +29,7 @@ pub(super) struct Thinner {
 impl Thinner {
     /// Begins a sweep and raises the interval, unless one is going on. Returns whether it did.
     pub(super) fn begin(&self, records: &Records) -> bool {
+        // Relaxed: the exchange of the interval decides.
         if self.progress.load(Ordering::Relaxed) != 0 {
             return false;
         }
@@ -44,6 +45,7 @@ impl Thinner {
 
     /// Sweeps one batch, if a sweep is going on.
     pub(super) fn step(&self, records: &Records, follow: impl FnMut(Thinned)) {
+        // Relaxed: `sweep` looks again.
         if self.progress.load(Ordering::Relaxed) != 0 {
             self.sweep(records, follow);
         }

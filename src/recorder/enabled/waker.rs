@@ -65,6 +65,7 @@ impl Waker {
         loop {
             // Several signals that came in between ask for one dump.
             let woken = matches!((&self.receiver).read(&mut bytes), Ok(1..));
+            // Acquire: pairs with the release in `stop`.
             if self.stop.load(Ordering::Acquire) {
                 return Wake::Stop;
             }
