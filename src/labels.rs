@@ -21,8 +21,8 @@ use crate::recorder::LabelScope;
 ///
 /// Stackful coroutines that switch stacks inside a scope take the labels of that scope with them to
 /// whatever runs next on the thread, and scopes that are not left in the reverse order of entering
-/// end the labels of all. Labels are then wrong or missing, and nothing else is; leave scopes before
-/// switching.
+/// end the labels of all. Labels are then wrong or missing, and nothing else is; leave scopes
+/// before switching.
 ///
 /// # Examples
 /// ```

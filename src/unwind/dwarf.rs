@@ -289,9 +289,9 @@ impl Engine {
         true
     }
 
-    /// Replaces whatever was known at the addresses of a module; `false` where its tables have no room.
-    /// This allocates, from the inner allocator and uncounted: once for each engine and library that
-    /// `dlopen` loaded.
+    /// Replaces whatever was known at the addresses of a module; `false` where its tables have no
+    /// room. This allocates, from the inner allocator and uncounted: once for each engine and
+    /// library that `dlopen` loaded.
     #[cold]
     fn add(&mut self, module: u32, modules: &Modules) -> bool {
         let Some(tables) = modules.copied_tables(module) else { return false };

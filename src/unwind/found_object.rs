@@ -60,8 +60,8 @@ impl FoundObject {
     fn describe(&self) -> Option<Description> {
         const HEADER_BYTES: usize = size_of::<libc::Elf64_Ehdr>();
         let mut bytes = [0; HEADER_BYTES + LINK_MAP_BYTES];
-        // The ELF header is at the start of the first segment in practice; its magic is checked before
-        // anything is believed.
+        // The ELF header is at the start of the first segment in practice; its magic is checked
+        // before anything is believed.
         let sources = [(self.start as u64, HEADER_BYTES), (self.link_map as u64, LINK_MAP_BYTES)];
         if sys::copy_mapped(&sources, &mut bytes) != bytes.len() || !bytes.starts_with(b"\x7fELF") {
             return None;

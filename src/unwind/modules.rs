@@ -2,35 +2,36 @@
 //!
 //! A registry that only grows. *Permanent* modules are there for as long as this code can run, see
 //! [`permanent`](super::permanent): the program and what it is linked to. All others are *dynamic*:
-//! whether they were loaded before recording started or after, they may go, and others may take their
-//! addresses. So each walk through a dynamic module looks whether it is still the one that is known
-//! there, by its headers, its build-id and its path, and otherwise asks glibc's `_dl_find_object` (2.35
-//! and later; lock-free and async-signal-safe) for the module that is there now. One that is not in the
-//! registry is added. A stack keeps the number of the newest dynamic module in it, and addresses of
-//! that stack are resolved among modules up to that number.
+//! whether they were loaded before recording started or after, they may go, and others may take
+//! their addresses. So each walk through a dynamic module looks whether it is still the one that is
+//! known there, by its headers, its build-id and its path, and otherwise asks glibc's
+//! `_dl_find_object` (2.35 and later; lock-free and async-signal-safe) for the module that is there
+//! now. One that is not in the registry is added. A stack keeps the number of the newest dynamic
+//! module in it, and addresses of that stack are resolved among modules up to that number.
 //!
 //! Without `_dl_find_object` modules that are loaded later become known when a snapshot is taken;
 //! stacks are cut at their frames until then.
 //!
 //! # What may be read
-//! The memory of a permanent module is read in place: it is neither unmapped nor mapped anew while any
-//! of this code runs. The memory of a dynamic module may vanish at any instruction, since another
-//! thread may close it, and an address that looks like one in it may be a stale one. Hence
+//! The memory of a permanent module is read in place: it is neither unmapped nor mapped anew while
+//! any of this code runs. The memory of a dynamic module may vanish at any instruction, since
+//! another thread may close it, and an address that looks like one in it may be a stale one. Hence
 //! - nobody follows a pointer into it. What is needed is copied by the kernel
 //!   ([`sys::copy_mapped`](crate::sys::copy_mapped)), which misses what is not mapped;
-//! - a copy is believed only if the module's headers, build-id and path are as described afterwards;
+//! - a copy is believed only if the module's headers, build-id and path are as described
+//!   afterwards;
 //! - its unwind tables are copied when a walk first meets it, and charged to the budget. Walks,
-//!   snapshots and reports read the copy, which stays as long as the registry. Where there is no room
-//!   for it, stacks are cut at the module's frames;
+//!   snapshots and reports read the copy, which stays as long as the registry. Where there is no
+//!   room for it, stacks are cut at the module's frames;
 //! - when recording starts all modules are described under the loader's lock, which `dlclose` waits
 //!   for.
 //!
 //! No lock is held in the hook, and a program without dynamic modules in its stacks pays nothing. A
 //! walk through one costs a system call a module, about a microsecond.
 //!
-//! Where the kernel refuses to copy, the bytes are read in place. What keeps a module there is then the
-//! function of it that is on the walked stack, as long as the stack tells the truth. The `backtrace`
-//! crate, which walks stacks that are not the thread's own, depends on that everywhere.
+//! Where the kernel refuses to copy, the bytes are read in place. What keeps a module there is then
+//! the function of it that is on the walked stack, as long as the stack tells the truth. The
+//! `backtrace` crate, which walks stacks that are not the thread's own, depends on that everywhere.
 
 use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
 use std::io;
@@ -141,8 +142,8 @@ impl Modules {
         (address < *end).then_some(*module)
     }
 
-    /// Where the function at an address in a module begins, by its unwind table; `None` of a dynamic
-    /// module whose tables no walk has needed.
+    /// Where the function at an address in a module begins, by its unwind table; `None` of a
+    /// dynamic module whose tables no walk has needed.
     pub(crate) fn function_start(&self, module: u32, address: u64) -> Option<u64> {
         rules::function_start(&self.tables(module), address)
     }
@@ -200,7 +201,8 @@ impl Modules {
         let load = |value: &AtomicU64| value.load(Ordering::Relaxed);
         let (mut eh_frame_hdr, mut eh_frame) = entry.sections();
         if module >= self.permanent {
-            // Acquire: pairs with the release in `copy_tables`, after which the bytes do not change.
+            // Acquire: pairs with the release in `copy_tables`, after which the bytes do not
+            // change.
             match entry.copy.load(Ordering::Acquire) {
                 0 => (eh_frame_hdr.len, eh_frame.len) = (0, 0),
                 after => {
@@ -252,7 +254,8 @@ impl Modules {
             std::slice::from_raw_parts_mut(room.as_ptr().cast_mut().cast::<u8>(), room.len())
         };
         let sources = [eh_frame_hdr, eh_frame].map(|section| (section.start, section.len as usize));
-        // A module that is being loaded has its headers in place first, and elsewhere what is not its.
+        // A module that is being loaded has its headers in place first, and elsewhere what is not
+        // its.
         let loaded = || self.finder.map(|finder| finder.loaded_at(eh_frame_hdr.start));
         let before = loaded();
         let is_copied = before != Some(None)
@@ -282,7 +285,8 @@ impl Modules {
         self.entry(module).info()
     }
 
-    /// Adds a module unless it is known. `None` when another thread is adding one, or there is no room.
+    /// Adds a module unless it is known. `None` when another thread is adding one, or there is no
+    /// room.
     fn add(&self, module: &Description, path: &[u8]) -> Option<u32> {
         let _adding = self.adding.take()?;
         let identity = Identity::of(module);

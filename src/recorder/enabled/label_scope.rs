@@ -1,14 +1,14 @@
 //! Labels in force on a thread.
 //!
 //! Each thread has a buffer that the labels of its scopes are copied into, one scope after the
-//! other. Entering a scope appends to it, and leaving cuts it back to where it ended before. Nothing
-//! is looked up or interned until a sample is taken.
+//! other. Entering a scope appends to it, and leaving cuts it back to where it ended before.
+//! Nothing is looked up or interned until a sample is taken.
 //!
 //! # Why not a list of the scopes on the stack
 //! A scope lives on the stack that it was entered on. A program with stackful coroutines has many
-//! stacks on one thread, leaves scopes in any order, on any thread or never, and frees stacks, all of
-//! it in safe code: a list of their addresses ends in freed memory. The buffer holds copies and no
-//! addresses, so that the worst a wrong order can do is to leave wrong labels in force.
+//! stacks on one thread, leaves scopes in any order, on any thread or never, and frees stacks, all
+//! of it in safe code: a list of their addresses ends in freed memory. The buffer holds copies and
+//! no addresses, so that the worst a wrong order can do is to leave wrong labels in force.
 //!
 //! Interning a set when its scope is entered would be as safe. But sets of labels are kept for the
 //! length of a session and there is room for few, so a program with a label for each request would
@@ -16,20 +16,20 @@
 //! would have no labels in it.
 //!
 //! # Scopes that are left out of order
-//! Each scope has an identity, and the buffer knows that of the innermost one. Whoever leaves another
-//! scope than that has proved that scopes do not nest: the buffer is emptied, and a new *epoch*
-//! begins. Scopes of earlier epochs, or of other threads, then change nothing when they are left.
-//! Hence every scope that the buffer refers to, directly or as the outer one of another, was entered
-//! on this thread in this epoch and has not been left, and its labels are intact: all that was
-//! appended after them belongs to scopes further in.
+//! Each scope has an identity, and the buffer knows that of the innermost one. Whoever leaves
+//! another scope than that has proved that scopes do not nest: the buffer is emptied, and a new
+//! *epoch* begins. Scopes of earlier epochs, or of other threads, then change nothing when they are
+//! left. Hence every scope that the buffer refers to, directly or as the outer one of another, was
+//! entered on this thread in this epoch and has not been left, and its labels are intact: all that
+//! was appended after them belongs to scopes further in.
 
 use std::cell::{Cell, UnsafeCell};
 
 use super::local;
 use crate::label_table::Gathered;
 
-/// Bytes of the labels in force on a thread, those that are overridden included. A set of labels has
-/// at most 1,024.
+/// Bytes of the labels in force on a thread, those that are overridden included. A set of labels
+/// has at most 1,024.
 const CAPACITY: usize = 2048;
 
 /// The scope before, ahead of the labels of a scope: where it begins.
@@ -161,8 +161,8 @@ impl Scopes {
         let entered = self.entered.get().wrapping_add(1);
         self.entered.set(entered);
         let scope = u64::from(self.thread.get()) << 32 | u64::from(entered);
-        // SAFETY: the buffer is this thread's, and borrowed here and in `gather` only. Neither calls
-        // code of others while it is.
+        // SAFETY: the buffer is this thread's, and borrowed here and in `gather` only. Neither
+        // calls code of others while it is.
         let text = unsafe { &mut *self.text.get() };
         let extent = append(text, outer_extent, labels);
         self.extent.set(extent.unwrap_or_else(|| outer_extent.overflowed()));
@@ -367,8 +367,8 @@ mod tests {
         assert_eq!(scopes.labels().unwrap(), "");
     }
 
-    /// Scopes that are left in any order, as by coroutines: what is in force was entered, and has not
-    /// been left.
+    /// Scopes that are left in any order, as by coroutines: what is in force was entered, and has
+    /// not been left.
     #[test]
     fn in_any_order_only_labels_of_open_scopes_are_in_force() {
         let scopes = Scopes::of_thread(7);
