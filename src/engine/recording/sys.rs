@@ -95,7 +95,8 @@ impl Reservation {
         done == 0
     }
 
-    /// Keeps the kernel from backing the range with huge pages: one sampled object would take 2 MiB.
+    /// Keeps the kernel from backing the range with huge pages: one sampled object would take 2
+    /// MiB.
     pub(crate) fn forbid_huge_pages(&self) {
         #[cfg(target_os = "linux")]
         {
@@ -134,11 +135,11 @@ pub(crate) fn copies_only_what_is_mapped() -> bool {
     !REFUSED.load(Ordering::Relaxed)
 }
 
-/// Copies memory of this process that may not be there, from several places one after the other; how
-/// many bytes. Fewer than asked for where something was not mapped. `errno` stays as it was.
+/// Copies memory of this process that may not be there, from several places one after the other;
+/// how many bytes. Fewer than asked for where something was not mapped. `errno` stays as it was.
 ///
-/// The kernel copies, so that what is unmapped by another thread meanwhile is missed and does not end
-/// the process. Where it refuses to (qemu's user mode does not know the call, and a sandbox may
+/// The kernel copies, so that what is unmapped by another thread meanwhile is missed and does not
+/// end the process. Where it refuses to (qemu's user mode does not know the call, and a sandbox may
 /// forbid it), memory is read in place: callers then depend on whatever else keeps it mapped.
 #[cfg(target_os = "linux")]
 pub(crate) fn copy_mapped(sources: &[(u64, usize)], target: &mut [u8]) -> usize {
@@ -178,8 +179,8 @@ pub(crate) fn copy_mapped(sources: &[(u64, usize)], target: &mut [u8]) -> usize 
     let mut copied = 0;
     for (start, len) in sources {
         let source = ptr::with_exposed_provenance::<u8>(*start as usize);
-        // SAFETY: there is room for it, see the assertion. That it is mapped is the caller's concern
-        // here, see above.
+        // SAFETY: there is room for it, see the assertion. That it is mapped is the caller's
+        // concern here, see above.
         unsafe { source.copy_to_nonoverlapping(target[copied..].as_mut_ptr(), *len) };
         copied += len;
     }

@@ -1,7 +1,7 @@
 //! From live sets, tick by tick, to a report of what leaks.
 
-// The files of this folder and their order. A file imports only from the rows above it and, within its row, from
-// the files to its left.
+// The files of this folder and their order. A file imports only from the rows above it and, within
+// its row, from the files to its left.
 //
 //   plain data               finding
 //   input and names          observation ─► naming

@@ -133,8 +133,8 @@ impl<'a> NodeSearch<'a> {
                 Some((.., together)) => {
                     together.sites.extend(node.sites);
                     together.tally.merge(&node.tally);
-                    // The path that the nodes share, from the innermost function on, need not end in
-                    // that function. So the node is named by the path of its main site.
+                    // The path that the nodes share, from the innermost function on, need not end
+                    // in that function. So the node is named by the path of its main site.
                     let main = self.view.main_site(&together.sites);
                     together.prefix = self.path(main, Direction::BottomUp);
                 }

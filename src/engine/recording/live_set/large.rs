@@ -74,10 +74,10 @@ impl LargeIndex {
         for distance in 0..self.buckets.len() {
             let bucket = self.bucket(home, distance);
             for key in 0..KEYS {
-                // Acquire: pairs with the Release in `remove`, which cleared the cell that is written
-                // below; this store must come last. Everything else is Relaxed: the address reaches
-                // the thread that frees it through the program's own synchronization, and so does
-                // what is done here.
+                // Acquire: pairs with the Release in `remove`, which cleared the cell that is
+                // written below; this store must come last. Everything else is Relaxed: the address
+                // reaches the thread that frees it through the program's own synchronization, and
+                // so does what is done here.
                 if bucket.keys[key].load(Ordering::Relaxed) == 0
                     && bucket.keys[key]
                         .compare_exchange(0, address as u64, Ordering::Acquire, Ordering::Relaxed)
@@ -96,8 +96,8 @@ impl LargeIndex {
     /// Decrements the counts of the `distance` buckets that an entry overflowed.
     fn undo_overflows(&self, home: usize, distance: usize) {
         for distance in 0..distance {
-            // Relaxed: a thread that looks for its own address sees its own count, and the counts of
-            // others only make a search longer.
+            // Relaxed: a thread that looks for its own address sees its own count, and the counts
+            // of others only make a search longer.
             self.bucket(home, distance).overflowed.fetch_sub(1, Ordering::Relaxed);
         }
     }

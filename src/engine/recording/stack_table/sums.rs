@@ -172,8 +172,8 @@ impl SumsShard {
     /// already.
     #[inline]
     pub(super) fn preserve_peak(&self, epoch: u64, lane: Lane) {
-        // Acquire: pairs with the Release in `begin_write`. The sums that another thread writes were
-        // read before the change that this thread is about to make.
+        // Acquire: pairs with the Release in `begin_write`. The sums that another thread writes
+        // were read before the change that this thread is about to make.
         let state = self.peak_state.load(Ordering::Acquire);
         // The state is of a newer epoch if another thread saw the next maximum before this one did.
         if state >= epoch {
@@ -189,7 +189,8 @@ impl SumsShard {
     #[inline]
     fn begin_write(&self, state: u64, epoch: u64, lane: Lane) -> Option<PeakWrite<'_>> {
         if lane != Lane::SHARED {
-            // Relaxed: only this thread writes here, and the fence in `commit` orders it for readers.
+            // Relaxed: only this thread writes here, and the fence in `commit` orders it for
+            // readers.
             self.peak_state.store(epoch | BEING_WRITTEN, Ordering::Relaxed);
             return Some(PeakWrite { shard: self, sums: self.live(), epoch });
         }
@@ -200,8 +201,8 @@ impl SumsShard {
         // The sums are read before the exchange, so that they lack what other threads add once they
         // see it.
         let sums = self.live();
-        // Release: pairs with the Acquire in `preserve_peak`, and with that of a failed exchange here,
-        // for the threads that come second.
+        // Release: pairs with the Acquire in `preserve_peak`, and with that of a failed exchange
+        // here, for the threads that come second.
         self.peak_state
             .compare_exchange(state, epoch | BEING_WRITTEN, Ordering::Release, Ordering::Acquire)
             .is_ok()
@@ -217,8 +218,8 @@ impl SumsShard {
         self.allocated.load().plus(self.freed.load().negated())
     }
 
-    /// The live sums at the maximum that began `epoch`, or a newer one. A sample that another thread
-    /// adds or removes at this moment may be on either side.
+    /// The live sums at the maximum that began `epoch`, or a newer one. A sample that another
+    /// thread adds or removes at this moment may be on either side.
     pub(super) fn at_peak(&self, epoch: u64) -> Addend {
         for _ in 0..READ_ATTEMPTS {
             // Acquire: pairs with the Release store in `PeakWrite::commit`.

@@ -56,8 +56,8 @@ impl Captured {
     /// The addresses, innermost first.
     pub(crate) fn frames(&self) -> &[u64] {
         let written = &self.addresses[..self.len];
-        // SAFETY: `push` and `extend` have written the first `len`, and a `MaybeUninit<u64>` is laid
-        // out like the `u64` in it.
+        // SAFETY: `push` and `extend` have written the first `len`, and a `MaybeUninit<u64>` is
+        // laid out like the `u64` in it.
         unsafe { std::slice::from_raw_parts(written.as_ptr().cast(), written.len()) }
     }
 

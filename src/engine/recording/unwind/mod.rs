@@ -87,8 +87,8 @@ impl Unwinder {
         &self.modules
     }
 
-    /// Captures the stack of the caller into a new `captured`. `stack` is the thread's own, empty if
-    /// it is not known; `lane` is the number of its lane.
+    /// Captures the stack of the caller into a new `captured`. `stack` is the thread's own, empty
+    /// if it is not known; `lane` is the number of its lane.
     ///
     /// Leading frames may belong to the profiler and the allocator; readers cut them by name.
     #[inline(never)]

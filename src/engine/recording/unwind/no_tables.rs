@@ -34,8 +34,8 @@ impl Walker {
         _modules: &Modules,
     ) {
         captured.method = UnwindMethod::Backtrace;
-        // SAFETY: `trace_unsynchronized` asks for no other thread symbolizing with that crate at the
-        // same time. Nothing here symbolizes, and the walk itself keeps no state.
+        // SAFETY: `trace_unsynchronized` asks for no other thread symbolizing with that crate at
+        // the same time. Nothing here symbolizes, and the walk itself keeps no state.
         unsafe {
             backtrace::trace_unsynchronized(|frame| {
                 let address = frame.ip() as u64;

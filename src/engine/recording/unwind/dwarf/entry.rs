@@ -1,7 +1,7 @@
 //! What the registry keeps of a module, in atomic words.
 //!
-//! All values are relaxed: they are written before the number of the entry is known, which the length
-//! of the registry publishes.
+//! All values are relaxed: they are written before the number of the entry is known, which the
+//! length of the registry publishes.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 

@@ -2,12 +2,12 @@
 //!
 //! A walk is a chain of dependent loads: the rule by the address, the return address by the rule,
 //! the next rule by that. Checking that a frame's saved return address is still what it was is a
-//! load that depends on nothing. So a walk goes on frame by frame until it meets one that it met the
-//! last time, and from there on only compares.
+//! load that depends on nothing. So a walk goes on frame by frame until it meets one that it met
+//! the last time, and from there on only compares.
 //!
 //! # Why that is the same walk
-//! Say the walk is at a frame with the instruction, the stack pointer and, where it is *needed*, the
-//! frame pointer of a kept one. What is done there depends on nothing but
+//! Say the walk is at a frame with the instruction, the stack pointer and, where it is *needed*,
+//! the frame pointer of a kept one. What is done there depends on nothing but
 //! - the rule of the instruction, which never changes, since only frames with an ordinary rule are
 //!   followed, and only permanent modules have such rules;
 //! - the stack or the frame pointer, of which the rule makes the caller's stack pointer and the
@@ -85,15 +85,15 @@ pub(super) enum Followed {
 /// The last walk of a stack.
 #[derive(Debug)]
 pub(super) struct Memo {
-    /// Addresses of the walk and what was known there, innermost first; the first is of the frame that
-    /// nobody asks for, the profiler's own. They stand at the end of their memory, so that outer frames
-    /// stay where they are when inner ones change.
+    /// Addresses of the walk and what was known there, innermost first; the first is of the frame
+    /// that nobody asks for, the profiler's own. They stand at the end of their memory, so that
+    /// outer frames stay where they are when inner ones change.
     addresses: Box<[u64]>,
     frames: Box<[Kept]>,
     /// Where the return address of each frame is.
     slots: Box<[u64]>,
-    /// From here outward each frame is followed, and slots ascend: so all are compared at once, their
-    /// bounds once.
+    /// From here outward each frame is followed, and slots ascend: so all are compared at once,
+    /// their bounds once.
     plain_from: usize,
     first: usize,
     end: End,
@@ -191,7 +191,8 @@ impl Memo {
         Some(Followed::To(Frame { ip: self.addresses[changed], sp: self.frames[changed].sp, fp }))
     }
 
-    /// Whether the frame pointers that kept frames up to `end` restore, where they are needed, are as kept.
+    /// Whether the frame pointers that kept frames up to `end` restore, where they are needed, are
+    /// as kept.
     #[inline]
     fn all_restore(&self, at: usize, end: usize, bounds: Bounds) -> bool {
         let mut next = usize::from(self.frames[at].next_restore);
@@ -204,8 +205,8 @@ impl Memo {
         true
     }
 
-    /// Whether the return addresses of kept frames up to `end` are as kept. `false` where that is not
-    /// told at once.
+    /// Whether the return addresses of kept frames up to `end` are as kept. `false` where that is
+    /// not told at once.
     #[inline]
     fn all_lead_outward(&self, at: usize, end: usize, bounds: Bounds) -> bool {
         let slots = &self.slots[at..end];
@@ -216,8 +217,8 @@ impl Memo {
         // Without a way out in between: nearly always nothing has changed.
         let differing =
             slots.iter().zip(&self.addresses[at + 1..=end]).fold(0, |bits, (slot, address)| {
-                // SAFETY: slots ascend, they were whole words when they were walked, and the first and the last
-                // are within the bounds.
+                // SAFETY: slots ascend, they were whole words when they were walked, and the first
+                // and the last are within the bounds.
                 let return_address = unsafe { bounds.read_within(*slot) };
                 bits | (arch::strip(return_address).wrapping_sub(1) ^ address)
             });
@@ -251,8 +252,9 @@ impl Memo {
         }
     }
 
-    /// Whether a walk that has come to the `walked` addresses by itself, and from a kept frame on by the
-    /// memo, has the addresses of the last one. The frame's own is the last, unless it is the innermost.
+    /// Whether a walk that has come to the `walked` addresses by itself, and from a kept frame on
+    /// by the memo, has the addresses of the last one. The frame's own is the last, unless it is
+    /// the innermost.
     #[inline]
     pub(super) fn is_last(&self, walked: &[u64], from: usize) -> bool {
         from - self.first == walked.len()
@@ -278,8 +280,8 @@ impl Memo {
         self.keep_from(walked, walked.len() + 1, self.frames.len());
     }
 
-    /// Keeps a walk that has come past `count` frames by itself, whose addresses are the first of `walked`,
-    /// and from a kept frame on by the memo.
+    /// Keeps a walk that has come past `count` frames by itself, whose addresses are the first of
+    /// `walked`, and from a kept frame on by the memo.
     #[inline]
     pub(super) fn keep_from(&mut self, walked: &[u64], count: usize, from: usize) {
         if self.frames.is_empty() {
@@ -308,7 +310,8 @@ impl Memo {
         }
     }
 
-    /// Notes where the return address of a kept frame is, and whether it is plain as those outside of it.
+    /// Notes where the return address of a kept frame is, and whether it is plain as those outside
+    /// of it.
     #[inline]
     fn keep_slot(&mut self, at: usize) {
         let kept = &self.frames[at];
@@ -447,7 +450,8 @@ mod tests {
         followed: usize,
     }
 
-    /// Calls that go in and out by chance, with frames of several sizes; deeper than a stack may be.
+    /// Calls that go in and out by chance, with frames of several sizes; deeper than a stack may
+    /// be.
     fn wander(calls: &mut Calls<'_>, depth: u64) {
         #[inline(never)]
         fn small(calls: &mut Calls<'_>, depth: u64) {

@@ -2,25 +2,26 @@
 //!
 //! A registry that only grows. *Permanent* modules are there for as long as this code can run, see
 //! `loader/permanent.rs`: the program and what it is linked to. All others are *dynamic*:
-//! whether they were loaded before recording started or after, they may go, and others may take their
-//! addresses. So each walk through a dynamic module looks whether it is still the one that is known
-//! there, by its headers, its build-id and its path, and otherwise asks glibc's `_dl_find_object` (2.35
-//! and later; lock-free and async-signal-safe) for the module that is there now. One that is not in the
-//! registry is added. A stack keeps the number of the newest dynamic module in it, and addresses of
-//! that stack are resolved among modules up to that number.
+//! whether they were loaded before recording started or after, they may go, and others may take
+//! their addresses. So each walk through a dynamic module looks whether it is still the one that is
+//! known there, by its headers, its build-id and its path, and otherwise asks glibc's
+//! `_dl_find_object` (2.35 and later; lock-free and async-signal-safe) for the module that is there
+//! now. One that is not in the registry is added. A stack keeps the number of the newest dynamic
+//! module in it, and addresses of that stack are resolved among modules up to that number.
 //!
 //! Without `_dl_find_object` modules that are loaded later become known when a snapshot is taken;
 //! stacks are cut at their frames until then.
 //!
 //! # What may be read
-//! The memory of a permanent module is read in place: it is neither unmapped nor mapped anew while any
-//! of this code runs. The memory of a dynamic module may vanish at any instruction, since another
-//! thread may close it, and an address that looks like one in it may be a stale one. Hence
+//! The memory of a permanent module is read in place: it is neither unmapped nor mapped anew while
+//! any of this code runs. The memory of a dynamic module may vanish at any instruction, since
+//! another thread may close it, and an address that looks like one in it may be a stale one. Hence
 //! - nobody follows a pointer into it. What is needed is copied by the kernel
 //!   ([`sys::copy_mapped`]), which misses what is not mapped;
-//! - a copy is believed only if the module's headers, build-id and path are as described afterwards;
+//! - a copy is believed only if the module's headers, build-id and path are as described
+//!   afterwards;
 //! - its unwind tables are copied when a walk first meets it, and charged to the budget. Walks,
-//!   snapshots and reports read the copy, which stays as long as the registry. Where there is no room
+//! snapshots and reports read the copy, which stays as long as the registry. Where there is no room
 //!   for it, stacks are cut at the module's frames;
 //! - when recording starts all modules are described under the loader's lock, which `dlclose` waits
 //!   for.
@@ -28,10 +29,11 @@
 //! No lock is held in the hook, and a program without dynamic modules in its stacks pays nothing. A
 //! walk through one costs a system call a module, about a microsecond.
 //!
-//! Where there is no such call (FreeBSD, macOS) and no `_dl_find_object`, stacks are cut at the frames of
-//! dynamic modules. Where a Linux kernel refuses to copy, the bytes are read in place. What keeps a module there is then the
-//! function of it that is on the walked stack, as long as the stack tells the truth. The standard
-//! library's unwinder, which walks stacks that are not the thread's own, depends on that everywhere.
+//! Where there is no such call (FreeBSD, macOS) and no `_dl_find_object`, stacks are cut at the
+//! frames of dynamic modules. Where a Linux kernel refuses to copy, the bytes are read in place.
+//! What keeps a module there is then the function of it that is on the walked stack, as long as the
+//! stack tells the truth. The standard library's unwinder, which walks stacks that are not the
+//! thread's own, depends on that everywhere.
 
 use std::io;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -59,8 +61,8 @@ pub(crate) struct Modules {
     /// TryLockGuard while an entry or a copy is added; never waited for.
     adding: TryLock<()>,
     permanent: u32,
-    /// Where each permanent module begins and ends, and its number; by address. Looking at entries, 400
-    /// bytes each, took a cache miss a module.
+    /// Where each permanent module begins and ends, and its number; by address. Looking at entries,
+    /// 400 bytes each, took a cache miss a module.
     permanent_ranges: Box<[(u64, u64, u32)]>,
     finder: Option<Finder>,
     /// Unwind tables of dynamic modules.
@@ -114,8 +116,8 @@ impl Modules {
         self.len.load(Ordering::Acquire)
     }
 
-    /// Adds what is loaded now and not known. Takes the loader's lock: not for the hook. Only needed
-    /// where the hook cannot find modules itself.
+    /// Adds what is loaded now and not known. Takes the loader's lock: not for the hook. Only
+    /// needed where the hook cannot find modules itself.
     pub(crate) fn refresh(&self) {
         if self.finder.is_none() {
             for module in loaded() {
@@ -135,8 +137,8 @@ impl Modules {
         (address < *end).then_some(*module)
     }
 
-    /// Where the function at an address in a module begins, by its unwind table; `None` of a dynamic
-    /// module whose tables no walk has needed.
+    /// Where the function at an address in a module begins, by its unwind table; `None` of a
+    /// dynamic module whose tables no walk has needed.
     pub(crate) fn function_start(&self, module: u32, address: u64) -> Option<u64> {
         rules::function_start(&self.tables(module), address)
     }
@@ -159,7 +161,8 @@ impl Modules {
     /// Whether a module is where it was, and the same.
     pub(super) fn is_still(&self, module: u32) -> bool {
         if !sys::copies_only_what_is_mapped() {
-            // Its memory must not be touched. Where there is a finder, it tells which module is there.
+            // Its memory must not be touched. Where there is a finder, it tells which module is
+            // there.
             return false;
         }
         let entry = self.entry(module);
@@ -193,7 +196,8 @@ impl Modules {
         let load = |value: &AtomicU64| value.load(Ordering::Relaxed);
         let (mut eh_frame_hdr, mut eh_frame) = entry.sections();
         if module >= self.permanent {
-            // Acquire: pairs with the release in `copy_tables`, after which the bytes do not change.
+            // Acquire: pairs with the release in `copy_tables`, after which the bytes do not
+            // change.
             match entry.copy.load(Ordering::Acquire) {
                 0 => (eh_frame_hdr.len, eh_frame.len) = (0, 0),
                 after => {
@@ -276,7 +280,8 @@ impl Modules {
         self.entry(module).info()
     }
 
-    /// Adds a module unless it is known. `None` when another thread is adding one, or there is no room.
+    /// Adds a module unless it is known. `None` when another thread is adding one, or there is no
+    /// room.
     fn add(&self, module: &Description, path: &[u8]) -> Option<u32> {
         let _adding = self.adding.take()?;
         let identity = Identity::of(module);

@@ -208,8 +208,8 @@ impl gimli::UnwindContextStorage<usize> for OnTheStack {
 /// The rules of addresses that were met, as many as fit.
 #[derive(Debug)]
 pub(super) struct Rules {
-    /// Sets of [`WAYS`] entries. An entry is the low bits of the mixed address, then the rule; those
-    /// bits and the set's number are the whole mixed address, and mixing loses nothing.
+    /// Sets of [`WAYS`] entries. An entry is the low bits of the mixed address, then the rule;
+    /// those bits and the set's number are the whole mixed address, and mixing loses nothing.
     entries: Table<AtomicU64>,
     set_bits: u32,
 }

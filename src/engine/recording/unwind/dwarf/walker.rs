@@ -1,9 +1,9 @@
 //! The walk by unwind tables, where framehop knows the platform.
 //!
 //! Frames with an ordinary [`Rule`] are walked here; others by framehop. An *engine* is framehop's
-//! unwinder with its cache. A walk that meets such a frame takes a free one and keeps it to its end;
-//! it starts looking at its thread's favourite, whose cache is warm. Engines are made when recording
-//! starts, and never on the hook path.
+//! unwinder with its cache. A walk that meets such a frame takes a free one and keeps it to its
+//! end; it starts looking at its thread's favourite, whose cache is warm. Engines are made when
+//! recording starts, and never on the hook path.
 
 use std::io;
 use std::ops::Range;
@@ -81,8 +81,8 @@ impl Walker {
         })
     }
 
-    /// Walks the caller's stack. A stack that is not the thread's own is left to the unwinder of the
-    /// standard library.
+    /// Walks the caller's stack. A stack that is not the thread's own is left to the unwinder of
+    /// the standard library.
     #[inline(always)]
     pub(crate) fn capture(
         &self,
@@ -130,7 +130,8 @@ impl Walker {
         self.walk_with(&mut Memo::new(0), captured, innermost, stack_end, lane, modules);
     }
 
-    // A frame in registers: through memory it is written by words and read by two at once, which waits.
+    // A frame in registers: through memory it is written by words and read by two at once, which
+    // waits.
     #[inline(always)]
     pub(super) fn walk_with(
         &self,
@@ -300,8 +301,9 @@ impl Engine {
         true
     }
 
-    /// Replaces whatever was known at the addresses of a module; `false` where its tables have no room.
-    /// This allocates, from the inner allocator and uncounted: once for each engine and library that
+    /// Replaces whatever was known at the addresses of a module; `false` where its tables have no
+    /// room. This allocates, from the inner allocator and uncounted: once for each engine and
+    /// library that
     /// `dlopen` loaded.
     #[cold]
     fn add(&mut self, module: u32, modules: &Modules) -> bool {

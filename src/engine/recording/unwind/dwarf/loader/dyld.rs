@@ -11,7 +11,8 @@ use super::macho::{self, Image};
 use crate::engine::recording::unwind::dwarf::places::{Places, hash};
 use crate::engine::recording::unwind::dwarf::tables::{Section, UnwindTables};
 
-// `<mach-o/dyld.h>`. All four may be called on any thread, and answer null or 0 for an index that is
+// `<mach-o/dyld.h>`. All four may be called on any thread, and answer null or 0 for an index that
+// is
 // out of range, as happens when another thread unloads an image.
 unsafe extern "C" {
     fn _dyld_image_count() -> u32;

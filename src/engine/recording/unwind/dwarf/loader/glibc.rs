@@ -19,9 +19,9 @@ impl Finder {
         self.find(address)?.describe()
     }
 
-    /// Where the module at an address begins, and where the loader keeps its description. Finds only
-    /// modules that are mapped as a whole: the loader makes a module known after that, and forgets it
-    /// before it unmaps anything.
+    /// Where the module at an address begins, and where the loader keeps its description. Finds
+    /// only modules that are mapped as a whole: the loader makes a module known after that, and
+    /// forgets it before it unmaps anything.
     pub(crate) fn loaded_at(self, address: u64) -> Option<(u64, u64)> {
         self.find(address).map(|found| (found.start as u64, found.link_map as u64))
     }
@@ -60,8 +60,8 @@ impl FoundObject {
     fn describe(&self) -> Option<Description> {
         const HEADER_BYTES: usize = size_of::<libc::Elf64_Ehdr>();
         let mut bytes = [0; HEADER_BYTES + LINK_MAP_BYTES];
-        // The ELF header is at the start of the first segment in practice; its magic is checked before
-        // anything is believed.
+        // The ELF header is at the start of the first segment in practice; its magic is checked
+        // before anything is believed.
         let sources = [(self.start as u64, HEADER_BYTES), (self.link_map as u64, LINK_MAP_BYTES)];
         if sys::copy_mapped(&sources, &mut bytes) != bytes.len() || !bytes.starts_with(b"\x7fELF") {
             return None;

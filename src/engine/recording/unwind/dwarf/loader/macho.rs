@@ -1,7 +1,7 @@
 //! The load commands of a Mach-O image: where its code and its unwind tables are, and its UUID.
 //!
-//! Pure functions of bytes, with offsets as in `<mach-o/loader.h>`. All addresses are those that the
-//! file states; an image in memory is a constant, the slide, away from them.
+//! Pure functions of bytes, with offsets as in `<mach-o/loader.h>`. All addresses are those that
+//! the file states; an image in memory is a constant, the slide, away from them.
 
 use std::ops::Range;
 
@@ -35,8 +35,8 @@ pub(super) struct Image {
     pub(super) eh_frame: Range<u64>,
 }
 
-/// The bytes of a header and its load commands; `None` if this is no header of a 64-bit image in the
-/// byte order of this machine.
+/// The bytes of a header and its load commands; `None` if this is no header of a 64-bit image in
+/// the byte order of this machine.
 pub(super) fn commands_end(header: &[u8]) -> Option<usize> {
     let is_image = u32_at(header, 0)? == MAGIC_64;
     is_image.then_some(HEADER_BYTES + u32_at(header, 20)? as usize)
@@ -189,8 +189,8 @@ mod tests {
         assert_eq!(parse(&without_text), None);
     }
 
-    /// Cut off anywhere, or with any one byte wrong, an image is read without a panic, and without a
-    /// read past its end.
+    /// Cut off anywhere, or with any one byte wrong, an image is read without a panic, and without
+    /// a read past its end.
     #[test]
     fn damaged_images_do_no_harm() {
         let bytes = executable();

@@ -1,5 +1,5 @@
-//! Loaders without a search that the hook may call: musl, FreeBSD and Apple's. Modules that are loaded
-//! later become known when a snapshot is taken.
+//! Loaders without a search that the hook may call: musl, FreeBSD and Apple's. Modules that are
+//! loaded later become known when a snapshot is taken.
 
 use super::Description;
 

@@ -71,9 +71,9 @@ const DT_SONAME: u64 = 14;
 /// For each module, whether it is permanent. They are in the loader's order, the program first.
 ///
 /// Permanent are, by the loader's rules, the program, which is never unloaded; the module that this
-/// code is in, since whoever asks runs it; what permanent modules are linked to, for a library is not
-/// unloaded before those that need it; the loader itself and the kernel's vDSO. Whatever else is
-/// loaded, be it for years, may be closed by somebody at any time.
+/// code is in, since whoever asks runs it; what permanent modules are linked to, for a library is
+/// not unloaded before those that need it; the loader itself and the kernel's vDSO. Whatever else
+/// is loaded, be it for years, may be closed by somebody at any time.
 pub(super) fn permanent(modules: &[Links]) -> Vec<bool> {
     // musl never unloads anything: `dlclose` does nothing.
     if cfg!(target_env = "musl") {
