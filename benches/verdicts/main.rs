@@ -21,6 +21,7 @@ mod judge;
 mod leaks;
 mod scenario;
 mod sites;
+mod suite;
 mod table;
 mod world;
 
@@ -95,7 +96,7 @@ enum Set {
 
 impl Set {
     fn has(self, scenario: &Scenario) -> bool {
-        self == Self::All || (self == Self::Tune) == scenario::is_for_tuning(scenario)
+        self == Self::All || (self == Self::Tune) == suite::is_for_tuning(scenario)
     }
 }
 
@@ -139,7 +140,7 @@ fn run(options: &Options) -> Result<bool> {
         options.set.has(scenario)
             && options.scenario.as_ref().is_none_or(|part| scenario.name.contains(part))
     };
-    let chosen: Vec<_> = scenario::all().filter(wanted).collect();
+    let chosen: Vec<_> = suite::all().filter(wanted).collect();
     if options.list {
         chosen.iter().for_each(|scenario| println!("{}", scenario.name));
         return Ok(true);
@@ -154,7 +155,7 @@ fn run(options: &Options) -> Result<bool> {
     let mut symbolizer = Symbolizer::new(symbolizer::Options::default());
     let mut runs = Vec::new();
     for scenario in chosen {
-        let first = options.first_seed.unwrap_or_else(|| match scenario::is_for_tuning(scenario) {
+        let first = options.first_seed.unwrap_or_else(|| match suite::is_for_tuning(scenario) {
             true => TUNING_SEEDS,
             false => JUDGEMENT_SEEDS,
         });
@@ -245,7 +246,7 @@ fn run_one(
         of_baselines.into_iter().map(|judge| judge.finish(&truths, &first_full)).collect();
     Ok(Run {
         scenario: scenario.name,
-        tuning: scenario::is_for_tuning(scenario),
+        tuning: suite::is_for_tuning(scenario),
         seed,
         ticks,
         sites: last.stats.stacks,

@@ -1,7 +1,6 @@
 //! A scenario: a planted site, or a group of sites, and what it does in each tick.
 
 use crate::world::World;
-use crate::{healthy, leaks};
 
 /// An entry of the list of scenarios.
 pub(crate) struct Scenario {
@@ -61,16 +60,4 @@ impl Scenario {
         self.length = 2;
         self
     }
-}
-
-/// All scenarios. Those at even positions are for tuning and the others for judgement, so that
-/// similar scenarios, which are neighbours, are in different halves.
-pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
-    leaks::ALL.iter().chain(healthy::ALL)
-}
-
-/// Whether a scenario is one that the detector may be tuned with.
-pub(crate) fn is_for_tuning(scenario: &Scenario) -> bool {
-    let position = all().position(|other| other.name == scenario.name);
-    position.is_some_and(|position| position % 2 == 0)
 }

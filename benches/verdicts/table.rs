@@ -9,7 +9,7 @@ use crate::baselines;
 use crate::judge::{Judgement, LeakOutcome};
 use crate::scenario::Scenario;
 use crate::sites::INNOCENT;
-use crate::{Run, scenario};
+use crate::{Run, suite};
 
 /// A leak with at least this many samples and this share of its site's births should be found.
 const ENOUGH_SAMPLES: f64 = 32.0;
@@ -176,7 +176,7 @@ fn scenarios(runs: &[&Run]) -> String {
         "\n| scenario | leaks confirmed at the end | of | leaked samples at detection, median | duplicates | \
          false on the planted site | false elsewhere | early |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
-    for scenario in scenario::all() {
+    for scenario in suite::all() {
         let of: Vec<_> = runs.iter().filter(|run| run.scenario == scenario.name).collect();
         if of.is_empty() {
             continue;
