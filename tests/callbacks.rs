@@ -1,5 +1,5 @@
-//! Code of the service that the profiler runs: `log` loggers, `on_report` and the destructors of
-//! what it captures. It may call the profiler, because the profiler holds none of its locks then.
+//! The profiler runs code of the service: `log` loggers, `on_report`, and destructors of captured
+//! values. Such code may call the profiler, because the profiler then holds none of its locks.
 #![cfg(all(feature = "profiling", target_os = "linux"))]
 #![allow(unsafe_code)]
 
@@ -21,11 +21,10 @@ use heapdrift::{Alloc, LeakReport, Profiler, StartError};
 #[global_allocator]
 static ALLOC: Alloc = Alloc::system();
 
-/// How long a test may take. What is tested here are deadlocks, and a test that hangs tells nobody
-/// anything.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The time limit of a test. These tests look for deadlocks, and a test that hangs reports nothing.
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 
-/// Aborts the process unless it is dropped in time.
+/// Aborts the process unless it is dropped before the time limit.
 struct Watchdog {
     is_done: Arc<AtomicBool>,
 }
@@ -37,9 +36,10 @@ impl Watchdog {
         thread::spawn(move || {
             let begin = Instant::now();
             while !watched.load(Ordering::SeqCst) {
-                if begin.elapsed() > PATIENCE {
-                    // Not by `eprintln!`, which the test harness would capture and lose.
-                    let _ = writeln!(io::stderr(), "{what} has not returned for {PATIENCE:?}");
+                if begin.elapsed() > TIME_LIMIT {
+                    // `eprintln!` would not do: the test harness captures its output, which the
+                    // abort would lose.
+                    let _ = writeln!(io::stderr(), "{what} has not returned for {TIME_LIMIT:?}");
                     process::abort();
                 }
                 thread::sleep(Duration::from_millis(20));
@@ -59,12 +59,12 @@ impl Drop for Watchdog {
 fn wait_until(what: &str, done: impl Fn() -> bool) {
     let begin = Instant::now();
     while !done() {
-        assert!(begin.elapsed() < PATIENCE / 2, "waited in vain for {what}");
+        assert!(begin.elapsed() < TIME_LIMIT / 2, "timed out waiting for {what}");
         thread::sleep(Duration::from_millis(2));
     }
 }
 
-/// The logger's reaction to each event of heapdrift.
+/// What the logger does with each event of heapdrift.
 type Reaction = Box<dyn Fn() + Send + Sync>;
 
 struct Logger(Mutex<Option<Arc<Reaction>>>);
@@ -88,7 +88,7 @@ impl log::Log for Logger {
 
 static LOGGER: Logger = Logger(Mutex::new(None));
 
-/// While this exists, each event of heapdrift runs `react`.
+/// While this value exists, each event of heapdrift calls `react`.
 struct Listening;
 
 impl Listening {
@@ -108,7 +108,7 @@ impl Drop for Listening {
     }
 }
 
-/// A place where callbacks find the profiler. It does not keep it alive.
+/// Gives callbacks access to the profiler, without keeping it alive.
 #[derive(Clone, Default)]
 struct Current(Arc<OnceLock<Weak<Profiler>>>);
 
@@ -124,7 +124,7 @@ impl Current {
     }
 }
 
-/// Calls every method of the profiler, and returns what `diff_now` said.
+/// Calls every method of the profiler and returns the report of `diff_now`.
 fn call_everything(profiler: &Profiler, dump: &Path) -> LeakReport {
     let snapshot = profiler.snapshot();
     assert!(profiler.stats().samples_taken > 0);
@@ -135,7 +135,11 @@ fn call_everything(profiler: &Profiler, dump: &Path) -> LeakReport {
     profiler.set_sample_interval_bytes(1).unwrap();
     profiler.dump(dump).unwrap();
     let report = profiler.diff_now();
-    assert_eq!(snapshot.leaks.as_ref(), Some(&report), "the report is there before it is told");
+    assert_eq!(
+        snapshot.leaks.as_ref(),
+        Some(&report),
+        "the report is available before callbacks run"
+    );
     report
 }
 
@@ -144,7 +148,7 @@ fn remember() -> Box<[u8; 160]> {
     black_box(Box::new([1; 160]))
 }
 
-/// Ticks by hand with a leak until `done`, at most 40 times. Returns the last tick.
+/// Leaks and calls `diff_now` until `done`, at most 40 times. Returns the last tick.
 fn leak_until(profiler: &Profiler, done: impl Fn() -> bool) -> u64 {
     let mut kept = Vec::with_capacity(1000);
     for tick in 1..=40 {
@@ -154,13 +158,13 @@ fn leak_until(profiler: &Profiler, done: impl Fn() -> bool) -> u64 {
             return tick;
         }
     }
-    panic!("nothing happened in 40 ticks");
+    panic!("expected an event within 40 ticks");
 }
 
 #[test]
-fn a_logger_may_call_the_profiler_during_a_tick_by_hand() {
+fn a_logger_may_call_the_profiler_during_diff_now() {
     let _one = one_at_a_time();
-    let _watchdog = Watchdog::start("a tick by hand");
+    let _watchdog = Watchdog::start("diff_now");
     let folder = tempfile::tempdir().unwrap();
     let dump = folder.path().join("from-logger.heap.json.gz");
     let (current, heard) = (Current::default(), Arc::new(Mutex::new(Vec::new())));
@@ -175,7 +179,7 @@ fn a_logger_may_call_the_profiler_during_a_tick_by_hand() {
     let profiler = current.set(exact().diff_every(Duration::ZERO).start().unwrap());
     let tick = leak_until(&profiler, || !heard.lock().unwrap().is_empty());
     assert_eq!(heard.lock().unwrap()[0], tick, "the report of the tick that was logged");
-    assert_eq!(profiler.diff_now().tick, tick + 1, "calls by the logger were no ticks");
+    assert_eq!(profiler.diff_now().tick, tick + 1, "the logger's calls did not advance the tick");
 }
 
 #[test]
@@ -203,7 +207,7 @@ fn a_logger_may_call_the_profiler_on_the_reporting_thread() {
         let mut kept = Vec::with_capacity(100_000);
         let begin = Instant::now();
         while heard.load(Ordering::SeqCst) == 0 {
-            assert!(begin.elapsed() < PATIENCE / 2, "waited in vain for an event");
+            assert!(begin.elapsed() < TIME_LIMIT / 2, "timed out waiting for an event");
             kept.push(remember());
             thread::sleep(Duration::from_millis(1));
         }
@@ -211,7 +215,7 @@ fn a_logger_may_call_the_profiler_on_the_reporting_thread() {
     }
 }
 
-/// A profiler whose `on_report` runs `react` with itself and the report.
+/// Starts a profiler whose `on_report` calls `react` with the profiler and the report.
 fn start_with_on_report(
     period: Duration,
     react: impl Fn(&Arc<Profiler>, &LeakReport) + Send + Sync + 'static,
@@ -253,7 +257,7 @@ fn on_report_may_wait_for_a_thread_that_ticks() {
     let (nested, is_first) = (Arc::new(Mutex::new(0)), AtomicBool::new(true));
     let of_other = Arc::clone(&nested);
     let profiler = start_with_on_report(Duration::ZERO, move |profiler, _| {
-        // The other thread's tick is reported too: only the first report starts one.
+        // The tick of the other thread is reported, too, so only the first report starts a thread.
         if is_first.swap(false, Ordering::SeqCst) {
             let tick = thread::scope(|s| s.spawn(|| profiler.diff_now().tick).join().unwrap());
             *of_other.lock().unwrap() = tick;
@@ -298,19 +302,19 @@ fn on_report_may_drop_the_profiler() {
     let folder = tempfile::tempdir().unwrap();
     let owner: Arc<Mutex<Option<Profiler>>> = Arc::default();
     let (taken, panicked) = (Arc::clone(&owner), Arc::new(AtomicBool::new(false)));
-    let seen = Arc::clone(&panicked);
+    let flag = Arc::clone(&panicked);
     let profiler = exact()
         .diff_every(Duration::from_millis(5))
         .dump_dir(folder.path())
         .on_report(move |_| {
             let profiler = taken.lock().unwrap().take();
             let dropped = panic::catch_unwind(panic::AssertUnwindSafe(|| drop(profiler)));
-            seen.fetch_or(dropped.is_err(), Ordering::SeqCst);
+            flag.fetch_or(dropped.is_err(), Ordering::SeqCst);
         })
         .start()
         .unwrap();
     *owner.lock().unwrap() = Some(profiler);
-    // The thread that drops it ends the session when its call has returned.
+    // The thread that drops the profiler ends the session after its call has returned.
     wait_until("the end of the session", || exact().start().is_ok());
     assert!(!panicked.load(Ordering::SeqCst), "dropping it panicked");
     let dumps = std::fs::read_dir(folder.path()).unwrap();
@@ -320,7 +324,7 @@ fn on_report_may_drop_the_profiler() {
     assert!(reasons.iter().any(|reason| reason == "end"), "{reasons:?}");
 }
 
-/// Starts a session when it is dropped, and keeps what came of it.
+/// Starts a session when it is dropped, and stores the result.
 struct StartsWhenDropped(Arc<Mutex<Option<Result<Profiler, StartError>>>>);
 
 impl Drop for StartsWhenDropped {
@@ -330,7 +334,7 @@ impl Drop for StartsWhenDropped {
 }
 
 #[test]
-fn what_on_report_captures_is_dropped_when_the_session_is_over() {
+fn values_captured_by_on_report_are_dropped_after_the_session_has_ended() {
     let _one = one_at_a_time();
     let _watchdog = Watchdog::start("a destructor");
     let next = Arc::default();
@@ -348,22 +352,23 @@ fn what_on_report_captures_is_dropped_when_the_session_is_over() {
     assert_eq!(next.diff_now().tick, 1);
 }
 
-/// Forks, takes a snapshot in the child, and returns whether the child ended well.
+/// Forks and takes a snapshot in the child. Returns whether the child succeeded.
 fn snapshot_in_child(profiler: &Profiler) -> bool {
-    // SAFETY: the child is single-threaded; what it calls is what is tested.
+    // SAFETY: the child is single-threaded, and calls only the function under test and `_exit`.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
         let live = profiler.snapshot().live.len();
-        // SAFETY: ends the child, without the test harness.
+        // SAFETY: ends the child without running the test harness's exit handlers.
         unsafe { libc::_exit(i32::from(live == 0)) };
     }
     assert!(pid > 0, "{}", std::io::Error::last_os_error());
     let begin = Instant::now();
     let mut status = 0;
-    // SAFETY: a child of this process, and a place for its status.
+    // SAFETY: `pid` is a child of this process, and `status` may be written.
     while unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) } == 0 {
         if begin.elapsed() > Duration::from_secs(10) {
-            // SAFETY: the child, which is not reaped yet.
+            // SAFETY: `pid` is the child, which has not been reaped, so the number has not been
+            // reused.
             let _ = unsafe { libc::kill(pid, libc::SIGKILL) };
         }
         thread::sleep(Duration::from_millis(1));
@@ -372,24 +377,25 @@ fn snapshot_in_child(profiler: &Profiler) -> bool {
 }
 
 #[test]
-fn a_child_that_is_forked_while_a_logger_runs_may_take_a_snapshot() {
+fn a_child_forked_while_a_logger_runs_may_take_a_snapshot() {
     let _one = one_at_a_time();
     let _watchdog = Watchdog::start("a snapshot after fork");
-    let (inside, go_on) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (inside, may_continue) =
+        (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let _listening = Listening::with({
-        let (inside, go_on) = (Arc::clone(&inside), Arc::clone(&go_on));
+        let (inside, may_continue) = (Arc::clone(&inside), Arc::clone(&may_continue));
         move || {
             inside.store(true, Ordering::SeqCst);
-            wait_until("the fork", || go_on.load(Ordering::SeqCst));
+            wait_until("the fork", || may_continue.load(Ordering::SeqCst));
         }
     });
     let profiler = exact().diff_every(Duration::ZERO).start().unwrap();
     thread::scope(|scope| {
         let ticking = scope.spawn(|| leak_until(&profiler, || inside.load(Ordering::SeqCst)));
         wait_until("an event", || inside.load(Ordering::SeqCst));
-        let ended_well = snapshot_in_child(&profiler);
-        go_on.store(true, Ordering::SeqCst);
+        let child_succeeded = snapshot_in_child(&profiler);
+        may_continue.store(true, Ordering::SeqCst);
         ticking.join().unwrap();
-        assert!(ended_well, "the child hung or saw nothing");
+        assert!(child_succeeded, "the child hung or saw nothing");
     });
 }

@@ -1,7 +1,8 @@
-//! Label scopes of stackful coroutines, which end in any order, on any thread or never, and whose
-//! stacks are unmapped. Labels may be wrong then; memory must not be touched that is gone.
+//! Label scopes of stackful coroutines may end in any order, on any thread or never, and the
+//! coroutines' stacks are unmapped. Labels may then be wrong, but freed memory must not be
+//! accessed.
 //!
-//! Each test runs in a process of its own, which would die by a signal.
+//! Each test runs in its own process, because a fault would kill the process.
 #![cfg(all(feature = "profiling", unix))]
 #![allow(unsafe_code)]
 
@@ -18,10 +19,10 @@ static ALLOC: Alloc = Alloc::system();
 
 type Suspender = Yielder<(), ()>;
 
-/// A coroutine that is suspended in a scope, on a stack of its own.
+/// Creates a coroutine that is suspended in a label scope, on its own stack.
 fn suspended_in(key: &'static str, value: &'static str) -> Coroutine<(), (), ()> {
     let mut coroutine = Coroutine::new(move |yielder: &Suspender, ()| {
-        // The labels are on the coroutine's stack too.
+        // The labels are on the coroutine's stack, too.
         let labels = [(key, value)];
         with_labels(&labels, || yielder.suspend(()));
     });
@@ -29,12 +30,12 @@ fn suspended_in(key: &'static str, value: &'static str) -> Coroutine<(), (), ()>
     coroutine
 }
 
-/// Lets a coroutine leave its scope, and unmaps its stack.
+/// Resumes a coroutine until it leaves its scope, then unmaps its stack.
 fn finish(mut coroutine: Coroutine<(), (), ()>) {
     assert!(matches!(coroutine.resume(()), CoroutineResult::Return(())));
 }
 
-/// Labels that are in force nowhere else, before and after.
+/// Asserts that labels are in force inside their scope, and neither before nor after it.
 fn assert_labels_work(profiler: &Profiler, site: &'static str) {
     let kept: Vec<Vec<u8>> =
         with_labels(&[("site", site)], || (0..10).map(|_| Vec::with_capacity(777)).collect());
@@ -46,7 +47,7 @@ fn assert_labels_work(profiler: &Profiler, site: &'static str) {
     drop((kept, outside));
 }
 
-fn child(name: &str) -> bool {
+fn runs_in_child(name: &str) -> bool {
     if !is_child() {
         in_child(name, &[]);
     }
@@ -54,21 +55,21 @@ fn child(name: &str) -> bool {
 }
 
 #[test]
-fn scopes_that_interleave_leave_nothing_of_a_freed_stack_in_force() {
-    if child("scopes_that_interleave_leave_nothing_of_a_freed_stack_in_force") {
+fn interleaved_scopes_leave_no_labels_of_a_freed_stack_in_force() {
+    if runs_in_child("interleaved_scopes_leave_no_labels_of_a_freed_stack_in_force") {
         let profiler = exact().start().unwrap();
         let first = suspended_in("first", "1");
         let second = suspended_in("second", "2");
         finish(first);
-        // The scope outside of this one was the first.
+        // The enclosing scope of this one was that of the first coroutine.
         finish(second);
         assert_labels_work(&profiler, "interleaved");
     }
 }
 
 #[test]
-fn a_coroutine_that_is_dropped_in_a_scope_leaves_nothing_of_its_stack_in_force() {
-    if child("a_coroutine_that_is_dropped_in_a_scope_leaves_nothing_of_its_stack_in_force") {
+fn a_coroutine_dropped_in_a_scope_leaves_no_labels_of_its_stack_in_force() {
+    if runs_in_child("a_coroutine_dropped_in_a_scope_leaves_no_labels_of_its_stack_in_force") {
         let profiler = exact().start().unwrap();
         let first = suspended_in("first", "1");
         let second = suspended_in("second", "2");
@@ -79,26 +80,29 @@ fn a_coroutine_that_is_dropped_in_a_scope_leaves_nothing_of_its_stack_in_force()
 }
 
 #[test]
-fn a_coroutine_that_is_reset_in_a_scope_leaves_nothing_of_its_stack_in_force() {
-    if child("a_coroutine_that_is_reset_in_a_scope_leaves_nothing_of_its_stack_in_force") {
+fn a_coroutine_reset_in_a_scope_leaves_no_labels_of_its_stack_in_force() {
+    if runs_in_child("a_coroutine_reset_in_a_scope_leaves_no_labels_of_its_stack_in_force") {
         let profiler = exact().start().unwrap();
         let mut coroutine = suspended_in("first", "1");
-        // SAFETY: nothing on its stack has to be dropped for soundness.
+        // SAFETY: no value on its stack has a destructor that soundness depends on.
         unsafe { coroutine.force_reset() };
         drop(coroutine);
         assert_labels_work(&profiler, "reset");
     }
 }
 
-/// Coroutines are bound to their thread by their type; runtimes that move them say what this says.
+/// The type of a coroutine binds it to its thread. Runtimes that move coroutines assert the same as
+/// this type.
 struct Movable(Coroutine<(), (), ()>);
 
-// SAFETY: what the coroutine holds may be sent.
+// SAFETY: all values that the coroutine holds may be sent.
 unsafe impl Send for Movable {}
 
 #[test]
-fn a_coroutine_that_ends_on_another_thread_leaves_nothing_of_its_stack_in_force() {
-    if child("a_coroutine_that_ends_on_another_thread_leaves_nothing_of_its_stack_in_force") {
+fn a_coroutine_that_ends_on_another_thread_leaves_no_labels_of_its_stack_in_force() {
+    if runs_in_child(
+        "a_coroutine_that_ends_on_another_thread_leaves_no_labels_of_its_stack_in_force",
+    ) {
         let profiler = exact().start().unwrap();
         with_labels(&[("outer", "here")], || {
             let coroutine = Movable(suspended_in("first", "1"));
@@ -108,17 +112,17 @@ fn a_coroutine_that_ends_on_another_thread_leaves_nothing_of_its_stack_in_force(
                 Vec::<u8>::with_capacity(5)
             };
             drop(thread::spawn(there).join().unwrap());
-            // This thread was never told that the scope has ended.
+            // This thread has not noticed that the scope ended.
             drop(Vec::<u8>::with_capacity(6));
         });
         assert_labels_work(&profiler, "moved");
     }
 }
 
-/// Many coroutines that take turns, as in a runtime of them.
+/// Interleaves many coroutines, as a runtime does.
 #[test]
-fn coroutines_that_take_turns_in_scopes_do_not_disturb_the_session() {
-    if child("coroutines_that_take_turns_in_scopes_do_not_disturb_the_session") {
+fn interleaved_coroutines_in_scopes_do_not_disturb_the_session() {
+    if runs_in_child("interleaved_coroutines_in_scopes_do_not_disturb_the_session") {
         let profiler = exact().start().unwrap();
         let worker = |number: usize| {
             Coroutine::new(move |yielder: &Suspender, ()| {

@@ -1,4 +1,5 @@
-//! Unwinding through libraries that are loaded and unloaded, and on stacks other than the thread's.
+//! Unwinding through libraries that are loaded and unloaded, and on stacks that the thread does not
+//! own.
 #![cfg(all(feature = "profiling", target_os = "linux", target_env = "gnu"))]
 #![allow(unsafe_code)]
 
@@ -22,8 +23,7 @@ static ALLOC: Alloc = Alloc::system();
 fn library(folder: &Path, name: &str, build_id: &str) -> Option<PathBuf> {
     let source = folder.join(format!("{name}.c"));
     let library = folder.join(format!("lib{name}.so"));
-    // The frame size differs in each library, so that the unwind rules of one are wrong for the
-    // next.
+    // Each library has another frame size, so the unwind rules of one are wrong for the next.
     let room = name.len() * 64;
     let code = format!(
         "int through(int depth, int (*call)(void *), void *data) {{\n\
@@ -33,7 +33,7 @@ fn library(folder: &Path, name: &str, build_id: &str) -> Option<PathBuf> {
                 }}\n"
     );
     std::fs::write(&source, code).unwrap();
-    // The build scripts' name for a compiler for another machine.
+    // Build scripts use this variable for a cross compiler.
     let compiler = std::env::var_os("TARGET_CC").unwrap_or_else(|| "cc".into());
     let output = Command::new(compiler)
         .args(["-shared", "-fPIC", "-O1", "-fno-optimize-sibling-calls"])
@@ -52,36 +52,37 @@ type Through = unsafe extern "C" fn(c_int, Callback, *mut c_void) -> c_int;
 /// An open library; dropping it closes it.
 struct Library(*mut c_void);
 
-// SAFETY: a handle of the loader, which any thread may use and close.
+// SAFETY: the handle belongs to the loader, and any thread may use and close it.
 unsafe impl Send for Library {}
 
 impl Library {
     fn open(path: &Path) -> Self {
         let path = CString::new(path.to_str().unwrap()).unwrap();
-        // SAFETY: a library made above, without constructors.
+        // SAFETY: `library` compiled it, without constructors, and the path is a NUL-terminated
+        // string.
         let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
         assert!(!handle.is_null());
         Self(handle)
     }
 
     fn through(&self) -> Through {
-        // SAFETY: an open library.
+        // SAFETY: the handle is of an open library, and the name is a NUL-terminated string.
         let symbol = unsafe { libc::dlsym(self.0, c"through".as_ptr()) };
         assert!(!symbol.is_null());
-        // SAFETY: the function of this type in the source above.
+        // SAFETY: the symbol is the function of this type in the source that `library` compiles.
         unsafe { std::mem::transmute::<*mut c_void, Through>(symbol) }
     }
 }
 
 impl Drop for Library {
     fn drop(&mut self) {
-        // SAFETY: opened above, and none of its functions is running.
+        // SAFETY: `open` opened it, and none of its functions is running.
         assert_eq!(unsafe { libc::dlclose(self.0) }, 0);
     }
 }
 
 extern "C" fn allocate(blocks: *mut c_void) -> c_int {
-    // SAFETY: `call` passes a vector that outlives the call.
+    // SAFETY: `call` passes a vector that outlives the call and is not used otherwise meanwhile.
     let blocks = unsafe { &mut *blocks.cast::<Vec<Vec<u8>>>() };
     blocks.push(Vec::with_capacity(777));
     0
@@ -93,7 +94,7 @@ const DEPTH: c_int = 5;
 fn call(library: &Library, site: &str, blocks: &mut Vec<Vec<u8>>) {
     let through = library.through();
     with_labels(&[("site", site)], || {
-        // SAFETY: the callback takes what is passed, and does not unwind.
+        // SAFETY: the callback accepts the pointer that is passed with it, and does not unwind.
         let got = unsafe { through(DEPTH, allocate, (&raw mut *blocks).cast()) };
         assert_eq!(got, DEPTH + 1);
     });
@@ -130,7 +131,7 @@ fn assert_through(snapshot: &Snapshot, site: &str, library: &Path, build_id: &st
 
 /// Loads several libraries one after another, most likely at the same address.
 #[test]
-fn frames_belong_to_the_library_that_was_there_when_the_sample_was_taken() {
+fn frames_belong_to_the_library_that_was_loaded_when_the_sample_was_taken() {
     let _one = one_at_a_time();
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().canonicalize().unwrap();
@@ -149,14 +150,14 @@ fn frames_belong_to_the_library_that_was_there_when_the_sample_was_taken() {
         let library = Library::open(path);
         addresses.push(library.through() as usize);
         call(&library, name, &mut blocks);
-        // While the library is loaded.
+        // Takes a snapshot while the library is loaded.
         let found = profiler.snapshot();
         let number = names.iter().position(|other| other == name).unwrap();
         assert_through(&found, name, path, build_ids[number]);
     }
     addresses.dedup();
     println!("{} libraries at {} addresses", libraries.len(), addresses.len());
-    // After all libraries are unloaded.
+    // Takes a snapshot after all libraries have been unloaded.
     let snapshot = profiler.snapshot();
     for ((name, path), build_id) in names.iter().zip(&libraries).zip(build_ids) {
         assert_through(&snapshot, name, path, build_id);
@@ -172,22 +173,23 @@ fn frames_belong_to_the_library_that_was_there_when_the_sample_was_taken() {
 fn is_mapped(address: usize) -> bool {
     let page = (address & !4095) as *mut c_void;
     let mut resident = 0;
-    // SAFETY: asks about one page, and writes one byte.
+    // SAFETY: the call asks about one page and writes one byte, to `resident`.
     unsafe { libc::mincore(page, 1, &raw mut resident) == 0 }
 }
 
-/// Whether this is the process of the test itself, which runs in one of its own: it would die.
-fn child(name: &str) -> bool {
+/// Runs the test in a child process, because a fault would kill the process. Returns whether this
+/// is the child.
+fn runs_in_child(name: &str) -> bool {
     if !is_child() {
         in_child(name, &[]);
     }
     is_child()
 }
 
-/// A plugin that was loaded before the session, has allocated in it, and is closed.
+/// Closes a plugin that was loaded before the session and has allocated in it.
 #[test]
-fn a_library_from_before_the_session_may_be_closed_in_it() {
-    if !child("a_library_from_before_the_session_may_be_closed_in_it") {
+fn a_library_loaded_before_the_session_may_be_closed_during_it() {
+    if !runs_in_child("a_library_loaded_before_the_session_may_be_closed_during_it") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -203,11 +205,11 @@ fn a_library_from_before_the_session_may_be_closed_in_it() {
     let mut blocks = Vec::with_capacity(100);
     call(&open, "before", &mut blocks);
     drop(open);
-    assert!(!is_mapped(address), "the library is gone");
+    assert!(!is_mapped(address), "the library is unmapped");
     let snapshot = profiler.snapshot();
     assert_through(&snapshot, "before", &before, "0102030405060708");
-    assert_starts_once(&snapshot, "before", &before);
-    // Most likely where the first one was.
+    assert_one_function_start(&snapshot, "before", &before);
+    // The loader most likely maps it where the first one was.
     let open = Library::open(&other);
     println!("{address:#x} and {:#x}", open.through() as usize);
     call(&open, "other", &mut blocks);
@@ -223,13 +225,14 @@ fn a_library_from_before_the_session_may_be_closed_in_it() {
         [("before", &before, "0102030405060708"), ("other", &other, "1112131415161718")]
     {
         assert_through(&snapshot, site, path, build_id);
-        assert_starts_once(&snapshot, site, path);
+        assert_one_function_start(&snapshot, site, path);
     }
     assert_eq!(profiler.stats().unwound_backtrace, 0);
 }
 
-/// That the beginning of the library's only function is known, from tables that may be gone.
-fn assert_starts_once(snapshot: &Snapshot, site: &str, library: &Path) {
+/// Asserts that the start of the library's only function is known, although its unwind table may
+/// have been unmapped.
+fn assert_one_function_start(snapshot: &Snapshot, site: &str, library: &Path) {
     let (stack, modules) = stack_of(snapshot, site);
     let inside = (0..modules.len()).filter(|frame| Path::new(&modules[*frame].path) == library);
     let mut starts: Vec<u64> =
@@ -240,11 +243,12 @@ fn assert_starts_once(snapshot: &Snapshot, site: &str, library: &Path) {
     assert_ne!(starts[0], first);
 }
 
-/// Libraries that come and go on several threads, at the same addresses, while snapshots are taken.
+/// Loads and unloads libraries on several threads, at the same addresses, while snapshots are
+/// taken.
 #[test]
-fn libraries_may_come_and_go_on_any_thread_while_others_take_snapshots() {
+fn libraries_may_be_loaded_and_unloaded_on_any_thread_during_snapshots() {
     const THREADS: usize = 3;
-    if !child("libraries_may_come_and_go_on_any_thread_while_others_take_snapshots") {
+    if !runs_in_child("libraries_may_be_loaded_and_unloaded_on_any_thread_during_snapshots") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -258,7 +262,7 @@ fn libraries_may_come_and_go_on_any_thread_while_others_take_snapshots() {
         println!("skipped: no C compiler");
         return;
     };
-    // Half of them are there before the session.
+    // Half of the libraries are loaded before the session.
     let early: Vec<Library> = libraries[..THREADS].iter().map(|path| Library::open(path)).collect();
     let profiler = exact().start().unwrap();
     let (done, opened) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -292,13 +296,13 @@ fn libraries_may_come_and_go_on_any_thread_while_others_take_snapshots() {
         println!("{snapshots} snapshots, {} libraries opened", opened.load(Ordering::Relaxed));
     });
     let snapshot = profiler.snapshot();
-    // Whatever stack has a frame in a library has it in one that was there.
+    // Each frame in a library belongs to one of those that were loaded.
     let paths: Vec<&str> = libraries.iter().map(|path| path.to_str().unwrap()).collect();
     let inside = snapshot.modules.iter().filter(|module| paths.contains(&module.path.as_str()));
-    assert!(inside.count() >= 2 * THREADS, "each was met in a stack");
+    assert!(inside.count() >= 2 * THREADS, "each library was found in a stack");
 }
 
-/// A separate stack, as a coroutine has one, and the context to return to.
+/// The contexts of the thread's own stack and of a separate stack, as a coroutine has one.
 struct Foreign {
     own: libc::ucontext_t,
     other: libc::ucontext_t,
@@ -308,7 +312,8 @@ struct Foreign {
 /// Runs on the separate stack. `makecontext` passes integers, so the pointer comes in two halves.
 extern "C" fn on_foreign_stack(high: u32, low: u32) {
     let foreign = (u64::from(high) << 32 | u64::from(low)) as usize as *mut Foreign;
-    // SAFETY: `run_on_foreign_stack` passes this pointer, and waits until this function returns.
+    // SAFETY: `run_on_foreign_stack` passes this pointer, and does not use the value until this
+    // function returns.
     let foreign = unsafe { &mut *foreign };
     with_labels(&[("site", "foreign")], || {
         foreign.blocks.push(Vec::with_capacity(999));
@@ -321,7 +326,7 @@ extern "C" fn on_foreign_stack(high: u32, low: u32) {
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 fn run_on_foreign_stack() -> Vec<Vec<u8>> {
     const SIZE: usize = 256 << 10;
-    // SAFETY: a new mapping.
+    // SAFETY: creates a new anonymous mapping, which replaces none.
     let stack = unsafe {
         libc::mmap(
             std::ptr::null_mut(),
@@ -333,32 +338,34 @@ fn run_on_foreign_stack() -> Vec<Vec<u8>> {
         )
     };
     assert_ne!(stack, libc::MAP_FAILED);
-    // SAFETY: contexts are plain data, filled by `getcontext` and `swapcontext`.
+    // SAFETY: contexts are plain data for which zeros are valid. `getcontext` and `swapcontext`
+    // fill them.
     let (own, other) = unsafe { std::mem::zeroed() };
     let mut foreign = Box::new(Foreign { own, other, blocks: Vec::with_capacity(8) });
     let pointer = &raw mut *foreign as usize as u64;
     let (own, other) = (&raw mut foreign.own, &raw mut foreign.other);
-    // SAFETY: fills a context.
+    // SAFETY: `other` points to a context that may be written.
     assert_eq!(unsafe { libc::getcontext(other) }, 0);
     foreign.other.uc_stack.ss_sp = stack;
     foreign.other.uc_stack.ss_size = SIZE;
     foreign.other.uc_link = own;
     let entry = on_foreign_stack as extern "C" fn(u32, u32);
-    // SAFETY: `makecontext` takes a function of any type, and its arguments after their number.
+    // SAFETY: only the type changes. `makecontext` accepts a function of any type, and its
+    // arguments after their number.
     let entry = unsafe { std::mem::transmute::<extern "C" fn(u32, u32), extern "C" fn()>(entry) };
     let (high, low) = ((pointer >> 32) as u32 as c_int, pointer as u32 as c_int);
-    // SAFETY: a context filled above, with a stack and a way back.
+    // SAFETY: the context was filled above, and it has a stack and a successor.
     unsafe { libc::makecontext(other, entry, 2, high, low) };
-    // SAFETY: the context made above; `uc_link` leads back here.
+    // SAFETY: the context was made above, and `uc_link` leads back here.
     assert_eq!(unsafe { libc::swapcontext(own, other) }, 0);
-    // SAFETY: nothing runs on this stack any more.
+    // SAFETY: nothing runs on this stack any more, and the mapping was created above.
     assert_eq!(unsafe { libc::munmap(stack, SIZE) }, 0);
     foreign.blocks
 }
 
 #[test]
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-fn allocations_on_a_foreign_stack_are_recorded_with_stacks_by_backtrace() {
+fn allocations_on_a_foreign_stack_are_unwound_by_the_system_unwinder() {
     let _one = one_at_a_time();
     let profiler = Profiler::builder().sample_interval_bytes(1).start().unwrap();
     let before = profiler.stats();
@@ -374,7 +381,7 @@ fn allocations_on_a_foreign_stack_are_recorded_with_stacks_by_backtrace() {
         let executable = frames.iter().filter(|f| snapshot.frames.module[**f as usize] == 0);
         assert!(executable.count() >= 3, "{frames:?}");
     }
-    // Three blocks, and a `realloc`.
+    // Three blocks and one `realloc` are sampled.
     assert_eq!(snapshot.stats.unwound_backtrace, before.unwound_backtrace + 4);
     assert_eq!(snapshot.unwinder, "framehop+backtrace");
     assert_eq!(snapshot.stats.dropped_unwinds, 0);

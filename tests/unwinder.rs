@@ -1,4 +1,5 @@
-//! Where framehop knows the platform it walks every stack of a thread's own, to its first function.
+//! On the platforms that framehop supports it walks every stack that the thread owns, to the
+//! thread's first function.
 #![cfg(all(
     feature = "profiling",
     any(target_os = "linux", target_os = "freebsd", target_vendor = "apple"),
@@ -18,22 +19,22 @@ static ALLOC: Alloc = Alloc::system();
 
 const DEPTH: usize = 40;
 
-/// A block that `depth` calls of this function lead to.
+/// Allocates a block below `depth` nested calls of this function.
 #[inline(never)]
 fn nested(depth: usize) -> Vec<u8> {
     let block = if depth == 0 { Vec::with_capacity(3000) } else { nested(depth - 1) };
     black_box(block)
 }
 
-fn kept_at_depth(profiler: &Profiler, place: &str) {
-    let block = with_labels(&[("place", place)], || nested(DEPTH));
+fn assert_full_stack(profiler: &Profiler, site: &str) {
+    let block = with_labels(&[("site", site)], || nested(DEPTH));
     let snapshot = profiler.snapshot();
-    let live = live_labelled(&snapshot, "place", place);
+    let live = live_labelled(&snapshot, "site", site);
     let block_size = |sample: &heapdrift::snapshot::LiveSample| sample.size == 3000;
     let sample = live.into_iter().find(block_size).expect("an exact session has every block");
     let stack = &snapshot.stacks[sample.stack as usize];
-    assert!(!stack.truncated, "{place}: {stack:?}");
-    assert!(stack.frames.len() > DEPTH, "{place}: {stack:?}");
+    assert!(!stack.truncated, "{site}: {stack:?}");
+    assert!(stack.frames.len() > DEPTH, "{site}: {stack:?}");
     drop(block);
 }
 
@@ -41,9 +42,9 @@ fn kept_at_depth(profiler: &Profiler, place: &str) {
 fn framehop_walks_every_stack_to_the_first_function_of_its_thread() {
     let _one = one_at_a_time();
     let profiler = exact().start().unwrap();
-    kept_at_depth(&profiler, "this thread");
+    assert_full_stack(&profiler, "this thread");
     thread::scope(|scope| {
-        scope.spawn(|| kept_at_depth(&profiler, "another thread"));
+        scope.spawn(|| assert_full_stack(&profiler, "another thread"));
     });
     let stats = profiler.stats();
     assert!(stats.unwound_framehop > 0, "{stats:?}");

@@ -1,4 +1,4 @@
-//! The operating system, as far as recording needs it: address space, clock, stack bounds.
+//! The parts of the operating system that recording uses: address space, clock and stack bounds.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -6,40 +6,41 @@ use std::ptr::{self, NonNull};
 #[cfg(target_os = "linux")]
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The unit in which memory is committed and given back. Larger real pages only make
-/// [`Reservation::decommit`] give back less.
+/// The unit in which memory is committed and decommitted. If the system's pages are larger,
+/// [`Reservation::decommit`] merely returns less memory.
 pub(crate) const PAGE: usize = 4096;
 
-/// Address space without memory behind it.
+/// A range of reserved address space without memory behind it.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     start: NonNull<u8>,
     len: usize,
 }
 
-// SAFETY: a reservation is a range of addresses; who may touch what is its owner's to decide.
+// SAFETY: a reservation only owns a range of addresses. Its owner decides which thread accesses
+// which iovec of it.
 unsafe impl Send for Reservation {}
 // SAFETY: as above.
 unsafe impl Sync for Reservation {}
 
-/// What may be done with a reservation's pages before [`Reservation::commit`].
+/// The access to a reservation's pages before [`Reservation::commit`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Access {
-    /// Nothing. Costs no commit charge, whatever the overcommit policy.
+    /// No access. It costs no commit charge under any overcommit policy.
     None,
-    /// Reading and writing; a page takes memory when it is first written.
+    /// Read and write access. A page takes memory when it is first written.
     ReadWrite,
 }
 
-/// Pages without a claim on memory before they are written. FreeBSD has no such flag: all of its
-/// anonymous pages are so unless overcommitting is forbidden.
+/// Requests pages without a commit charge. FreeBSD has no such flag: its anonymous pages have no
+/// commit charge unless overcommit is forbidden.
 #[cfg(not(target_os = "freebsd"))]
 const NO_RESERVE: libc::c_int = libc::MAP_NORESERVE;
 #[cfg(target_os = "freebsd")]
 const NO_RESERVE: libc::c_int = 0;
 
 impl Reservation {
-    /// Reserves `len` bytes, anywhere, or exactly at `address`. Bytes are zero when first read.
+    /// Reserves `len` zeroed bytes, at any address or exactly at `address`.
     pub(crate) fn new(len: usize, access: Access, address: Option<usize>) -> io::Result<Self> {
         let protection = match access {
             Access::None => libc::PROT_NONE,
@@ -48,7 +49,7 @@ impl Reservation {
         let mut flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | NO_RESERVE;
         #[cfg(target_os = "linux")]
         if address.is_some() {
-            // Kernels before 4.17 take this for a hint, which the comparison below notices.
+            // Kernels before 4.17 treat the address as a hint. The comparison below detects that.
             flags |= libc::MAP_FIXED_NOREPLACE;
         }
         #[cfg(not(target_os = "linux"))]
@@ -56,7 +57,7 @@ impl Reservation {
             flags |= 0;
         }
         let wanted = ptr::without_provenance_mut(address.unwrap_or(0));
-        // SAFETY: a new anonymous mapping that replaces none.
+        // SAFETY: creates a new anonymous mapping. Without `MAP_FIXED` it replaces no existing one.
         let start = unsafe { libc::mmap(wanted, len, protection, flags, -1, 0) };
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
@@ -81,10 +82,10 @@ impl Reservation {
         self.start.as_ptr()
     }
 
-    /// Makes a range of pages readable and writable. `false` where the system refuses.
+    /// Makes a range of pages readable and writable. Returns `false` if the system refuses.
     pub(crate) fn commit(&self, offset: usize, len: usize) -> bool {
         assert!(offset + len <= self.len, "a range inside the reservation");
-        // SAFETY: the range is inside this mapping, and gains rights only.
+        // SAFETY: the range is inside this mapping, as asserted, and only gains access rights.
         let done = unsafe {
             libc::mprotect(
                 self.as_ptr().wrapping_add(offset).cast(),
@@ -95,80 +96,86 @@ impl Reservation {
         done == 0
     }
 
-    /// Keeps the kernel from backing the range with huge pages: one sampled object would take 2
-    /// MiB.
+    /// Keeps the kernel from backing the range with huge pages: a single sampled object would take
+    /// 2 MiB.
     pub(crate) fn forbid_huge_pages(&self) {
         #[cfg(target_os = "linux")]
         {
-            // SAFETY: advice about this mapping. That it may fail changes nothing.
+            // SAFETY: the advice covers exactly this mapping. If the call fails nothing changes.
             let _ = unsafe { libc::madvise(self.as_ptr().cast(), self.len, libc::MADV_NOHUGEPAGE) };
         }
     }
 
-    /// Gives the memory of a range of pages back; its bytes are lost.
+    /// Returns the memory of a range of pages to the system; its contents are lost.
     ///
     /// # Safety
-    /// Nobody reads or writes the range until this returns.
+    /// No thread reads or writes the range until this returns.
     pub(crate) unsafe fn decommit(&self, offset: usize, len: usize) {
         assert!(offset + len <= self.len, "a range inside the reservation");
         let start = self.as_ptr().wrapping_add(offset).cast();
-        // SAFETY: the range is inside this mapping; the caller vouches that nobody uses it.
+        // SAFETY: the range is inside this mapping, as asserted, and the caller guarantees that no
+        // thread accesses it.
         let _ = unsafe { libc::madvise(start, len, libc::MADV_DONTNEED) };
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        // SAFETY: the whole mapping, made by `new`; its owner is being dropped, so nobody uses it.
+        // SAFETY: this is the whole mapping that `new` created. Its owner is being dropped, so no
+        // thread uses it any more.
         let _ = unsafe { libc::munmap(self.as_ptr().cast(), self.len) };
     }
 }
 
-/// Whether the kernel has refused to copy.
+/// Whether the kernel has refused `process_vm_readv`.
 #[cfg(target_os = "linux")]
 static REFUSED: AtomicBool = AtomicBool::new(false);
 
-/// Whether [`copy_mapped`] only copies what is mapped, as far as is known.
+/// Whether [`copy_mapped`] detects unmapped memory, as far as is known.
 #[cfg(target_os = "linux")]
-pub(crate) fn copies_only_what_is_mapped() -> bool {
-    // Relaxed: as in `copy_mapped`.
+pub(crate) fn detects_unmapped() -> bool {
+    // Relaxed: see `copy_mapped`.
     !REFUSED.load(Ordering::Relaxed)
 }
 
-/// Copies memory of this process that may not be there, from several places one after the other;
-/// how many bytes. Fewer than asked for where something was not mapped. `errno` stays as it was.
+/// Copies memory of this process that may be unmapped, from several sources one after the other.
+/// Returns the number of copied bytes, which is smaller than requested if iovec of a source is
+/// unmapped. `errno` is preserved.
 ///
-/// The kernel copies, so that what is unmapped by another thread meanwhile is missed and does not
-/// end the process. Where it refuses to (qemu's user mode does not know the call, and a sandbox may
-/// forbid it), memory is read in place: callers then depend on whatever else keeps it mapped.
+/// The kernel does the copying, so memory that another thread unmaps meanwhile shortens the copy
+/// and does not crash the process. If the kernel refuses (qemu's user mode does not implement the
+/// call, and a sandbox may forbid it), the memory is read in place, and the caller depends on
+/// something else that keeps it mapped.
 #[cfg(target_os = "linux")]
 pub(crate) fn copy_mapped(sources: &[(u64, usize)], target: &mut [u8]) -> usize {
-    /// The most places of one call.
-    const MOST: usize = 4;
+    /// The maximum number of sources in one call.
+    const MAX_SOURCES: usize = 4;
 
     assert!(
-        sources.len() <= MOST && sources.iter().map(|(_, len)| len).sum::<usize>() <= target.len()
+        sources.len() <= MAX_SOURCES
+            && sources.iter().map(|(_, len)| len).sum::<usize>() <= target.len()
     );
-    let part = |start: *mut libc::c_void, len| libc::iovec { iov_base: start, iov_len: len };
-    let to = part(target.as_mut_ptr().cast(), target.len());
-    let mut from = [part(ptr::null_mut(), 0); MOST];
+    let iovec = |start: *mut libc::c_void, len| libc::iovec { iov_base: start, iov_len: len };
+    let to = iovec(target.as_mut_ptr().cast(), target.len());
+    let mut from = [iovec(ptr::null_mut(), 0); MAX_SOURCES];
     for (from, (start, len)) in from.iter_mut().zip(sources) {
-        *from = part(ptr::with_exposed_provenance_mut(*start as usize), *len);
+        *from = iovec(ptr::with_exposed_provenance_mut(*start as usize), *len);
     }
-    // Relaxed: whoever does not see it yet is refused too.
-    if copies_only_what_is_mapped() {
-        // SAFETY: the place of this thread's error number.
+    // Relaxed: the flag guards no other data, and a thread that does not see it yet is refused by
+    // the kernel itself.
+    if detects_unmapped() {
+        // SAFETY: returns the address of this thread's `errno`, and takes no arguments.
         let errno = unsafe { libc::__errno_location() };
-        // SAFETY: as above.
+        // SAFETY: `errno` points to this thread's own variable, which lives as long as the thread.
         let before = unsafe { errno.read() };
         let (count, pid) = (sources.len() as u64, std::process::id() as i32);
-        // SAFETY: writes to the target, which is as long as all sources. Those are checked by the
-        // kernel.
+        // SAFETY: `to` describes `target`, which is at least as long as all sources together, as
+        // asserted. The kernel checks the source addresses.
         let copied =
             unsafe { libc::process_vm_readv(pid, &raw const to, 1, from.as_ptr(), count, 0) };
-        // SAFETY: as above.
+        // SAFETY: see the first read of `errno`.
         let error = unsafe { errno.read() };
-        // SAFETY: as above.
+        // SAFETY: see the first read of `errno`; only this thread writes to it.
         unsafe { errno.write(before) };
         match error {
             _ if copied >= 0 => return copied as usize,
@@ -179,34 +186,34 @@ pub(crate) fn copy_mapped(sources: &[(u64, usize)], target: &mut [u8]) -> usize 
     let mut copied = 0;
     for (start, len) in sources {
         let source = ptr::with_exposed_provenance::<u8>(*start as usize);
-        // SAFETY: there is room for it, see the assertion. That it is mapped is the caller's
-        // concern here, see above.
+        // SAFETY: the target has room for all sources, as asserted. On this path the caller
+        // guarantees that the sources are mapped, see above.
         unsafe { source.copy_to_nonoverlapping(target[copied..].as_mut_ptr(), *len) };
         copied += len;
     }
     copied
 }
 
-/// Milliseconds of a clock that never goes back. Linux's coarse clock takes 5 ns instead of 20 and
-/// moves every 1 to 10 ms, which is precise enough for the age of an object.
+/// Milliseconds of a monotonic clock. Linux's coarse clock takes 5 ns instead of 20 and advances
+/// every 1 to 10 ms, which is precise enough for the age of an object.
 pub(crate) fn monotonic_ms() -> u64 {
     #[cfg(target_os = "linux")]
     const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC_COARSE;
     #[cfg(not(target_os = "linux"))]
     const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
     let mut time = MaybeUninit::<libc::timespec>::zeroed();
-    // SAFETY: writes one timespec.
+    // SAFETY: the call writes one `timespec`, for which `time` has room.
     let _ = unsafe { libc::clock_gettime(CLOCK, time.as_mut_ptr()) };
-    // SAFETY: zeroed above, so valid even if the call failed.
+    // SAFETY: it was zeroed above, which is a valid `timespec` even if the call failed.
     let time = unsafe { time.assume_init() };
     time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
 }
 
-/// Name of the host; empty where the system does not tell.
+/// The host's name, or an empty string if the system does not provide one.
 pub(crate) fn host_name() -> String {
-    // POSIX has at most 255 bytes, Linux 64.
+    // POSIX allows at most 255 bytes, Linux 64.
     let mut name = [0_u8; 256];
-    // SAFETY: writes at most so many bytes.
+    // SAFETY: the call writes at most `name.len()` bytes to `name`.
     if unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len()) } != 0 {
         return String::new();
     }
@@ -214,49 +221,50 @@ pub(crate) fn host_name() -> String {
     String::from_utf8_lossy(name).into_owned()
 }
 
-/// The calling thread's own stack, as `low..high`; `None` where the system does not tell.
+/// The bounds of the calling thread's own stack as `low..high`, or `None` if the system does not
+/// provide them.
 ///
-/// On glibc this allocates from the C library directly, so not through a global allocator; for the
-/// main thread it reads `/proc/self/maps`. Callers keep the answer.
+/// glibc allocates here with its own `malloc`, bypassing the global allocator, and reads
+/// `/proc/self/maps` for the main thread. Callers therefore cache the result.
 pub(crate) fn own_stack() -> Option<std::ops::Range<usize>> {
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
     {
         let mut attributes = MaybeUninit::<libc::pthread_attr_t>::zeroed();
-        // SAFETY: no arguments, cannot fail.
+        // SAFETY: `pthread_self` takes no arguments and cannot fail.
         let this = unsafe { libc::pthread_self() };
         #[cfg(target_os = "freebsd")]
         {
-            // FreeBSD fills attributes that exist already.
-            // SAFETY: makes default attributes.
+            // FreeBSD fills attributes that must have been initialized.
+            // SAFETY: the call initializes the attributes that it is passed.
             if unsafe { libc::pthread_attr_init(attributes.as_mut_ptr()) } != 0 {
                 return None;
             }
-            // SAFETY: made above, of a running thread, this one.
+            // SAFETY: the attributes were initialized above, and `this` is the running thread.
             if unsafe { libc::pthread_attr_get_np(this, attributes.as_mut_ptr()) } != 0 {
-                // SAFETY: made above, not used again.
+                // SAFETY: the attributes were initialized above and are not used again.
                 let _ = unsafe { libc::pthread_attr_destroy(attributes.as_mut_ptr()) };
                 return None;
             }
         }
         #[cfg(not(target_os = "freebsd"))]
-        // SAFETY: fills the attributes of a running thread, this one.
+        // SAFETY: the call initializes the attributes, and `this` is the running thread.
         if unsafe { libc::pthread_getattr_np(this, attributes.as_mut_ptr()) } != 0 {
             return None;
         }
         let (mut low, mut size) = (ptr::null_mut(), 0);
-        // SAFETY: the attributes were filled above.
+        // SAFETY: the attributes were filled above, and `low` and `size` may be written.
         let found = unsafe {
             libc::pthread_attr_getstack(attributes.as_ptr(), &raw mut low, &raw mut size)
         };
-        // SAFETY: filled above, not used again.
+        // SAFETY: the attributes were filled above and are not used again.
         let _ = unsafe { libc::pthread_attr_destroy(attributes.as_mut_ptr()) };
         (found == 0 && size > 0).then(|| low as usize..low as usize + size)
     }
     #[cfg(target_vendor = "apple")]
     {
-        // SAFETY: no arguments, cannot fail.
+        // SAFETY: `pthread_self` takes no arguments and cannot fail.
         let this = unsafe { libc::pthread_self() };
-        // SAFETY: a running thread, this one.
+        // SAFETY: `this` is the running thread.
         let high = unsafe { libc::pthread_get_stackaddr_np(this) } as usize;
         // SAFETY: as above.
         let size = unsafe { libc::pthread_get_stacksize_np(this) };
@@ -271,33 +279,35 @@ pub(crate) fn own_stack() -> Option<std::ops::Range<usize>> {
     None
 }
 
-/// Whether [`copy_mapped`] only copies what is mapped: there is no call for that here.
+/// Whether [`copy_mapped`] detects unmapped memory. These platforms have no system call for that.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn copies_only_what_is_mapped() -> bool {
+pub(crate) fn detects_unmapped() -> bool {
     false
 }
 
-/// Copies memory of this process, from several places one after the other; how many bytes. What
-/// keeps it mapped is the caller's concern: the loader's lock, most often.
+/// Copies memory of this process, from several sources one after the other, and returns the number
+/// of bytes. The caller guarantees that the sources are mapped, mostly by holding the loader's
+/// lock.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn copy_mapped(sources: &[(u64, usize)], target: &mut [u8]) -> usize {
     let mut copied = 0;
     for (start, len) in sources {
         let source = ptr::with_exposed_provenance::<u8>(*start as usize);
         let target = &mut target[copied..][..*len];
-        // SAFETY: there is room for it, and the caller sees to it that the source is mapped.
+        // SAFETY: `target` was sliced to the length of the source, and the caller guarantees that
+        // the source is mapped.
         unsafe { source.copy_to_nonoverlapping(target.as_mut_ptr(), *len) };
         copied += len;
     }
     copied
 }
 
-/// Whether the kernel copies, found out by a copy.
+/// Whether the kernel permits `process_vm_readv`, determined by calling it.
 #[cfg(all(test, target_os = "linux"))]
-pub(crate) fn kernel_copies() -> bool {
+pub(crate) fn kernel_permits_copying() -> bool {
     let source = 7_u8;
     assert_eq!(copy_mapped(&[(&raw const source as u64, 1)], &mut [0]), 1);
-    copies_only_what_is_mapped()
+    detects_unmapped()
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -305,15 +315,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_mapped_is_not_copied() {
-        if !kernel_copies() {
+    fn copying_stops_at_unmapped_memory() {
+        if !kernel_permits_copying() {
             println!("skipped: the kernel refuses to copy");
             return;
         }
         let memory = Reservation::new(2 * PAGE, Access::None, None).unwrap();
         let (start, end) = (memory.start() as u64, (memory.start() + 2 * PAGE) as u64);
         assert!(memory.commit(0, PAGE));
-        // SAFETY: a writable page that nobody else uses.
+        // SAFETY: the page was committed above, and nothing else uses it.
         unsafe { memory.as_ptr().write_bytes(7, PAGE) };
         let mut target = [0; 64];
         assert_eq!(copy_mapped(&[(start + 8, 16), (start + 100, 48)], &mut target), 64);

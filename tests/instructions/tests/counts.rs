@@ -25,7 +25,9 @@ const TOLERANCE: f64 = 0.5;
 ///
 /// A lower count is an improvement, and is to be written here; a higher one needs a reason. Over
 /// glibc only pairs are compared. What glibc needs for other operations depends on the neighbours
-/// of a block, which a session changes: the same hook counted −167 to +10 for zeroed blocks.
+/// of a block, which a session changes: the same hook counted −167 to +10 for zeroed blocks. Over
+/// mimalloc, what a session allocates at its start moves `grown` by some four instructions of
+/// mimalloc's own functions.
 #[cfg(not(target_arch = "aarch64"))]
 const EXPECTED: [(&str, &str, Option<f64>, f64); 7] = [
     ("stopped", "pair", Some(6.1), 8.1),
@@ -33,7 +35,7 @@ const EXPECTED: [(&str, &str, Option<f64>, f64); 7] = [
     ("stopped", "grown", None, 19.8),
     ("512KiB", "pair", Some(6.3), 8.6),
     ("512KiB", "zeroed", None, 8.6),
-    ("512KiB", "grown", None, 21.6),
+    ("512KiB", "grown", None, 17.9),
     ("512KiB+live", "pair", Some(6.3), 8.6),
 ];
 

@@ -1,4 +1,4 @@
-//! A captured stack: the addresses, and how they were found.
+//! A captured stack: its addresses, and how they were obtained.
 
 use std::mem::MaybeUninit;
 
@@ -6,38 +6,40 @@ use crate::snapshot::MAX_STACK_DEPTH;
 
 /// A captured stack.
 #[derive(Debug)]
-// The order matters: between two fields that start at zero, the compiler zeroes the addresses too,
-// by a call of `memset` that takes as long as the rest of a capture.
+// The field order matters: if the addresses stood between two fields that start at zero, the
+// compiler would zero them too, with a `memset` call that takes as long as the rest of a capture.
 #[repr(C)]
 pub(crate) struct Captured {
     pub(super) len: usize,
     pub(super) limit: usize,
-    /// The hash of the frames, if the walk has computed it on its way.
+    /// The hash of the frames, if the walk computed it along the way.
     pub(super) hash: Option<u64>,
     /// See [`crate::engine::recording::stack_table::SiteKey::module_mark`].
     pub(crate) module_mark: u32,
     /// The walk did not reach the thread's first function.
     pub(crate) truncated: bool,
     pub(crate) method: UnwindMethod,
-    /// The caller knows the site of the last stack of its lane, so that stack is not copied again.
+    /// The caller knows the site of the lane's previous stack, so a repeated stack need not be
+    /// copied.
     pub(super) knows_last: bool,
-    /// The stack is the last one of the lane; then `addresses` is left empty.
+    /// The stack equals the lane's previous one; `addresses` is then left empty.
     pub(crate) is_last: bool,
-    /// Written up to `len`.
+    /// Only the first `len` elements are initialized.
     addresses: [MaybeUninit<u64>; MAX_STACK_DEPTH],
 }
 
-/// Which unwinder walked.
+/// The unwinder that walked a stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UnwindMethod {
     Framehop,
     Backtrace,
-    /// No unwinder was free.
+    /// No engine was free.
     None,
 }
 
 impl Captured {
-    /// An empty stack. `knows_last` says whether the caller knows the last one of its lane.
+    /// Creates an empty stack. `knows_last` says whether the caller knows the site of the lane's
+    /// previous stack.
     #[inline(always)]
     pub(crate) fn new(knows_last: bool) -> Self {
         Self {
@@ -56,8 +58,8 @@ impl Captured {
     /// The addresses, innermost first.
     pub(crate) fn frames(&self) -> &[u64] {
         let written = &self.addresses[..self.len];
-        // SAFETY: `push` and `extend` have written the first `len`, and a `MaybeUninit<u64>` is
-        // laid out like the `u64` in it.
+        // SAFETY: `push` and `extend` have initialized the first `len` elements, and
+        // `MaybeUninit<u64>` has the same layout as `u64`.
         unsafe { std::slice::from_raw_parts(written.as_ptr().cast(), written.len()) }
     }
 
@@ -66,7 +68,7 @@ impl Captured {
         self.hash.unwrap_or_else(|| hash_frames(self.frames()))
     }
 
-    /// Adds a frame; `false`, and the stack is marked truncated, at the depth limit.
+    /// Appends a frame. At the depth limit it marks the stack as truncated and returns `false`.
     pub(super) fn push(&mut self, address: u64) -> bool {
         if self.len == self.limit {
             self.truncated = true;
@@ -77,7 +79,7 @@ impl Captured {
         true
     }
 
-    /// Adds frames, for which there must be room.
+    /// Appends frames. Panics if there is no room for them.
     pub(super) fn extend(&mut self, addresses: &[u64]) {
         for (slot, address) in
             self.addresses[self.len..][..addresses.len()].iter_mut().zip(addresses)
@@ -91,14 +93,14 @@ impl Captured {
 /// The hash of a stack without frames.
 pub(super) const NO_FRAMES: u64 = 0;
 
-/// The hash of a stack that calls one more frame: one multiplication. Users of the final hash mix
-/// it.
+/// Extends the hash of a stack by the frame that it calls. It takes one multiplication, so users of
+/// the final hash have to mix it.
 #[inline]
 pub(super) fn hash_frame(hash: u64, frame: u64) -> u64 {
     (hash.rotate_left(5) ^ frame).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
-/// The hash of a stack, innermost frame first.
+/// The hash of a stack whose innermost frame comes first.
 pub(crate) fn hash_frames(frames: &[u64]) -> u64 {
     frames.iter().rev().fold(NO_FRAMES, |hash, frame| hash_frame(hash, *frame))
 }

@@ -1,14 +1,14 @@
 //! Stacks: return addresses of the calling thread, without allocation, locks or frame pointers.
 //!
 //! On Linux, FreeBSD and macOS the walk follows the unwind tables that the compiler put into every
-//! module ([`dwarf`]): by cached rules where a frame is ordinary, otherwise by framehop. Tables are
-//! read where the loader mapped them, or from copies where a module may be unloaded. The stack is
-//! read only between the stack pointer and the end of the thread's own stack, so that a wrong rule
-//! ends a walk and never the process. Stacks that are not the thread's own (coroutines, signal
-//! stacks) are walked by the unwinder of the standard library ([`system`]). On other platforms the
-//! `backtrace` crate walks all stacks ([`no_tables`]).
+//! module ([`dwarf`]): it applies cached rules to ordinary frames and asks framehop for all others.
+//! It reads the tables where the loader mapped them, or from a copy if the module may be unloaded.
+//! It reads the stack only between the stack pointer and the end of the thread's own stack, so a
+//! wrong rule ends the walk but never the process. Stacks that the thread does not own (coroutines,
+//! signal stacks) are walked by the unwinder of the standard library ([`system`]). On other
+//! platforms the `backtrace` crate walks all stacks ([`no_tables`]).
 //!
-//! The addresses of a captured stack lie inside the call instructions (return address − 1).
+//! A captured address is a return address minus one, so it lies inside the call instruction.
 
 mod captured;
 #[cfg(all(
@@ -50,7 +50,7 @@ pub(crate) use size::Size;
 use crate::engine::recording::arena::Budget;
 use crate::snapshot::MAX_STACK_DEPTH;
 
-/// Captures stacks, from many threads at once.
+/// Captures stacks. Many threads may use one unwinder at once.
 #[derive(Debug)]
 pub(crate) struct Unwinder {
     walker: backend::Walker,
@@ -59,24 +59,25 @@ pub(crate) struct Unwinder {
 }
 
 impl Unwinder {
-    /// Bytes of an engine.
+    /// Bytes that one engine takes.
     pub(crate) const ENGINE_BYTES: u64 = backend::Walker::ENGINE_BYTES;
 
-    /// Copies of the tables of modules are charged to `budget`.
+    /// Charges copies of unwind tables to `budget`.
     pub(crate) fn new(size: &Size, budget: &'static Budget) -> io::Result<Self> {
         let modules = Modules::with_budget(budget)?;
-        // The first walk of the fallback allocates and takes locks, so it must not be in the hook.
+        // The fallback allocates and takes locks on its first walk, so that walk must not happen in
+        // the hook.
         backend::warm_up();
         let walker = backend::Walker::new(size, &modules)?;
         Ok(Self { walker, modules, depth: size.depth })
     }
 
-    /// Bytes of a memo of stacks of `depth` frames.
+    /// Bytes that one memo takes for stacks of up to `depth` frames.
     pub(crate) const fn memo_bytes(depth: usize) -> u64 {
         backend::Walker::MEMO_FRAME_BYTES * (depth as u64 + 1)
     }
 
-    /// Bytes that an unwinder of this size takes at once.
+    /// Bytes that an unwinder of this size allocates when it is created.
     pub(crate) const fn bytes(size: &Size) -> u64 {
         size.engines as u64 * Self::ENGINE_BYTES
             + size.rules as u64 * backend::Walker::RULE_BYTES
@@ -87,8 +88,8 @@ impl Unwinder {
         &self.modules
     }
 
-    /// Captures the stack of the caller into a new `captured`. `stack` is the thread's own, empty
-    /// if it is not known; `lane` is the number of its lane.
+    /// Captures the caller's stack into `captured`, which must be new. `stack` is the thread's own
+    /// stack, or empty if its bounds are unknown; `lane` is the index of the thread's lane.
     ///
     /// Leading frames may belong to the profiler and the allocator; readers cut them by name.
     #[inline(never)]

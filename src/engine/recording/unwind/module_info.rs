@@ -1,8 +1,8 @@
-//! What is known of a loaded module.
+//! The description of a loaded module in snapshots.
 
 use std::ops::Range;
 
-/// What a module is, as plain numbers.
+/// A module's path, build-id and addresses, as plain data.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ModuleInfo {
     pub(crate) path: Vec<u8>,
@@ -10,6 +10,6 @@ pub(crate) struct ModuleInfo {
     pub(crate) bias: u64,
     pub(crate) range: Range<u64>,
     pub(crate) file_offset: u64,
-    /// Of the first executable segment, relative to the module.
+    /// The first executable segment, at addresses relative to the module.
     pub(crate) code: Range<u64>,
 }

@@ -1,5 +1,5 @@
-//! Platforms whose unwind tables are not read: the `backtrace` crate walks every stack, and every
-//! address is outside of all modules.
+//! Platforms whose unwind tables are not read. The `backtrace` crate walks every stack, and no
+//! address belongs to a known module.
 
 use std::io;
 use std::ops::Range;
@@ -9,7 +9,7 @@ use super::module_info::ModuleInfo;
 use super::size::Size;
 use crate::engine::recording::arena::Budget;
 
-/// Makes the first walk, which allocates and takes locks.
+/// Performs the first walk, which allocates and takes locks.
 pub(super) fn warm_up() {
     backtrace::trace(|_| true);
 }
@@ -34,8 +34,9 @@ impl Walker {
         _modules: &Modules,
     ) {
         captured.method = UnwindMethod::Backtrace;
-        // SAFETY: `trace_unsynchronized` asks for no other thread symbolizing with that crate at
-        // the same time. Nothing here symbolizes, and the walk itself keeps no state.
+        // SAFETY: `trace_unsynchronized` requires that no other thread symbolizes with the
+        // `backtrace` crate at the same time. This crate never symbolizes with it, and the walk
+        // itself keeps no state.
         unsafe {
             backtrace::trace_unsynchronized(|frame| {
                 let address = frame.ip() as u64;
@@ -45,7 +46,7 @@ impl Walker {
     }
 }
 
-/// Knows no modules.
+/// The registry of modules on such platforms: it is always empty.
 #[derive(Debug)]
 pub(crate) struct Modules;
 

@@ -1,14 +1,14 @@
-//! How much an unwinder has room for.
+//! The capacities of an unwinder.
 
-/// The sizes of an unwinder's tables.
+/// The capacities of an unwinder's tables.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Size {
-    /// Threads that can unwind unusual frames at the same time.
+    /// Number of threads that can unwind frames with complex rules at the same time.
     pub(crate) engines: usize,
-    /// Cached rules of ordinary frames.
+    /// Number of cached unwind rules.
     pub(crate) rules: usize,
-    /// Lanes whose last walk is kept.
+    /// Number of lanes whose last walk is cached.
     pub(crate) memos: usize,
-    /// Frames of a stack.
+    /// Maximum number of frames in a stack.
     pub(crate) depth: usize,
 }

@@ -1,4 +1,4 @@
-//! What differs between architectures: registers, and how a return address is stored.
+//! The differences between architectures: registers, and how a return address is stored.
 
 #[cfg(target_arch = "aarch64")]
 pub(super) use aarch64::*;
@@ -12,11 +12,11 @@ mod x86_64 {
     pub(crate) type Cache = framehop::x86_64::CacheX86_64<framehop::MustNotAllocateDuringUnwind>;
     pub(crate) type Registers = framehop::x86_64::UnwindRegsX86_64;
 
-    /// Instruction, stack and frame pointer of the function that this is inlined into.
+    /// The instruction, stack and frame pointer of the function that this is inlined into.
     #[inline(always)]
-    pub(crate) fn here() -> (u64, u64, u64) {
+    pub(crate) fn current_registers() -> (u64, u64, u64) {
         let (ip, sp, bp): (u64, u64, u64);
-        // SAFETY: reads three registers, touches nothing.
+        // SAFETY: the instructions only copy registers; they access no memory and change no flags.
         unsafe {
             std::arch::asm!(
                 "lea {}, [rip]", "mov {}, rsp", "mov {}, rbp",
@@ -35,8 +35,8 @@ mod x86_64 {
         registers.bp()
     }
 
-    /// A return address as it is stored, without the processor's signature.
-    pub(crate) fn strip(return_address: u64) -> u64 {
+    /// Removes the pointer authentication code (PAC) from a stored return address.
+    pub(crate) fn strip_pac(return_address: u64) -> u64 {
         return_address
     }
 }
@@ -48,12 +48,12 @@ mod aarch64 {
     pub(crate) type Cache = framehop::aarch64::CacheAarch64<framehop::MustNotAllocateDuringUnwind>;
     pub(crate) type Registers = framehop::aarch64::UnwindRegsAarch64;
 
-    /// Instruction, stack and frame pointer of the function that this is inlined into. It is no
-    /// leaf: its return address is on the stack.
+    /// The instruction, stack and frame pointers of the function that this is inlined into. That
+    /// function must not be a leaf, so that its return address is saved on the stack.
     #[inline(always)]
-    pub(crate) fn here() -> (u64, u64, u64) {
+    pub(crate) fn current_registers() -> (u64, u64, u64) {
         let (ip, sp, fp): (u64, u64, u64);
-        // SAFETY: reads three registers, touches nothing.
+        // SAFETY: the instructions only copy registers; they access no memory and change no flags.
         unsafe {
             std::arch::asm!(
                 "adr {}, .", "mov {}, sp", "mov {}, x29",
@@ -72,8 +72,8 @@ mod aarch64 {
         registers.fp()
     }
 
-    /// A return address as it is stored, without the processor's signature.
-    pub(crate) fn strip(return_address: u64) -> u64 {
+    /// Removes the pointer authentication code (PAC) from a stored return address.
+    pub(crate) fn strip_pac(return_address: u64) -> u64 {
         return_address & ((1 << 48) - 1)
     }
 }

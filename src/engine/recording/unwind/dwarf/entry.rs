@@ -1,28 +1,29 @@
-//! What the registry keeps of a module, in atomic words.
+//! A module's entry in the registry, made of atomic words.
 //!
-//! All values are relaxed: they are written before the number of the entry is known, which the
-//! length of the registry publishes.
+//! All accesses are relaxed: an entry is written before its number is published, by the release
+//! store of the registry's length in `Modules::add`, whose partner is the acquire load in
+//! `Modules::len`. The exceptions say so.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::loader::Description;
-use super::places::{BUILD_ID_BYTES, Places};
+use super::module_content::{ContentLocation, MAX_BUILD_ID_BYTES};
 use super::tables::Section;
 use crate::engine::recording::arena::Zeroed;
 use crate::engine::recording::unwind::module_info::ModuleInfo;
 
-/// The longest path that is kept; longer ones lose their beginning.
-const PATH_WORDS: usize = 32;
+/// The longest stored path, in words. Longer paths lose their beginning.
+const MAX_PATH_WORDS: usize = 32;
 
-const BUILD_ID_WORDS: usize = BUILD_ID_BYTES / 8;
+const MAX_BUILD_ID_WORDS: usize = MAX_BUILD_ID_BYTES / 8;
 
-/// What tells one mapping from another at the same place.
+/// Distinguishes a module from others that are mapped at the same address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     start: u64,
     eh_frame_hdr: u64,
-    /// Of the headers, the build-id and the path. The loader may put the next library of the same
-    /// shape into the same place, and describe it in the same memory.
+    /// The hash of the program headers, the build-id and the path. The loader may map the next
+    /// library with the same layout at the same address, and describe it in the same memory.
     content_hash: u64,
 }
 
@@ -51,18 +52,19 @@ pub(super) struct Entry {
     eh_frame_hdr_end: AtomicU64,
     eh_frame: AtomicU64,
     eh_frame_end: AtomicU64,
-    /// Where the content is that is hashed, see [`Places`].
-    pub(super) places: [AtomicU64; 3],
-    place_lens: [AtomicU32; 3],
-    /// 1 + where the copy of both tables begins among the copies; 0 if there is none.
+    /// The start addresses of the hashed content, see [`ContentLocation`].
+    pub(super) content_starts: [AtomicU64; 3],
+    content_lens: [AtomicU32; 3],
+    /// 1 + the offset of the copy of both tables in `Modules::copies`; 0 if there is no copy.
     pub(super) copy: AtomicU64,
-    /// How long `.eh_frame` is in the copy.
+    /// The length of `.eh_frame` in the copy.
     pub(super) copied_eh_frame: AtomicU64,
-    build_id: [AtomicU64; BUILD_ID_WORDS],
-    path: [AtomicU64; PATH_WORDS],
+    build_id: [AtomicU64; MAX_BUILD_ID_WORDS],
+    path: [AtomicU64; MAX_PATH_WORDS],
 }
 
-// SAFETY: atomics only; zero is an entry beyond the length, which nobody looks at.
+// SAFETY: all fields are atomic integers, for which zero bytes are a valid value. A zeroed entry
+// lies beyond the registry's length and is never read.
 unsafe impl Zeroed for Entry {}
 
 impl Entry {
@@ -74,7 +76,7 @@ impl Entry {
         }
     }
 
-    /// A module's particulars, for a snapshot.
+    /// The module's description, for a snapshot.
     pub(super) fn info(&self) -> ModuleInfo {
         let bytes = |words: &[AtomicU64], len: &AtomicU32| {
             let mut bytes: Vec<u8> =
@@ -92,15 +94,15 @@ impl Entry {
         }
     }
 
-    pub(super) fn places(&self) -> Places {
-        let place = |at: usize| {
-            let len = self.place_lens[at].load(Ordering::Relaxed);
-            (self.places[at].load(Ordering::Relaxed), len)
+    pub(super) fn content_location(&self) -> ContentLocation {
+        let range = |at: usize| {
+            let len = self.content_lens[at].load(Ordering::Relaxed);
+            (self.content_starts[at].load(Ordering::Relaxed), len)
         };
-        Places { headers: place(0), build_id: place(1), path: place(2) }
+        ContentLocation { headers: range(0), build_id: range(1), path: range(2) }
     }
 
-    /// `.eh_frame_hdr` and `.eh_frame` where they are mapped.
+    /// `.eh_frame_hdr` and `.eh_frame` at the addresses where the loader mapped them.
     pub(super) fn sections(&self) -> (Section, Section) {
         let section = |start: &AtomicU64, end: &AtomicU64| {
             let (start, end) = (start.load(Ordering::Relaxed), end.load(Ordering::Relaxed));
@@ -113,15 +115,15 @@ impl Entry {
     }
 
     pub(super) fn fill(&self, module: &Description, path: &[u8], identity: Identity) {
-        let store = |place: &AtomicU64, value: u64| place.store(value, Ordering::Relaxed);
-        let text = |words: &[AtomicU64], len: &AtomicU32, bytes: &[u8]| {
-            let kept = &bytes[bytes.len().saturating_sub(words.len() * 8)..];
-            for (word, chunk) in words.iter().zip(kept.chunks(8)) {
+        let store = |word: &AtomicU64, value: u64| word.store(value, Ordering::Relaxed);
+        let store_bytes = |words: &[AtomicU64], len: &AtomicU32, bytes: &[u8]| {
+            let stored = &bytes[bytes.len().saturating_sub(words.len() * 8)..];
+            for (word, chunk) in words.iter().zip(stored.chunks(8)) {
                 let mut buffer = [0; 8];
                 buffer[..chunk.len()].copy_from_slice(chunk);
                 word.store(u64::from_le_bytes(buffer), Ordering::Relaxed);
             }
-            len.store(kept.len() as u32, Ordering::Relaxed);
+            len.store(stored.len() as u32, Ordering::Relaxed);
         };
         let (range, hdr) = (module.range(), module.eh_frame_hdr());
         store(&self.start, range.start);
@@ -132,16 +134,16 @@ impl Entry {
         store(&self.eh_frame_hdr_end, hdr.end);
         store(&self.eh_frame, module.eh_frame.start);
         store(&self.eh_frame_end, module.eh_frame.end);
-        let Places { headers, build_id, path: loaders_path } = module.places;
-        for (at, (place, len)) in [headers, build_id, loaders_path].into_iter().enumerate() {
-            store(&self.places[at], place);
-            self.place_lens[at].store(len, Ordering::Relaxed);
+        let ContentLocation { headers, build_id, path: loaders_path } = module.content_location;
+        for (at, (start, len)) in [headers, build_id, loaders_path].into_iter().enumerate() {
+            store(&self.content_starts[at], start);
+            self.content_lens[at].store(len, Ordering::Relaxed);
         }
         let (file_offset, code) = module.code();
         store(&self.file_offset, file_offset);
         store(&self.code_start, code.start);
         store(&self.code_end, code.end);
-        text(&self.build_id, &self.build_id_len, module.build_id());
-        text(&self.path, &self.path_len, path);
+        store_bytes(&self.build_id, &self.build_id_len, module.build_id());
+        store_bytes(&self.path, &self.path_len, path);
     }
 }

@@ -1,37 +1,40 @@
-//! A frame of the walk, and the memory that its caller is found in.
+//! A frame of the walk, and the stack memory in which its caller is found.
 
 use super::arch;
 use super::rules::Rule;
 
-/// Where a function is, and where its variables are.
+/// The registers of a frame: where its code and its local variables are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Frame {
-    /// Of the innermost frame the current instruction, of others inside the call.
+    /// The current instruction of the innermost frame; for other frames an address inside the call
+    /// instruction.
     pub(super) ip: u64,
     pub(super) sp: u64,
     pub(super) fp: u64,
 }
 
 impl Frame {
-    /// The stack pointer of the caller by a rule that says it is that far away.
+    /// The caller's stack pointer, by a rule that puts it `distance` bytes above the rule's base
+    /// register.
     #[inline]
     pub(super) fn caller_sp(&self, rule: Rule, distance: u64) -> u64 {
         let base = if rule.uses_frame_pointer() { self.fp } else { self.sp };
         base.wrapping_add(distance)
     }
 
-    /// The caller, whose stack pointer is `sp`; its `ip` is the return address. `None` when that
-    /// asks for memory outside the bounds.
+    /// The caller, whose stack pointer is `sp`; its `ip` is the return address. Returns `None` if
+    /// that requires memory outside the bounds.
     #[inline]
-    pub(super) fn out(&self, rule: Rule, sp: u64, bounds: Bounds) -> Option<Self> {
-        let ip = arch::strip(bounds.read(rule.return_address_below(sp)?)?);
+    pub(super) fn caller(&self, rule: Rule, sp: u64, bounds: Bounds) -> Option<Self> {
+        let ip = arch::strip_pac(bounds.read(rule.return_address_below(sp)?)?);
         let restored = rule.frame_pointer_below(sp);
         let fp = restored.map_or(Some(self.fp), |slot| bounds.read(slot))?;
         Some(Self { ip, sp, fp })
     }
 }
 
-/// The part of the own stack that is in use: all that a walk may read, word by word.
+/// The used part of the thread's own stack: the only memory that a walk may read, one aligned word
+/// at a time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     bottom: u64,
@@ -44,28 +47,31 @@ impl Bounds {
         Self { bottom, words: top.saturating_sub(bottom) / 8 }
     }
 
-    /// One comparison: whatever is below, or not at a whole word, becomes a large number.
+    /// Needs a single comparison: an address below the bounds or not aligned to a word becomes a
+    /// large number.
     #[inline]
-    pub(super) fn contain(self, address: u64) -> bool {
+    pub(super) fn contains(self, address: u64) -> bool {
         address.wrapping_sub(self.bottom).rotate_right(3) < self.words
     }
 
     #[inline]
     pub(super) fn read(self, address: u64) -> Option<u64> {
-        if !self.contain(address) {
+        if !self.contains(address) {
             return None;
         }
-        // SAFETY: it is within.
-        Some(unsafe { self.read_within(address) })
+        // SAFETY: `contains` has just confirmed the address.
+        Some(unsafe { self.read_unchecked(address) })
     }
 
     /// # Safety
-    /// The address is of a whole word within the bounds.
+    /// `contains` is true of the address: it is an aligned word within the bounds, which are those
+    /// of the current thread's stack.
     #[inline]
-    pub(super) unsafe fn read_within(self, address: u64) -> u64 {
-        debug_assert!(self.contain(address));
-        // SAFETY: between the stack pointer and the end of this thread's stack: mapped, and not
-        // written by anybody else.
+    pub(super) unsafe fn read_unchecked(self, address: u64) -> u64 {
+        debug_assert!(self.contains(address));
+        // SAFETY: by this function's contract the word is aligned and lies between the stack
+        // pointer and the end of this thread's stack: it is mapped, and no other thread writes to
+        // it.
         unsafe { (address as *const u64).read_volatile() }
     }
 }
@@ -78,12 +84,12 @@ mod tests {
     fn nothing_outside_the_bounds_is_read() {
         let bounds = Bounds::new(0x1000, 0x2000);
         for inside in [0x1000, 0x1008, 0x1ff8] {
-            assert!(bounds.contain(inside));
+            assert!(bounds.contains(inside));
         }
         for outside in [0, 0xff8, 0x1001, 0x1ff9, 0x1ffc, 0x2000, u64::MAX, u64::MAX - 7] {
             assert_eq!(bounds.read(outside), None);
         }
-        assert!(!Bounds::new(0x1001, 0x2000).contain(0x1000));
-        assert!(!Bounds::new(0x2000, 0x1000).contain(0x1800));
+        assert!(!Bounds::new(0x1001, 0x2000).contains(0x1000));
+        assert!(!Bounds::new(0x2000, 0x1000).contains(0x1800));
     }
 }

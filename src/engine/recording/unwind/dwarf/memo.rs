@@ -1,27 +1,28 @@
-//! The last walk of a stack, kept for the next one: most of what was on the stack still is.
+//! A cache of the last walk of a stack: most of that stack's frames are usually still there.
 //!
-//! A walk is a chain of dependent loads: the rule by the address, the return address by the rule,
-//! the next rule by that. Checking that a frame's saved return address is still what it was is a
-//! load that depends on nothing. So a walk goes on frame by frame until it meets one that it met
-//! the last time, and from there on only compares.
+//! A walk is a chain of dependent loads: the address selects the rule, the rule the return address,
+//! and that the next rule. Checking that a frame's saved return address is unchanged is a load that
+//! depends on nothing. So a walk proceeds frame by frame until it meets a frame of the last walk,
+//! and from there on it only compares.
 //!
 //! # Why that is the same walk
-//! Say the walk is at a frame with the instruction, the stack pointer and, where it is *needed*,
-//! the frame pointer of a kept one. What is done there depends on nothing but
-//! - the rule of the instruction, which never changes, since only frames with an ordinary rule are
-//!   followed, and only permanent modules have such rules;
-//! - the stack or the frame pointer, of which the rule makes the caller's stack pointer and the
-//!   addresses of what was saved. The frame pointer is needed if the rule uses it, or if the caller
-//!   needs it and the rule leaves it where it is;
-//! - what is saved there. The return address is compared, and the frame pointer if the caller needs
-//!   it and the rule restores it;
-//! - the bounds: everything is read within them, and again now.
+//! Suppose the walk is at a frame whose instruction, stack pointer and, if it is *needed*, frame
+//! pointer are those of a cached frame. The next step depends on nothing but
+//! - the rule of the instruction, which never changes, because the memo replays only frames with an
+//!   ordinary rule, and only permanent modules have such rules;
+//! - the stack or the frame pointer, from which the rule computes the caller's stack pointer and
+//!   the addresses of the saved registers. The frame pointer is needed if the rule uses it, or if
+//!   the caller needs it and the rule does not restore it;
+//! - the saved values. The return address is compared, and so is the frame pointer if the caller
+//!   needs it and the rule restores it;
+//! - the bounds: every read is checked against them, now as before.
 //!
-//! If all that is unchanged, the caller is the kept caller, with its frame pointer where that is
-//! needed; and so on to the end (induction). At the first frame where something has changed, or
-//! whose rule is not ordinary, the walk goes on by itself, and may meet a kept frame again.
+//! If all of these are unchanged the caller is the cached caller, with its frame pointer if that is
+//! needed, and so on to the end by induction. At the first frame where something has changed, or
+//! whose rule is complex, the walk reads rules and stack again, and may meet a cached frame later.
 //!
-//! It does not matter whose the stack was: addresses and contents are compared, no identities.
+//! It does not matter which thread's stack it was: addresses and contents are compared, not
+//! identities.
 
 use super::arch;
 use super::frame::{Bounds, Frame};
@@ -29,99 +30,100 @@ use super::rules::Rule;
 use crate::engine::recording::unwind::captured::{NO_FRAMES, hash_frame};
 use crate::snapshot::MAX_STACK_DEPTH;
 
-/// What the walk knew at a frame.
+/// A frame of a walk, as the memo stores it.
 #[derive(Clone, Copy, Debug)]
-struct Kept {
+struct MemoFrame {
     sp: u64,
-    /// Right only where it is needed.
+    /// Correct only if it is needed.
     fp: u64,
-    /// Of the addresses from the outermost to this one.
+    /// The hash of the addresses from the outermost frame to this one.
     hash: u64,
-    /// How it leads to its caller; [`Rule::FOREIGN`] if it is not followed.
+    /// The rule that leads to its caller; [`Rule::COMPLEX`] if it cannot be replayed.
     rule: Rule,
     needs_frame_pointer: bool,
     /// Whether the caller needs the frame pointer that the rule restores.
     restores_needed: bool,
-    /// The first frame from this one outward of which that is so, or [`NONE`].
-    next_restore: u16,
+    /// The index of the first frame, from this one outward, with `restores_needed`, or
+    /// [`NO_RESTORE`].
+    next_restored: u16,
 }
 
-/// No frame.
-const NONE: u16 = u16::MAX;
-const _: () = assert!(MAX_STACK_DEPTH < NONE as usize);
+/// The value of `next_restored` if no frame further out restores a needed frame pointer.
+const NO_RESTORE: u16 = u16::MAX;
+const _: () = assert!(MAX_STACK_DEPTH < NO_RESTORE as usize);
 
-impl Kept {
+impl MemoFrame {
     const UNKNOWN: Self = Self {
         sp: 0,
         fp: 0,
         hash: 0,
-        rule: Rule::FOREIGN,
+        rule: Rule::COMPLEX,
         needs_frame_pointer: false,
         restores_needed: false,
-        next_restore: NONE,
+        next_restored: NO_RESTORE,
     };
 }
 
-/// How the kept walk ended.
+/// How the cached walk ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// The rule of the last frame says that it is the outermost.
-    Rule,
-    /// The last frame's return address is null, which is there.
-    Null { at: u64 },
-    /// Not by itself: the last frame is not followed.
-    Open,
+pub(super) enum WalkEnd {
+    /// The rule of the last frame marks it as the outermost.
+    OutermostRule,
+    /// The return address of the last frame, saved at `slot`, is null.
+    NullReturnAddress { slot: u64 },
+    /// The walk did not reach an outermost frame, or the last frame cannot be replayed.
+    Incomplete,
 }
 
-/// How far a walk can be taken from the memo.
+/// How far the memo can replay the cached walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Followed {
-    /// From a kept frame to the end.
-    ToTheEnd { from: usize },
-    /// To this frame.
-    To(Frame),
+pub(super) enum Replay {
+    /// To its end, starting at the cached frame `from`.
+    ToEnd { from: usize },
+    /// Up to this frame.
+    UpTo(Frame),
 }
 
 /// The last walk of a stack.
 #[derive(Debug)]
 pub(super) struct Memo {
-    /// Addresses of the walk and what was known there, innermost first; the first is of the frame
-    /// that nobody asks for, the profiler's own. They stand at the end of their memory, so that
-    /// outer frames stay where they are when inner ones change.
+    /// Addresses of the walk and its frames, innermost first. The first one is the profiler's own
+    /// frame, which is not part of the captured stack. Both are aligned to the end of their
+    /// buffers, so outer frames keep their index when inner ones change.
     addresses: Box<[u64]>,
-    frames: Box<[Kept]>,
-    /// Where the return address of each frame is.
+    frames: Box<[MemoFrame]>,
+    /// The address at which the return address of each frame is saved.
     slots: Box<[u64]>,
-    /// From here outward each frame is followed, and slots ascend: so all are compared at once,
-    /// their bounds once.
-    plain_from: usize,
+    /// From this index outward every frame can be replayed and slots ascend. So all slots can be
+    /// compared in one loop, with one check of the bounds.
+    bulk_from: usize,
     first: usize,
-    end: End,
-    /// The kept frames before this one are inside of where the walk has come.
+    end: WalkEnd,
+    /// Cached frames before this index are inside of the current frame.
     cursor: usize,
-    /// What the walk has come by itself, likewise.
-    walked: Box<[Kept]>,
-    /// Where the walk has begun.
+    /// The frames that the current walk has visited without the memo, innermost first.
+    visited: Box<[MemoFrame]>,
+    /// The instruction at which the current walk began.
     innermost: u64,
 }
 
 impl Memo {
-    /// Bytes for each frame of room.
-    pub(super) const FRAME_BYTES: u64 = 16 + 2 * size_of::<Kept>() as u64;
+    /// Bytes that the memo takes per frame.
+    pub(super) const FRAME_BYTES: u64 = 16 + 2 * size_of::<MemoFrame>() as u64;
 
-    /// With room for walks of `limit` frames; without any, nothing is remembered.
+    /// Creates a memo for walks of up to `limit` frames. With a limit of 0 it caches nothing.
     pub(super) fn new(limit: usize) -> Self {
         let len = if limit == 0 { 0 } else { limit + 1 };
-        let kept = || vec![Kept::UNKNOWN; len].into_boxed_slice();
+        let new_frames = || vec![MemoFrame::UNKNOWN; len].into_boxed_slice();
         Self {
             addresses: vec![0; len].into_boxed_slice(),
-            frames: kept(),
+            frames: new_frames(),
             slots: vec![0; len].into_boxed_slice(),
-            plain_from: len,
+            bulk_from: len,
             first: len,
-            end: End::Open,
+            end: WalkEnd::Incomplete,
             cursor: len,
-            walked: kept(),
+            visited: new_frames(),
             innermost: 0,
         }
     }
@@ -133,380 +135,215 @@ impl Memo {
         self.innermost = innermost.ip;
     }
 
-    /// Looks whether a frame was met in the last walk and, if so, how far it leads now. `walked` is
-    /// the number of frames inside of it, and `push` adds an address.
+    /// Looks up a frame in the last walk and, if it is there, determines how far the walk can be
+    /// replayed. `depth` is the number of frames inside of it, and `push` appends an address.
     #[inline]
-    pub(super) fn follow(
+    pub(super) fn replay(
         &mut self,
         frame: &Frame,
-        walked: usize,
+        depth: usize,
         bounds: Bounds,
         push: impl FnMut(u64),
-    ) -> Option<Followed> {
+    ) -> Option<Replay> {
         let frames = &*self.frames;
         let mut at = self.cursor;
         while at < frames.len() && frames[at].sp < frame.sp {
             at += 1;
         }
         self.cursor = at;
-        let kept = frames.get(at)?;
-        let same = kept.sp == frame.sp
+        let cached = frames.get(at)?;
+        let same = cached.sp == frame.sp
             && self.addresses[at] == frame.ip
-            && (!kept.needs_frame_pointer || kept.fp == frame.fp);
-        if same { self.follow_from(at, frame.fp, walked, bounds, push) } else { None }
+            && (!cached.needs_frame_pointer || cached.fp == frame.fp);
+        if same { self.replay_from(at, frame.fp, depth, bounds, push) } else { None }
     }
 
-    fn follow_from(
+    fn replay_from(
         &mut self,
         at: usize,
         mut fp: u64,
-        walked: usize,
+        depth: usize,
         bounds: Bounds,
         mut push: impl FnMut(u64),
-    ) -> Option<Followed> {
+    ) -> Option<Replay> {
         let outermost = self.frames.len() - 1;
-        let room = outermost - walked;
+        let room = outermost - depth;
         let end = outermost.min(at + room);
-        let changed = if self.all_lead_outward(at, end, bounds) && self.all_restore(at, end, bounds)
+        let changed = if self.return_addresses_match(at, end, bounds)
+            && self.frame_pointers_match(at, end, bounds)
         {
             end
         } else {
-            (at..end).find(|at| !self.leads_outward(*at, bounds)).unwrap_or(end)
+            (at..end).find(|at| !self.return_address_matches(*at, bounds)).unwrap_or(end)
         };
-        if changed == outermost && self.ends_there(bounds) {
-            return Some(Followed::ToTheEnd { from: at });
+        if changed == outermost && self.still_ends(bounds) {
+            return Some(Replay::ToEnd { from: at });
         }
         if changed == at {
             return None;
         }
-        // What was not needed any more may be so now.
+        // A frame pointer that the cached walk did not need may be needed now, so it is computed
+        // again.
         for (distance, at) in (at..changed).enumerate() {
-            let kept = self.frames[at];
-            self.walked[walked + distance] = Kept { fp, ..kept };
-            let restored = kept.rule.frame_pointer_below(self.frames[at + 1].sp);
+            let cached = self.frames[at];
+            self.visited[depth + distance] = MemoFrame { fp, ..cached };
+            let restored = cached.rule.frame_pointer_below(self.frames[at + 1].sp);
             fp = restored.and_then(|at| bounds.read(at)).unwrap_or(fp);
             push(self.addresses[at + 1]);
         }
         self.cursor = changed;
-        Some(Followed::To(Frame { ip: self.addresses[changed], sp: self.frames[changed].sp, fp }))
+        Some(Replay::UpTo(Frame { ip: self.addresses[changed], sp: self.frames[changed].sp, fp }))
     }
 
-    /// Whether the frame pointers that kept frames up to `end` restore, where they are needed, are
-    /// as kept.
+    /// Whether the frame pointers that the cached frames up to `end` restore, if needed, are
+    /// unchanged.
     #[inline]
-    fn all_restore(&self, at: usize, end: usize, bounds: Bounds) -> bool {
-        let mut next = usize::from(self.frames[at].next_restore);
+    fn frame_pointers_match(&self, at: usize, end: usize, bounds: Bounds) -> bool {
+        let mut next = usize::from(self.frames[at].next_restored);
         while next < end {
-            if !self.restores(next, bounds) {
+            if !self.frame_pointer_matches(next, bounds) {
                 return false;
             }
-            next = usize::from(self.frames[next + 1].next_restore);
+            next = usize::from(self.frames[next + 1].next_restored);
         }
         true
     }
 
-    /// Whether the return addresses of kept frames up to `end` are as kept. `false` where that is
-    /// not told at once.
+    /// Whether the return addresses of the cached frames up to `end` are unchanged. Returns `false`
+    /// if one loop cannot determine that.
     #[inline]
-    fn all_lead_outward(&self, at: usize, end: usize, bounds: Bounds) -> bool {
+    fn return_addresses_match(&self, at: usize, end: usize, bounds: Bounds) -> bool {
         let slots = &self.slots[at..end];
         let (Some(first), Some(last)) = (slots.first(), slots.last()) else { return true };
-        if at < self.plain_from || !bounds.contain(*first) || !bounds.contain(*last) {
+        if at < self.bulk_from || !bounds.contains(*first) || !bounds.contains(*last) {
             return false;
         }
-        // Without a way out in between: nearly always nothing has changed.
+        // The loop has no early exit, because nearly always nothing has changed.
         let differing =
             slots.iter().zip(&self.addresses[at + 1..=end]).fold(0, |bits, (slot, address)| {
-                // SAFETY: slots ascend, they were whole words when they were walked, and the first
-                // and the last are within the bounds.
-                let return_address = unsafe { bounds.read_within(*slot) };
-                bits | (arch::strip(return_address).wrapping_sub(1) ^ address)
+                // SAFETY: the slots ascend, each is an aligned word since a walk has read it, and
+                // the first and the last are within the bounds, so all are.
+                let return_address = unsafe { bounds.read_unchecked(*slot) };
+                bits | (arch::strip_pac(return_address).wrapping_sub(1) ^ address)
             });
         differing == 0
     }
 
-    /// Whether a kept frame still leads to the kept caller.
+    /// Whether a cached frame still leads to the cached caller.
     #[inline]
-    fn leads_outward(&self, at: usize, bounds: Bounds) -> bool {
-        let (kept, caller) = (&self.frames[at], &self.frames[at + 1]);
-        let Some(slot) = kept.rule.return_address_below(caller.sp) else { return false };
-        let inside_call = |address: u64| arch::strip(address).wrapping_sub(1);
+    fn return_address_matches(&self, at: usize, bounds: Bounds) -> bool {
+        let (cached, caller) = (&self.frames[at], &self.frames[at + 1]);
+        let Some(slot) = cached.rule.return_address_below(caller.sp) else { return false };
+        let inside_call = |address: u64| arch::strip_pac(address).wrapping_sub(1);
         bounds.read(slot).map(inside_call) == Some(self.addresses[at + 1])
-            && (!kept.restores_needed || self.restores(at, bounds))
+            && (!cached.restores_needed || self.frame_pointer_matches(at, bounds))
     }
 
-    /// Whether a kept frame restores the frame pointer of the kept caller.
+    /// Whether a cached frame still restores the frame pointer of the cached caller.
     #[inline]
-    fn restores(&self, at: usize, bounds: Bounds) -> bool {
-        let (kept, caller) = (&self.frames[at], &self.frames[at + 1]);
-        let slot = kept.rule.frame_pointer_below(caller.sp);
+    fn frame_pointer_matches(&self, at: usize, bounds: Bounds) -> bool {
+        let (cached, caller) = (&self.frames[at], &self.frames[at + 1]);
+        let slot = cached.rule.frame_pointer_below(caller.sp);
         slot.and_then(|slot| bounds.read(slot)) == Some(caller.fp)
     }
 
-    /// Whether the last kept frame is the outermost still.
-    fn ends_there(&self, bounds: Bounds) -> bool {
+    /// Whether the last cached frame is still the outermost.
+    fn still_ends(&self, bounds: Bounds) -> bool {
         match self.end {
-            End::Rule => true,
-            End::Null { at } => bounds.read(at).map(arch::strip) == Some(0),
-            End::Open => false,
+            WalkEnd::OutermostRule => true,
+            WalkEnd::NullReturnAddress { slot } => {
+                bounds.read(slot).map(arch::strip_pac) == Some(0)
+            }
+            WalkEnd::Incomplete => false,
         }
     }
 
-    /// Whether a walk that has come to the `walked` addresses by itself, and from a kept frame on
-    /// by the memo, has the addresses of the last one. The frame's own is the last, unless it is
-    /// the innermost.
+    /// Whether a walk yields the same addresses as the last one, if it visited the frames `walked`
+    /// without the memo and the memo replays it from the cached frame `from`. That frame's own
+    /// address is the last of `walked`, unless it is the innermost.
     #[inline]
     pub(super) fn is_last(&self, walked: &[u64], from: usize) -> bool {
         from - self.first == walked.len()
             && (walked.is_empty() || self.addresses[self.first + 1..=from] == *walked)
     }
 
-    /// The addresses of the callers of a kept frame.
+    /// The addresses of the callers of a cached frame.
     pub(super) fn callers(&self, at: usize) -> &[u64] {
         &self.addresses[at + 1..]
     }
 
-    /// Notes how the walk leaves a frame with `walked` inside of it.
+    /// Records the rule by which the walk leaves a frame that has `depth` frames inside of it.
     #[inline]
-    pub(super) fn note(&mut self, walked: usize, frame: &Frame, rule: Rule) {
-        if let Some(kept) = self.walked.get_mut(walked) {
-            *kept = Kept { sp: frame.sp, fp: frame.fp, rule, ..Kept::UNKNOWN };
+    pub(super) fn record(&mut self, depth: usize, frame: &Frame, rule: Rule) {
+        if let Some(cached) = self.visited.get_mut(depth) {
+            *cached = MemoFrame { sp: frame.sp, fp: frame.fp, rule, ..MemoFrame::UNKNOWN };
         }
     }
 
-    /// Keeps a walk to its end, with the addresses of all frames but the innermost.
-    pub(super) fn keep(&mut self, walked: &[u64], end: End) {
+    /// Caches a walk that ended without the memo, with the addresses of all frames but the
+    /// innermost.
+    pub(super) fn store(&mut self, walked: &[u64], end: WalkEnd) {
         self.end = end;
-        self.keep_from(walked, walked.len() + 1, self.frames.len());
+        self.store_from(walked, walked.len() + 1, self.frames.len());
     }
 
-    /// Keeps a walk that has come past `count` frames by itself, whose addresses are the first of
-    /// `walked`, and from a kept frame on by the memo.
+    /// Caches a walk that visited `count` frames without the memo, whose addresses are the first of
+    /// `walked`, and that the memo replayed from the cached frame `from`.
     #[inline]
-    pub(super) fn keep_from(&mut self, walked: &[u64], count: usize, from: usize) {
+    pub(super) fn store_from(&mut self, walked: &[u64], count: usize, from: usize) {
         if self.frames.is_empty() {
             return;
         }
-        let mut hash = self.frames.get(from).map_or(NO_FRAMES, |kept| kept.hash);
-        let mut needed = self.frames.get(from).is_some_and(|kept| kept.needs_frame_pointer);
-        let mut next_restore = self.frames.get(from).map_or(NONE, |kept| kept.next_restore);
-        self.plain_from = self.plain_from.max(from);
+        let mut hash = self.frames.get(from).map_or(NO_FRAMES, |cached| cached.hash);
+        let mut needed = self.frames.get(from).is_some_and(|cached| cached.needs_frame_pointer);
+        let mut next_restored =
+            self.frames.get(from).map_or(NO_RESTORE, |cached| cached.next_restored);
+        self.bulk_from = self.bulk_from.max(from);
         self.first = from - count;
         for position in (0..count).rev() {
-            let kept = self.walked[position];
+            let cached = self.visited[position];
             let address = position.checked_sub(1).map_or(self.innermost, |before| walked[before]);
             hash = hash_frame(hash, address);
-            let restores_needed = needed && kept.rule.restores_frame_pointer();
-            needed = kept.rule.uses_frame_pointer() || needed && !restores_needed;
+            let restores_needed = needed && cached.rule.restores_frame_pointer();
+            needed = cached.rule.uses_frame_pointer() || needed && !restores_needed;
             let at = self.first + position;
             if restores_needed {
-                next_restore = at as u16;
+                next_restored = at as u16;
             }
             let needs_frame_pointer = needed;
             self.frames[at] =
-                Kept { hash, needs_frame_pointer, restores_needed, next_restore, ..kept };
+                MemoFrame { hash, needs_frame_pointer, restores_needed, next_restored, ..cached };
             self.addresses[at] = address;
-            self.keep_slot(at);
+            self.store_slot(at);
         }
     }
 
-    /// Notes where the return address of a kept frame is, and whether it is plain as those outside
-    /// of it.
+    /// Records where the return address of a cached frame is saved, and extends `bulk_from` to it
+    /// if possible.
     #[inline]
-    fn keep_slot(&mut self, at: usize) {
-        let kept = &self.frames[at];
-        let is_plain = match self.frames.get(at + 1) {
-            // The outermost leads nowhere.
+    fn store_slot(&mut self, at: usize) {
+        let cached = &self.frames[at];
+        let extends_bulk = match self.frames.get(at + 1) {
+            // The outermost frame has no caller.
             None => true,
             Some(caller) => {
-                let slot = kept.rule.return_address_below(caller.sp);
+                let slot = cached.rule.return_address_below(caller.sp);
                 self.slots[at] = slot.unwrap_or(u64::MAX);
                 let ascends = at + 2 == self.frames.len() || self.slots[at] < self.slots[at + 1];
                 slot.is_some() && ascends
             }
         };
-        if is_plain && self.plain_from == at + 1 {
-            self.plain_from = at;
+        if extends_bulk && self.bulk_from == at + 1 {
+            self.bulk_from = at;
         }
     }
 
-    /// The hash of the addresses of the kept walk; `None` where there is no room for any.
+    /// The hash of the addresses of the cached walk; `None` if the memo has no room.
     pub(super) fn hash(&self) -> Option<u64> {
         (!self.frames.is_empty())
-            .then(|| self.frames.get(self.first + 1).map_or(NO_FRAMES, |kept| kept.hash))
+            .then(|| self.frames.get(self.first + 1).map_or(NO_FRAMES, |cached| cached.hash))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::hint::black_box;
-    use std::ops::Range;
-
-    use super::super::modules::Modules;
-    use super::super::walker::Walker;
-    use super::*;
-    use crate::engine::recording::sampler::Random;
-    use crate::engine::recording::sys;
-    use crate::engine::recording::unwind::captured::{Captured, hash_frames};
-    use crate::engine::recording::unwind::size::Size;
-
-    const DEPTH: usize = 64;
-
-    fn dwarf(modules: &Modules) -> Walker {
-        Walker::new(&Size { engines: 1, rules: 1 << 12, memos: 0, depth: DEPTH }, modules).unwrap()
-    }
-
-    /// Walks with the memo and, as its naive twin, without; how many frames came from the memo, and
-    /// whether all did.
-    fn agree(
-        dwarf: &Walker,
-        memo: &mut Memo,
-        modules: &Modules,
-        frame: Frame,
-        stack_end: u64,
-    ) -> (usize, bool) {
-        let walk = |memo: &mut Memo, knows_last| {
-            let mut captured = Captured::new(knows_last);
-            captured.limit = DEPTH;
-            dwarf.walk_with(memo, &mut captured, frame, stack_end, 0, modules);
-            captured
-        };
-        let expected = walk(&mut Memo::new(0), false);
-        memo.walked.fill(Kept::UNKNOWN);
-        let last = memo.addresses.get(memo.first + 1..).unwrap_or_default().to_vec();
-        let mut found = walk(memo, true);
-        let is_last = found.is_last;
-        if is_last {
-            assert_eq!(expected.frames(), last);
-            found = walk(memo, false);
-        }
-        assert_eq!(found.frames(), expected.frames());
-        assert_eq!(found.truncated, expected.truncated);
-        assert_eq!(found.module_mark, expected.module_mark);
-        assert_eq!(found.hash(), hash_frames(expected.frames()));
-        // What was kept before has a hash.
-        let by_itself = memo.walked.iter().skip(1).filter(|kept| kept.sp != 0 && kept.hash == 0);
-        (found.frames().len() - by_itself.count().min(found.frames().len()), is_last)
-    }
-
-    /// What a stack may hold: addresses of code, addresses of the stack, anything.
-    fn word(random: &mut Random, code: &Range<u64>, stack: &Range<u64>) -> u64 {
-        match random.next() % 16 {
-            0 => random.next(),
-            1 => 0,
-            2..8 => stack.start + random.next() % (stack.end - stack.start) / 8 * 8,
-            _ => code.start + random.next() % (code.end - code.start),
-        }
-    }
-
-    /// Any rules of this program, on a stack that changes here and there between walks.
-    #[test]
-    fn a_walk_of_any_stack_is_that_without_a_memo() {
-        let modules = Modules::new().unwrap();
-        let dwarf = dwarf(&modules);
-        let (start, end) = modules.tables(0).range;
-        let code = start..end;
-        let mut random = Random::new(23, 0);
-        let mut memory = vec![0_u64; 96];
-        let stack = memory.as_ptr_range();
-        let stack = stack.start as u64..stack.end as u64;
-        let mut memo = Memo::new(DEPTH);
-        let (mut followed, mut lasts) = (0, 0);
-        for _ in 0..20_000 {
-            memory.fill_with(|| word(&mut random, &code, &stack));
-            let sp = stack.start + random.next() % 32 * 8;
-            let fp = sp + random.next() % 64 * 8;
-            let mut frame = Frame { ip: code.start + random.next() % (end - start), sp, fp };
-            for _ in 0..24 {
-                match random.next() % 8 {
-                    0 => frame.fp = word(&mut random, &code, &stack),
-                    1 => frame.sp += 8,
-                    2 => frame.ip = code.start + random.next() % (end - start),
-                    3 | 4 => {
-                        let at = random.next() as usize % memory.len();
-                        memory[at] = word(&mut random, &code, &stack);
-                    }
-                    _ => {}
-                }
-                // As the compiler sees it nobody reads the memory.
-                black_box(&mut memory);
-                if frame.sp < stack.end {
-                    let (by_memo, is_last) = agree(&dwarf, &mut memo, &modules, frame, stack.end);
-                    followed += by_memo;
-                    lasts += usize::from(is_last);
-                }
-            }
-        }
-        assert!(lasts > 1_000, "a stack may be as it was: {lasts}");
-        assert!(followed > 10_000, "the memo is of use: {followed}");
-    }
-
-    struct Calls<'a> {
-        random: Random,
-        memo: &'a mut Memo,
-        dwarf: &'a Walker,
-        modules: &'a Modules,
-        left: u32,
-        followed: usize,
-    }
-
-    /// Calls that go in and out by chance, with frames of several sizes; deeper than a stack may
-    /// be.
-    fn wander(calls: &mut Calls<'_>, depth: u64) {
-        #[inline(never)]
-        fn small(calls: &mut Calls<'_>, depth: u64) {
-            wander(calls, depth + 1);
-            black_box(depth);
-        }
-        #[inline(never)]
-        fn large(calls: &mut Calls<'_>, depth: u64) {
-            let mut room = [depth; 40];
-            black_box(&mut room);
-            wander(calls, depth + 1);
-            black_box(&room);
-        }
-        #[inline(never)]
-        fn any_size(calls: &mut Calls<'_>, depth: u64) {
-            let room: Vec<u64> = (0..depth).collect();
-            room.iter().take(1).for_each(|_| wander(calls, depth + 1));
-            wander(calls, depth + 1);
-        }
-        while calls.left > 0 && !calls.random.next().is_multiple_of(8 + depth) {
-            match calls.random.next() % 4 {
-                0 if depth < 90 => small(calls, depth),
-                1 if depth < 90 => large(calls, depth),
-                2 if depth < 90 => any_size(calls, depth),
-                _ => {
-                    calls.left -= 1;
-                    let (ip, sp, fp) = arch::here();
-                    let end = sys::own_stack().unwrap().end as u64;
-                    let frame = Frame { ip, sp, fp };
-                    calls.followed += agree(calls.dwarf, calls.memo, calls.modules, frame, end).0;
-                }
-            }
-        }
-    }
-
-    /// One memo for the stacks of many threads, of which later ones are where earlier ones were.
-    #[test]
-    fn a_walk_of_a_real_stack_is_that_without_a_memo() {
-        let modules = Modules::new().unwrap();
-        let dwarf = dwarf(&modules);
-        let mut memo = Memo::new(DEPTH);
-        let mut followed = 0;
-        for stream in 0..20 {
-            let memo = &mut memo;
-            let (dwarf, modules) = (&dwarf, &modules);
-            let walk = move || {
-                let random = Random::new(29, stream);
-                let mut calls = Calls { random, memo, dwarf, modules, left: 2_000, followed: 0 };
-                while calls.left > 0 {
-                    wander(&mut calls, 0);
-                }
-                calls.followed
-            };
-            followed += std::thread::scope(|scope| scope.spawn(walk).join().unwrap());
-        }
-        assert!(followed > 10_000, "the memo is of use: {followed}");
-    }
-}
+mod tests;

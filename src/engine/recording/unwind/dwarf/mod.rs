@@ -1,20 +1,20 @@
-//! The walk by unwind tables.
+//! Stack walks that follow unwind tables.
 //!
 //! ```text
 //!   walker ──► memo ──► frame ──► rules ──► tables
 //!      │                                      ▲
 //!      └─────► modules ──► entry ──► loader ──┘
 //! ```
-//! [`loader`] is what differs between platforms: how to list what is loaded and how to describe a
-//! module.
+//! [`loader`] hides how platforms differ: how loaded modules are listed and how a module is
+//! described.
 
 mod arch;
 mod entry;
 mod frame;
 mod loader;
 mod memo;
+mod module_content;
 mod modules;
-mod places;
 mod rules;
 mod tables;
 mod try_lock;
@@ -23,7 +23,7 @@ mod walker;
 pub(crate) use modules::Modules;
 pub(crate) use walker::Walker;
 
-/// Makes the fallback's first walk, which allocates and takes locks.
+/// Performs the fallback's first walk, which allocates and takes locks.
 pub(crate) fn warm_up() {
     super::system::walk(|_| true);
 }

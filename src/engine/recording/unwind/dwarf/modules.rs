@@ -1,45 +1,45 @@
-//! The executable and its libraries: where they are mapped, and what identifies them.
+//! The registry of modules (the executable and its libraries): their addresses and identities.
 //!
-//! A registry that only grows. *Permanent* modules are there for as long as this code can run, see
-//! `loader/permanent.rs`: the program and what it is linked to. All others are *dynamic*:
-//! whether they were loaded before recording started or after, they may go, and others may take
-//! their addresses. So each walk through a dynamic module looks whether it is still the one that is
-//! known there, by its headers, its build-id and its path, and otherwise asks glibc's
-//! `_dl_find_object` (2.35 and later; lock-free and async-signal-safe) for the module that is there
-//! now. One that is not in the registry is added. A stack keeps the number of the newest dynamic
-//! module in it, and addresses of that stack are resolved among modules up to that number.
+//! The registry only grows. *Permanent* modules stay loaded for as long as this code can run (see
+//! `loader/permanent.rs`): the program and its dependencies. All others are *dynamic*, whether they
+//! were loaded before or after recording started: they may be unloaded, and others may be mapped at
+//! their addresses. So each walk through a dynamic module checks, by its program headers, its
+//! build-id and its path, that it is still the registered one. If not, it asks glibc's
+//! `_dl_find_object` (2.35 and later; lock-free and async-signal-safe) for the current module at
+//! that address and registers it if it is new. A stack stores the number of the newest dynamic
+//! module in it, and its addresses are resolved among modules up to that number.
 //!
-//! Without `_dl_find_object` modules that are loaded later become known when a snapshot is taken;
-//! stacks are cut at their frames until then.
+//! Without `_dl_find_object`, modules that are loaded later are registered when a snapshot is
+//! taken; until then stacks are truncated at their frames.
 //!
 //! # What may be read
-//! The memory of a permanent module is read in place: it is neither unmapped nor mapped anew while
-//! any of this code runs. The memory of a dynamic module may vanish at any instruction, since
-//! another thread may close it, and an address that looks like one in it may be a stale one. Hence
-//! - nobody follows a pointer into it. What is needed is copied by the kernel
-//!   ([`sys::copy_mapped`]), which misses what is not mapped;
-//! - a copy is believed only if the module's headers, build-id and path are as described
-//!   afterwards;
+//! The memory of a permanent module is read in place: it is neither unmapped nor remapped while any
+//! of this code runs. The memory of a dynamic module may vanish at any instruction, since another
+//! thread may close it, and an address that seems to lie in it may be stale. Hence
+//! - no pointer into it is dereferenced. The kernel copies what is needed ([`sys::copy_mapped`])
+//!   and stops at unmapped memory;
+//! - a copy is used only if the module's program headers, build-id and path still match their
+//!   description afterwards;
 //! - its unwind tables are copied when a walk first meets it, and charged to the budget. Walks,
-//! snapshots and reports read the copy, which stays as long as the registry. Where there is no room
-//!   for it, stacks are cut at the module's frames;
-//! - when recording starts all modules are described under the loader's lock, which `dlclose` waits
-//!   for.
+//!   snapshots and reports read the copy, which lives as long as the registry. If there is no room
+//!   for it, stacks are truncated at the module's frames;
+//! - when recording starts all modules are described under the loader's lock, which `dlclose` has
+//!   to wait for.
 //!
-//! No lock is held in the hook, and a program without dynamic modules in its stacks pays nothing. A
-//! walk through one costs a system call a module, about a microsecond.
+//! The hook holds no lock, and stacks without frames in dynamic modules cost nothing extra. A walk
+//! through a dynamic module costs one system call per module, about a microsecond.
 //!
-//! Where there is no such call (FreeBSD, macOS) and no `_dl_find_object`, stacks are cut at the
-//! frames of dynamic modules. Where a Linux kernel refuses to copy, the bytes are read in place.
-//! What keeps a module there is then the function of it that is on the walked stack, as long as the
-//! stack tells the truth. The standard library's unwinder, which walks stacks that are not the
-//! thread's own, depends on that everywhere.
+//! FreeBSD and macOS have no such system call and no `_dl_find_object`, so stacks are truncated at
+//! the frames of dynamic modules. If a Linux kernel refuses to copy, the bytes are read in place.
+//! The module is then kept loaded only by its function on the walked stack, provided that the
+//! stack's contents are genuine. The standard library's unwinder, which walks stacks that the
+//! thread does not own, relies on that everywhere.
 
 use std::io;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use super::entry::{Entry, Identity};
-use super::loader::{Description, Finder, loaded};
+use super::loader::{Description, Finder, loaded_modules};
 use super::rules;
 use super::tables::UnwindTables;
 use super::try_lock::TryLock;
@@ -47,47 +47,48 @@ use crate::engine::recording::arena::{Budget, Table, UpTo};
 use crate::engine::recording::sys;
 use crate::engine::recording::unwind::module_info::ModuleInfo;
 
-/// The most modules a session can know.
+/// Maximum number of modules in a session.
 const MAX_MODULES: usize = 4096;
 
-/// The most bytes of unwind tables that are copied, whatever the budget.
+/// Maximum number of bytes of copied unwind tables, whatever the budget allows.
 const MAX_COPIED: u64 = 1 << 30;
 
-/// The registry.
+/// The registry of modules.
 #[derive(Debug)]
 pub(crate) struct Modules {
     entries: Table<Entry>,
     len: AtomicU32,
-    /// TryLockGuard while an entry or a copy is added; never waited for.
-    adding: TryLock<()>,
+    /// Locked while an entry or a copy is added; no thread waits for it.
+    write_lock: TryLock<()>,
     permanent: u32,
-    /// Where each permanent module begins and ends, and its number; by address. Looking at entries,
-    /// 400 bytes each, took a cache miss a module.
+    /// Start, end and number of each permanent module, sorted by address. A search over the
+    /// entries, of 400 bytes each, took a cache miss per module.
     permanent_ranges: Box<[(u64, u64, u32)]>,
     finder: Option<Finder>,
-    /// Unwind tables of dynamic modules.
+    /// Copies of the unwind tables of dynamic modules.
     copies: Table<AtomicU8>,
-    /// How much of that is taken. Changed by whoever has `adding`.
-    copied: AtomicU64,
+    /// The number of used bytes in `copies`. Only the holder of `write_lock` changes it.
+    copied_bytes: AtomicU64,
     budget: &'static Budget,
 }
 
 impl Modules {
-    /// The modules that are loaded now. Takes the loader's lock: not for the hook.
+    /// Registers the modules that are currently loaded. Takes the loader's lock, so the hook must
+    /// not call it.
     pub(crate) fn with_budget(budget: &'static Budget) -> io::Result<Self> {
         let mut modules = Self {
             entries: Table::new(MAX_MODULES)?,
             len: AtomicU32::new(0),
-            adding: TryLock::new(()),
+            write_lock: TryLock::new(()),
             permanent: 0,
             permanent_ranges: Box::default(),
             finder: Finder::new(),
             copies: Table::new(budget.cap().min(MAX_COPIED) as usize)?,
-            copied: AtomicU64::new(0),
+            copied_bytes: AtomicU64::new(0),
             budget,
         };
-        let loaded = loaded();
-        // Permanent ones first; the program is the first of them.
+        let loaded = loaded_modules();
+        // Permanent modules come first, and the program is the first of them.
         for is_permanent in [true, false] {
             for module in loaded.iter().filter(|module| module.is_permanent == is_permanent) {
                 modules.add(&module.description, &module.path);
@@ -112,15 +113,15 @@ impl Modules {
     }
 
     pub(crate) fn len(&self) -> u32 {
-        // Acquire: pairs with the release in `add`.
+        // Acquire: pairs with the release in `add`, which follows the writes to the entry.
         self.len.load(Ordering::Acquire)
     }
 
-    /// Adds what is loaded now and not known. Takes the loader's lock: not for the hook. Only
-    /// needed where the hook cannot find modules itself.
+    /// Registers modules that have been loaded since, if the hook cannot find them itself. Takes
+    /// the loader's lock, so the hook must not call it.
     pub(crate) fn refresh(&self) {
         if self.finder.is_none() {
-            for module in loaded() {
+            for module in loaded_modules() {
                 self.add(&module.description, &module.path);
             }
         }
@@ -130,52 +131,53 @@ impl Modules {
         self.entries.get(module as usize)
     }
 
-    /// The module at an address, if it is one that never goes away.
+    /// The permanent module at an address.
     pub(super) fn permanent_at(&self, address: u64) -> Option<u32> {
         let after = self.permanent_ranges.partition_point(|(start, ..)| *start <= address);
         let (_, end, module) = self.permanent_ranges[..after].last()?;
         (address < *end).then_some(*module)
     }
 
-    /// Where the function at an address in a module begins, by its unwind table; `None` of a
+    /// The start of the function at an address in a module, from its unwind table. `None` for a
     /// dynamic module whose tables no walk has needed.
     pub(crate) fn function_start(&self, module: u32, address: u64) -> Option<u64> {
         rules::function_start(&self.tables(module), address)
     }
 
-    /// How many modules are permanent; their numbers are below.
+    /// The number of permanent modules, which have the lowest numbers.
     pub(super) fn permanent(&self) -> u32 {
         self.permanent
     }
 
-    /// The dynamic module that is at an address now, added if it was not known. Takes no lock.
+    /// The dynamic module that is currently at an address; registers it if it is new. Takes no
+    /// lock.
     pub(super) fn dynamic_at(&self, address: u64) -> Option<u32> {
         let known = self.newest_dynamic_at(address, self.len());
-        if let Some(known) = known.filter(|known| self.is_still(*known)) {
+        if let Some(known) = known.filter(|known| self.is_unchanged(*known)) {
             return Some(known);
         }
         let module = self.finder?.describe(address)?;
         self.add(&module, module.path())
     }
 
-    /// Whether a module is where it was, and the same.
-    pub(super) fn is_still(&self, module: u32) -> bool {
-        if !sys::copies_only_what_is_mapped() {
-            // Its memory must not be touched. Where there is a finder, it tells which module is
-            // there.
+    /// Whether a module is still mapped where it was, with the same content.
+    pub(super) fn is_unchanged(&self, module: u32) -> bool {
+        if !sys::detects_unmapped() {
+            // Its memory must not be accessed. The finder, if there is one, tells which module is
+            // mapped.
             return false;
         }
         let entry = self.entry(module);
-        // Relaxed, as in `identity`.
-        entry.places().content_hash() == Some(entry.content_hash.load(Ordering::Relaxed))
+        // Relaxed: written before the module's number was published, see `entry`.
+        entry.content_location().content_hash() == Some(entry.content_hash.load(Ordering::Relaxed))
     }
 
-    /// Whether what was copied of a module was of it, as far as can be told.
-    fn is_described(&self, module: u32) -> bool {
-        self.is_still(module) || !sys::copies_only_what_is_mapped()
+    /// Whether data that was copied from a module belongs to it, as far as can be determined.
+    fn copy_matches_module(&self, module: u32) -> bool {
+        self.is_unchanged(module) || !sys::detects_unmapped()
     }
 
-    /// The newest module, of those numbered below `limit`, that covers an address.
+    /// The newest module with a number below `limit` that covers an address.
     pub(crate) fn newest_at(&self, address: u64, limit: u32) -> Option<u32> {
         let dynamic = self.newest_dynamic_at(address, limit.min(self.len()));
         dynamic.or_else(|| self.permanent_at(address).filter(|module| *module < limit))
@@ -190,13 +192,13 @@ impl Modules {
         (self.permanent..limit).rev().find(covers)
     }
 
-    /// The tables of a module; without their bytes, of a dynamic one that has none copied.
+    /// The unwind tables of a module. Those of a dynamic module without a copy are empty.
     pub(super) fn tables(&self, module: u32) -> UnwindTables {
         let entry = self.entry(module);
         let load = |value: &AtomicU64| value.load(Ordering::Relaxed);
         let (mut eh_frame_hdr, mut eh_frame) = entry.sections();
         if module >= self.permanent {
-            // Acquire: pairs with the release in `copy_tables`, after which the bytes do not
+            // Acquire: pairs with the release in `copy_tables`, after which the copied bytes do not
             // change.
             match entry.copy.load(Ordering::Acquire) {
                 0 => (eh_frame_hdr.len, eh_frame.len) = (0, 0),
@@ -217,10 +219,10 @@ impl Modules {
         }
     }
 
-    /// The tables of a dynamic module, copied if they were not. `None` when there is no room, when
-    /// another thread is adding something, or when the module has gone.
+    /// The unwind tables of a dynamic module, copied if necessary. `None` if there is no room, if
+    /// another thread is adding something, or if the module has been unloaded.
     pub(super) fn copied_tables(&self, module: u32) -> Option<UnwindTables> {
-        // Relaxed: whoever reads the copy looks again.
+        // Relaxed: `tables` loads it again with acquire before it reads the copy.
         if self.entry(module).copy.load(Ordering::Relaxed) == 0 {
             self.copy_tables(module)?;
         }
@@ -229,10 +231,11 @@ impl Modules {
 
     #[cold]
     fn copy_tables(&self, module: u32) -> Option<()> {
-        let _adding = self.adding.take()?;
+        let _guard = self.write_lock.try_lock()?;
         let entry = self.entry(module);
-        // Relaxed: whoever had `adding` before has released it.
-        let first = self.copied.load(Ordering::Relaxed);
+        // Relaxed: both words change only under `write_lock`, whose acquire pairs with the release
+        // of its previous holder.
+        let first = self.copied_bytes.load(Ordering::Relaxed);
         if entry.copy.load(Ordering::Relaxed) != 0 {
             return Some(());
         }
@@ -243,61 +246,64 @@ impl Modules {
             return None;
         }
         let room = self.copies.slice(first as usize, len as usize);
-        // SAFETY: `copied` is not beyond here, so nobody else knows of this part; it is made of
-        // atomics, and may be written to.
+        // SAFETY: `copied_bytes` ends here, so no other thread knows of this part, and this thread
+        // holds `write_lock`. The part consists of atomics, so its memory may be written through a
+        // shared reference.
         let bytes = unsafe {
             std::slice::from_raw_parts_mut(room.as_ptr().cast_mut().cast::<u8>(), room.len())
         };
         let sources = [eh_frame_hdr, eh_frame].map(|section| (section.start, section.len as usize));
-        // The loader maps the headers of a module before its other segments, so a module that is
-        // being loaded may have other memory where its tables will be.
-        let loaded = || self.finder.map(|finder| finder.loaded_at(eh_frame_hdr.start));
-        let before = loaded();
-        let is_copied = before != Some(None)
+        // The loader maps a module's headers before its other segments. While a module is being
+        // loaded other memory may still be mapped where its tables will be.
+        let find_loaded = || self.finder.map(|finder| finder.loaded_at(eh_frame_hdr.start));
+        let before = find_loaded();
+        let copy_is_valid = before != Some(None)
             && sys::copy_mapped(&sources, bytes) == bytes.len()
-            && self.is_described(module)
-            && loaded() == before;
-        if !is_copied {
+            && self.copy_matches_module(module)
+            && find_loaded() == before;
+        if !copy_is_valid {
             self.budget.adjust(-(len as i64));
             return None;
         }
         let end = rules::eh_frame_len(&bytes[sources[0].1..]) as u64;
         self.budget.adjust(end as i64 - eh_frame.len as i64);
         entry.copied_eh_frame.store(end, Ordering::Relaxed);
-        self.copied.store(first + eh_frame_hdr.len + end, Ordering::Relaxed);
-        // Release: pairs with the acquire in `tables`.
+        self.copied_bytes.store(first + eh_frame_hdr.len + end, Ordering::Relaxed);
+        // Release: pairs with the acquire in `tables` and follows the writes to the copy.
         entry.copy.store(first + 1, Ordering::Release);
         Some(())
     }
 
-    /// What is added to a module's own addresses to get those in memory.
+    /// The offset of a module's addresses in memory from those in its file.
     pub(crate) fn bias(&self, module: u32) -> u64 {
         self.entry(module).bias.load(Ordering::Relaxed)
     }
 
-    /// A module's particulars, for a snapshot.
+    /// A module's description, for a snapshot.
     pub(crate) fn info(&self, module: u32) -> ModuleInfo {
         self.entry(module).info()
     }
 
-    /// Adds a module unless it is known. `None` when another thread is adding one, or there is no
-    /// room.
+    /// Registers a module unless it is known. `None` if another thread is adding one, or if there
+    /// is no room.
     fn add(&self, module: &Description, path: &[u8]) -> Option<u32> {
-        let _adding = self.adding.take()?;
+        let _guard = self.write_lock.try_lock()?;
         let identity = Identity::of(module);
         if module.range().is_empty() {
             return None;
         }
         if let Some(known) = (0..self.len()).rev().find(|m| self.entry(*m).identity() == identity) {
-            // It has come again, and the loader has put its path elsewhere. Relaxed: whoever reads
-            // the old place finds something else there, and comes here too.
-            self.entry(known).places[2].store(module.places.path.0, Ordering::Relaxed);
+            // The module was loaded again and its path is stored elsewhere. Relaxed: a thread that
+            // reads the old address finds other content there, takes the module for another and
+            // comes here too.
+            self.entry(known).content_starts[2]
+                .store(module.content_location.path.0, Ordering::Relaxed);
             return Some(known);
         }
         let number = self.len();
         ((number as usize) < self.entries.len()).then(|| {
             self.entry(number).fill(module, path, identity);
-            // Release: pairs with the acquire in `len`.
+            // Release: pairs with the acquire in `len` and follows the writes to the entry.
             self.len.store(number + 1, Ordering::Release);
             number
         })
@@ -312,29 +318,31 @@ mod tests {
 
     use super::*;
 
-    /// A library of glibc that nobody is linked to.
+    /// A library of glibc that no program links to.
     const LIBRARY: &CStr = c"libthread_db.so.1";
 
-    /// There is one library for all tests.
+    /// All tests share this one library.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-    /// A library that was loaded before, and an address in it.
+    /// Opens the library and returns its handle and an address in it; `None` if it is not
+    /// installed.
     fn open() -> Option<(*mut c_void, u64)> {
-        // SAFETY: a library of the system.
+        // SAFETY: the name is a NUL-terminated string, and the library's constructors are those of
+        // the C library's vendor.
         let handle = unsafe { libc::dlopen(LIBRARY.as_ptr(), libc::RTLD_LAZY) };
-        // SAFETY: an open library.
+        // SAFETY: the handle is of an open library, and the name is a NUL-terminated string.
         let symbol =
             (!handle.is_null()).then(|| unsafe { libc::dlsym(handle, c"td_init".as_ptr()) })?;
         (!symbol.is_null()).then_some((handle, symbol as u64 + 1))
     }
 
     fn close(handle: *mut c_void) {
-        // SAFETY: opened by a test, which uses it no more.
+        // SAFETY: a test opened it and no longer uses it.
         assert_eq!(unsafe { libc::dlclose(handle) }, 0);
     }
 
     #[test]
-    fn the_program_and_what_it_is_linked_to_are_permanent() {
+    fn the_program_and_its_dependencies_are_permanent() {
         let modules = Modules::new().unwrap();
         let name = |number| String::from_utf8(modules.info(number).path).unwrap();
         assert_eq!(name(0), std::env::current_exe().unwrap().to_str().unwrap());
@@ -349,8 +357,8 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_a_library_that_is_gone_is_read() {
-        if !sys::kernel_copies() {
+    fn an_unloaded_library_is_never_read() {
+        if !sys::kernel_permits_copying() {
             println!("skipped: the kernel refuses to copy");
             return;
         }
@@ -364,9 +372,9 @@ mod tests {
         };
         let modules = Modules::new().unwrap();
         let module = modules.newest_at(address, modules.len()).unwrap();
-        assert!(module >= modules.permanent(), "it may be closed");
+        assert!(module >= modules.permanent(), "a dlopened library is dynamic");
         assert_eq!(modules.permanent_at(address), None);
-        assert_eq!(modules.dynamic_at(address), Some(module), "that it is met adds nothing");
+        assert_eq!(modules.dynamic_at(address), Some(module), "meeting it again adds no entry");
         assert_eq!(modules.function_start(module, address), None, "nothing is copied yet");
         let tables = modules.copied_tables(module).unwrap();
         assert_eq!(modules.function_start(module, address), Some(address - 1));
@@ -375,7 +383,7 @@ mod tests {
         close(handle);
         let mut byte = [0];
         assert_eq!(sys::copy_mapped(&[(address, 1)], &mut byte), 0, "it is unmapped");
-        assert!(!modules.is_still(module));
+        assert!(!modules.is_unchanged(module));
         assert_eq!(modules.dynamic_at(address), None);
         assert_eq!(modules.function_start(module, address), Some(address - 1));
         let (handle, again) = open().unwrap();
@@ -385,10 +393,10 @@ mod tests {
         close(handle);
     }
 
-    /// Addresses in a library that another thread opens and closes, so that they may be stale.
+    /// Looks up addresses in a library that another thread opens and closes, so they may be stale.
     #[test]
-    fn a_library_may_go_while_it_is_looked_at() {
-        if !sys::kernel_copies() {
+    fn a_library_may_be_unloaded_during_a_lookup() {
+        if !sys::kernel_permits_copying() {
             println!("skipped: the kernel refuses to copy");
             return;
         }
@@ -401,12 +409,13 @@ mod tests {
         let offset = address - modules.bias(modules.newest_at(address, modules.len()).unwrap());
         close(handle);
         let latest = AtomicU64::new(address);
-        let (mut there, mut gone) = (0, 0);
+        let (mut found, mut unloaded) = (0, 0);
         std::thread::scope(|scope| {
             let closer = scope.spawn(|| {
                 for _ in 0..2000 {
                     let (handle, address) = open().unwrap();
-                    // Relaxed: an older address is stale, which is what this is about.
+                    // Relaxed: a thread may see an older, stale address, which is what this test is
+                    // about.
                     latest.store(address, Ordering::Relaxed);
                     std::thread::yield_now();
                     close(handle);
@@ -417,22 +426,22 @@ mod tests {
                 let module = modules.dynamic_at(address);
                 let tables = module.and_then(|module| modules.copied_tables(module));
                 match module.filter(|_| tables.is_some()) {
-                    // A stale address may be anywhere in the module.
+                    // A stale address may lie anywhere in the reloaded module.
                     Some(module) if address - modules.bias(module) == offset => {
                         assert_eq!(modules.function_start(module, address), Some(address - 1));
-                        there += 1;
+                        found += 1;
                     }
                     Some(_) => {}
-                    None => gone += 1,
+                    None => unloaded += 1,
                 }
             }
         });
-        println!("there {there} times, gone {gone} times, {} modules", modules.len());
-        assert!(there > 0 && gone > 0);
+        println!("found {found} times, unloaded {unloaded} times, {} modules", modules.len());
+        assert!(found > 0 && unloaded > 0);
     }
 
     #[test]
-    fn tables_without_room_are_not_copied() {
+    fn tables_beyond_the_budget_are_not_copied() {
         let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((handle, address)) = open() else {
             println!("skipped: no {LIBRARY:?}");

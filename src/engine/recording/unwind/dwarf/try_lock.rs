@@ -1,34 +1,37 @@
-//! Something that one thread at a time works with, and no thread ever waits for.
+//! A try-lock: a value that one thread at a time may use, and that no thread ever waits for.
 
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A value and whether somebody has taken it. A thread that vanishes with it (in a forked child)
-/// keeps it: whoever finds a seat taken does without.
+/// A value that is locked or free. A thread that does not exist in a forked child keeps its locks
+/// locked there for ever; other threads do without the value.
 #[derive(Debug, Default)]
 pub(super) struct TryLock<T> {
-    taken: AtomicBool,
+    locked: AtomicBool,
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the value is touched only between winning `taken` and giving it back.
+// SAFETY: only the thread that has set `locked` accesses the value, until it clears `locked`; so
+// the value is sent between threads but never shared.
 unsafe impl<T: Send> Sync for TryLock<T> {}
 
 impl<T> TryLock<T> {
     pub(super) fn new(value: T) -> Self {
-        Self { taken: AtomicBool::new(false), value: UnsafeCell::new(value) }
+        Self { locked: AtomicBool::new(false), value: UnsafeCell::new(value) }
     }
 
-    /// The seat, unless somebody has it.
-    pub(super) fn take(&self) -> Option<TryLockGuard<'_, T>> {
-        // Acquire: pairs with the release in `TryLockGuard::drop`.
-        let free = !self.taken.load(Ordering::Relaxed) && !self.taken.swap(true, Ordering::Acquire);
+    /// Locks the value, unless it is locked already.
+    pub(super) fn try_lock(&self) -> Option<TryLockGuard<'_, T>> {
+        // Acquire: pairs with the release in `TryLockGuard::drop`. The relaxed load only avoids
+        // writing to the cache line of a locked value.
+        let free =
+            !self.locked.load(Ordering::Relaxed) && !self.locked.swap(true, Ordering::Acquire);
         free.then_some(TryLockGuard(self))
     }
 }
 
-/// A taken seat, given back when dropped.
+/// A locked value, which is unlocked when this is dropped.
 #[derive(Debug)]
 pub(super) struct TryLockGuard<'a, T>(&'a TryLock<T>);
 
@@ -36,21 +39,23 @@ impl<T> Deref for TryLockGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: whoever has taken the seat is alone with it.
+        // SAFETY: the guard exists, so this thread has set `locked` and no other thread accesses
+        // the value.
         unsafe { &*self.0.value.get() }
     }
 }
 
 impl<T> DerefMut for TryLockGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: whoever has taken the seat is alone with it.
+        // SAFETY: the guard exists, so this thread has set `locked` and no other thread accesses
+        // the value.
         unsafe { &mut *self.0.value.get() }
     }
 }
 
 impl<T> Drop for TryLockGuard<'_, T> {
     fn drop(&mut self) {
-        // Release: pairs with the acquire in `TryLock::take`.
-        self.0.taken.store(false, Ordering::Release);
+        // Release: pairs with the acquire in `TryLock::try_lock`.
+        self.0.locked.store(false, Ordering::Release);
     }
 }

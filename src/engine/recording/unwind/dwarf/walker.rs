@@ -1,9 +1,9 @@
-//! The walk by unwind tables, where framehop knows the platform.
+//! Walks stacks by unwind tables, on platforms that framehop supports.
 //!
-//! Frames with an ordinary [`Rule`] are walked here; others by framehop. An *engine* is framehop's
-//! unwinder with its cache. A walk that meets such a frame takes a free one and keeps it to its
-//! end; it starts looking at its thread's favourite, whose cache is warm. Engines are made when
-//! recording starts, and never on the hook path.
+//! Frames with an ordinary [`Rule`] are unwound here, all others by framehop. An *engine* is
+//! framehop's unwinder with its cache. A walk that meets a frame with a complex rule locks a free
+//! engine until the walk ends; it first tries the engine that its lane prefers, whose cache is
+//! warm. Engines are created when recording starts, never on the hook path.
 
 use std::io;
 use std::ops::Range;
@@ -13,7 +13,7 @@ use framehop::{FrameAddress, Unwinder as _};
 use super::arch;
 use super::frame::{Bounds, Frame};
 use super::loader::framehop_module;
-use super::memo::{End, Followed, Memo};
+use super::memo::{Memo, Replay, WalkEnd};
 use super::modules::Modules;
 use super::rules::{Rule, Rules, Step};
 use super::try_lock::{TryLock, TryLockGuard};
@@ -26,18 +26,18 @@ type Tables = &'static [u8];
 struct Engine {
     unwinder: arch::Unwinder<Tables>,
     cache: arch::Cache,
-    /// The dynamic modules that the unwinder knows.
-    dynamic: Vec<Dynamic>,
-    /// Counts the walks.
+    /// The dynamic modules that have been added to the unwinder.
+    dynamic: Vec<DynamicModule>,
+    /// The number of walks so far.
     walk: u64,
 }
 
-/// A dynamic module that an engine knows.
-struct Dynamic {
+/// A dynamic module that has been added to an engine.
+struct DynamicModule {
     module: u32,
     range: (u64, u64),
-    /// The last walk that found it where it was.
-    seen: u64,
+    /// The last walk that found the module still mapped and unchanged.
+    checked_walk: u64,
 }
 
 /// The rules, engines and memos of a session.
@@ -45,7 +45,7 @@ pub(crate) struct Walker {
     rules: Rules,
     engines: Box<[TryLock<Engine>]>,
     memos: Box<[TryLock<Memo>]>,
-    /// The process of the threads that take seats.
+    /// The process that created the walker: a forked child has another one.
     process: u32,
 }
 
@@ -56,12 +56,13 @@ impl std::fmt::Debug for Walker {
 }
 
 impl Walker {
-    /// The cache of rules (509 of 16 bytes), gimli's contexts for evaluation, and the module list.
+    /// The size of an engine: framehop's cache of 509 rules of 16 bytes, gimli's evaluation
+    /// contexts, and the module list.
     pub(crate) const ENGINE_BYTES: u64 = 32 << 10;
-    /// One of ours.
+    /// The size of an entry in our own cache of rules.
     pub(crate) const RULE_BYTES: u64 = 8;
 
-    /// What a memo takes for each frame that a stack may have.
+    /// Bytes that a memo takes per frame of the maximum depth.
     pub(crate) const MEMO_FRAME_BYTES: u64 = Memo::FRAME_BYTES;
 
     pub(crate) fn new(size: &Size, modules: &Modules) -> io::Result<Self> {
@@ -81,7 +82,7 @@ impl Walker {
         })
     }
 
-    /// Walks the caller's stack. A stack that is not the thread's own is left to the unwinder of
+    /// Walks the caller's stack. A stack that the thread does not own is left to the unwinder of
     /// the standard library.
     #[inline(always)]
     pub(crate) fn capture(
@@ -91,9 +92,9 @@ impl Walker {
         lane: usize,
         modules: &Modules,
     ) {
-        let (ip, sp, fp) = arch::here();
+        let (ip, sp, fp) = arch::current_registers();
         if !stack.contains(&(sp as usize)) {
-            return walk_foreign(captured);
+            return walk_foreign_stack(captured);
         }
         captured.method = UnwindMethod::Framehop;
         self.walk(captured, Frame { ip, sp, fp }, stack.end as u64, lane, modules);
@@ -108,8 +109,9 @@ impl Walker {
         lane: usize,
         modules: &Modules,
     ) {
-        // Nobody else is in the lane, but for threads that a forked child does not have.
-        match self.memos.get(lane).and_then(TryLock::take) {
+        // No other thread uses the lane. In a forked child the memo may still be locked by a thread
+        // that the child does not have.
+        match self.memos.get(lane).and_then(TryLock::try_lock) {
             Some(mut memo) => {
                 self.walk_with(&mut memo, captured, innermost, stack_end, lane, modules);
             }
@@ -130,8 +132,8 @@ impl Walker {
         self.walk_with(&mut Memo::new(0), captured, innermost, stack_end, lane, modules);
     }
 
-    // A frame in registers: through memory it is written by words and read by two at once, which
-    // waits.
+    // Inlined so that `innermost` stays in registers. Out of line it is passed through memory,
+    // written word by word and read two words at a time, which is a store-forwarding stall.
     #[inline(always)]
     pub(super) fn walk_with(
         &self,
@@ -148,9 +150,10 @@ impl Walker {
         let mut frame = innermost;
         let end = loop {
             let walked = captured.len;
-            match memo.follow(&frame, walked, bounds, |address| _ = captured.push(address)) {
-                Some(Followed::ToTheEnd { from }) => {
-                    // Without an engine all frames are of permanent modules, as all kept ones are.
+            match memo.replay(&frame, walked, bounds, |address| _ = captured.push(address)) {
+                Some(Replay::ToEnd { from }) => {
+                    // Without an engine all frames are in permanent modules, like all cached
+                    // frames.
                     if captured.knows_last
                         && engine.is_none()
                         && memo.is_last(captured.frames(), from)
@@ -158,82 +161,85 @@ impl Walker {
                         captured.is_last = true;
                         return;
                     }
-                    memo.keep_from(captured.frames(), walked, from);
+                    memo.store_from(captured.frames(), walked, from);
                     captured.extend(memo.callers(from));
                     captured.hash = memo.hash();
                     return;
                 }
-                Some(Followed::To(outward)) => frame = outward,
+                Some(Replay::UpTo(outward)) => frame = outward,
                 None => {}
             }
             let walked = captured.len;
             let rule = self.rule(frame.ip, modules);
-            memo.note(walked, &frame, rule);
+            memo.record(walked, &frame, rule);
             let caller = match rule.step() {
-                Step::Out { distance } => frame.out(rule, frame.caller_sp(rule, distance), bounds),
-                Step::End => break End::Rule,
-                Step::Foreign => {
+                Step::Caller { distance } => {
+                    frame.caller(rule, frame.caller_sp(rule, distance), bounds)
+                }
+                Step::Outermost => break WalkEnd::OutermostRule,
+                Step::Complex => {
                     if engine.is_none() {
-                        engine = self.engine(lane);
+                        engine = self.lock_engine(lane);
                     }
                     let Some(engine) = &mut engine else {
                         captured.method = UnwindMethod::None;
                         captured.truncated = true;
-                        break End::Open;
+                        break WalkEnd::Incomplete;
                     };
                     match engine.step(frame, walked == 0, captured, modules, bounds) {
-                        Some(None) => break End::Open,
-                        known => known.flatten(),
+                        Some(None) => break WalkEnd::Incomplete,
+                        result => result.flatten(),
                     }
                 }
             };
-            // A frame that does not lead outward would lead in circles.
+            // A caller that is not further out could make the walk go in circles.
             let Some(caller) = caller.filter(|caller| caller.sp > frame.sp) else {
                 captured.truncated = true;
-                break End::Open;
+                break WalkEnd::Incomplete;
             };
             if caller.ip == 0 {
                 let null = rule.return_address_below(caller.sp);
-                break null.map_or(End::Open, |at| End::Null { at });
+                break null.map_or(WalkEnd::Incomplete, |slot| WalkEnd::NullReturnAddress { slot });
             }
-            // The lookup address: inside the call instruction.
+            // Rules are looked up at an address inside the call instruction.
             frame = Frame { ip: caller.ip - 1, ..caller };
             if !captured.push(frame.ip) {
-                break End::Open;
+                break WalkEnd::Incomplete;
             }
         };
-        memo.keep(captured.frames(), end);
+        memo.store(captured.frames(), end);
         captured.hash = memo.hash();
     }
 
     #[inline]
     fn rule(&self, address: u64, modules: &Modules) -> Rule {
-        self.rules.get(address).unwrap_or_else(|| self.learn(address, modules))
+        self.rules.get(address).unwrap_or_else(|| self.read_rule(address, modules))
     }
 
-    /// The rule of an address in a permanent module, from now on known. Others may have another
-    /// rule tomorrow.
+    /// Reads the rule of an address in a permanent module from the tables and caches it. Other
+    /// modules are not cached, since another rule may apply at the address later.
     #[cold]
-    fn learn(&self, address: u64, modules: &Modules) -> Rule {
-        let Some(module) = modules.permanent_at(address) else { return Rule::FOREIGN };
+    fn read_rule(&self, address: u64, modules: &Modules) -> Rule {
+        let Some(module) = modules.permanent_at(address) else { return Rule::COMPLEX };
         let rule = Rule::read(&modules.tables(module), address);
         self.rules.insert(address, rule);
         rule
     }
 
-    fn engine(&self, lane: usize) -> Option<TryLockGuard<'_, Engine>> {
+    fn lock_engine(&self, lane: usize) -> Option<TryLockGuard<'_, Engine>> {
         let count = self.engines.len();
-        // With more runnable threads than cores all holders may be off the processor at once.
-        // Yielding lets them finish; after this many times something is wrong, and the stack is
-        // given up.
+        // With more runnable threads than cores all holders may be descheduled at once, and
+        // yielding lets them finish. After this many attempts something is wrong, and the stack is
+        // truncated.
         for attempt in 0..256 {
-            let mut seats = (0..count).map(|i| &self.engines[(lane + i) % count]);
-            if let Some(mut engine) = seats.find_map(TryLock::take) {
+            let mut locks = (0..count).map(|i| &self.engines[(lane + i) % count]);
+            if let Some(mut engine) = locks.find_map(TryLock::try_lock) {
                 engine.walk += 1;
                 return Some(engine);
             }
-            // In a forked child all holders may be threads that it does not have. Waiting for them
-            // with every sample made a child hang that its parent's twelve threads had left none.
+            // In a forked child all holders may be threads that the child does not have. When every
+            // sample waited for them, a child hung because its parent's twelve threads had left no
+            // engine free.
             if std::process::id() != self.process {
                 return None;
             }
@@ -243,17 +249,17 @@ impl Walker {
     }
 }
 
-/// Walks a stack of which only the current end is known.
+/// Walks a stack of which only the innermost end is known.
 #[cold]
 #[inline(never)]
-fn walk_foreign(captured: &mut Captured) {
+fn walk_foreign_stack(captured: &mut Captured) {
     captured.method = UnwindMethod::Backtrace;
     system::walk(|address| address <= 1 || captured.push(address - 1));
 }
 
 impl Engine {
-    /// The caller of a frame, with the return address as its `ip`. `None` where that cannot be
-    /// told, `Some(None)` where there is none.
+    /// The caller of a frame, with the return address as its `ip`. `None` if it cannot be
+    /// determined, `Some(None)` if there is no caller.
     #[expect(clippy::option_option, reason = "unknown and none are different things")]
     fn step(
         &mut self,
@@ -263,7 +269,9 @@ impl Engine {
         modules: &Modules,
         bounds: Bounds,
     ) -> Option<Option<Frame>> {
-        if modules.permanent_at(frame.ip).is_none() && !self.learn(frame.ip, captured, modules) {
+        if modules.permanent_at(frame.ip).is_none()
+            && !self.ensure_module(frame.ip, captured, modules)
+        {
             return None;
         }
         let address = if innermost {
@@ -278,20 +286,23 @@ impl Engine {
         Some(caller.map(|ip| Frame { ip, sp: registers.sp(), fp: arch::frame_pointer(&registers) }))
     }
 
-    /// Makes sure that the module at an address outside the permanent ones is known as it is now.
-    fn learn(&mut self, address: u64, captured: &mut Captured, modules: &Modules) -> bool {
-        let covers = |known: &&mut Dynamic| (known.range.0..known.range.1).contains(&address);
+    /// Makes sure that the unwinder knows the dynamic module that is currently at an address.
+    fn ensure_module(&mut self, address: u64, captured: &mut Captured, modules: &Modules) -> bool {
+        let covers = |known: &&mut DynamicModule| (known.range.0..known.range.1).contains(&address);
         let module = match self.dynamic.iter_mut().find(covers) {
-            // Once in a walk: the tables are copies, so that it does not matter for longer.
-            Some(known) if known.seen == self.walk || modules.is_still(known.module) => {
-                known.seen = self.walk;
+            // Checked once per walk: the tables are copies, so a change during the walk does no
+            // harm.
+            Some(known)
+                if known.checked_walk == self.walk || modules.is_unchanged(known.module) =>
+            {
+                known.checked_walk = self.walk;
                 known.module
             }
             _ => {
                 let Some(module) = modules.dynamic_at(address) else { return false };
                 match self.dynamic.iter().position(|known| known.module == module) {
-                    Some(known) => self.dynamic[known].seen = self.walk,
-                    None if self.add(module, modules) => {}
+                    Some(known) => self.dynamic[known].checked_walk = self.walk,
+                    None if self.add_module(module, modules) => {}
                     None => return false,
                 }
                 module
@@ -301,20 +312,19 @@ impl Engine {
         true
     }
 
-    /// Replaces whatever was known at the addresses of a module; `false` where its tables have no
-    /// room. This allocates, from the inner allocator and uncounted: once for each engine and
-    /// library that
-    /// `dlopen` loaded.
+    /// Adds a module in place of those at overlapping addresses. Returns `false` if there is no
+    /// room for its tables. This allocates, from the inner allocator and uncounted, once per engine
+    /// and library that `dlopen` loaded.
     #[cold]
-    fn add(&mut self, module: u32, modules: &Modules) -> bool {
+    fn add_module(&mut self, module: u32, modules: &Modules) -> bool {
         let Some(tables) = modules.copied_tables(module) else { return false };
         let range = tables.range;
-        let overlaps = |old: &mut Dynamic| old.range.0 < range.1 && range.0 < old.range.1;
-        for gone in self.dynamic.extract_if(.., overlaps) {
-            self.unwinder.remove_module(gone.range.0);
+        let overlaps = |old: &mut DynamicModule| old.range.0 < range.1 && range.0 < old.range.1;
+        for replaced in self.dynamic.extract_if(.., overlaps) {
+            self.unwinder.remove_module(replaced.range.0);
         }
         self.unwinder.add_module(framehop_module(tables));
-        self.dynamic.push(Dynamic { module, range, seen: self.walk });
+        self.dynamic.push(DynamicModule { module, range, checked_walk: self.walk });
         true
     }
 }
@@ -326,8 +336,8 @@ mod tests {
 
     const SIZE: Size = Size { engines: 1, rules: 1, memos: 1, depth: 64 };
 
-    /// Frames at any instruction of this program, with registers that point anywhere into `stack`,
-    /// or nowhere.
+    /// Frames at random instructions of this program, with registers that point anywhere into
+    /// `stack`, or nowhere.
     fn frames(modules: &Modules, count: usize, stack: Range<u64>) -> impl Iterator<Item = Frame> {
         let (start, end) = modules.tables(0).range;
         let mut random = Random::new(17, 0);
@@ -339,9 +349,10 @@ mod tests {
         })
     }
 
-    /// Rules that do not fit the stack at all. A read outside of it would end the process.
+    /// Applies rules that do not fit the stack at all. A read outside of it would crash the
+    /// process.
     #[test]
-    fn walks_with_wrong_registers_end_by_themselves() {
+    fn walks_with_wrong_registers_end_without_a_crash() {
         let modules = Modules::new().unwrap();
         let dwarf = Walker::new(&SIZE, &modules).unwrap();
         let stack_end = crate::engine::recording::sys::own_stack().unwrap().end as u64;
@@ -354,23 +365,23 @@ mod tests {
         }
     }
 
-    /// Where both can tell the caller of a frame, our rules and framehop tell the same.
+    /// If both our rules and framehop find a frame's caller, they find the same one.
     #[test]
-    fn rules_and_framehop_agree() {
+    fn ordinary_rules_find_the_same_callers_as_framehop() {
         let modules = Modules::new().unwrap();
         let dwarf = Walker::new(&SIZE, &modules).unwrap();
         let mut random = Random::new(5, 0);
         let memory: Vec<u64> = (0..1 << 15).map(|_| random.next() | 1).collect();
         let stack = memory.as_ptr_range();
         let stack = stack.start as u64..stack.end as u64;
-        let mut engine = dwarf.engine(0).unwrap();
+        let mut engine = dwarf.lock_engine(0).unwrap();
         let (mut agreed, mut ordinary) = (0, 0);
         for frame in frames(&modules, 200_000, stack.clone()) {
             let rule = dwarf.rule(frame.ip, &modules);
-            let Step::Out { distance } = rule.step() else { continue };
+            let Step::Caller { distance } = rule.step() else { continue };
             ordinary += 1;
             let bounds = Bounds::new(frame.sp, stack.end);
-            let ours = frame.out(rule, frame.caller_sp(rule, distance), bounds);
+            let ours = frame.caller(rule, frame.caller_sp(rule, distance), bounds);
             let theirs =
                 engine.step(frame, false, &mut Captured::new(false), &modules, bounds).flatten();
             if let (Some(ours), Some(theirs)) = (ours, theirs) {
@@ -378,7 +389,7 @@ mod tests {
                 agreed += 1;
             }
         }
-        assert!(ordinary > 100_000, "most of a program is ordinary: {ordinary}");
-        assert!(agreed > 100_000, "and most callers can be told: {agreed}");
+        assert!(ordinary > 100_000, "expected more ordinary rules than {ordinary}");
+        assert!(agreed > 100_000, "expected more callers than {agreed}");
     }
 }

@@ -1,32 +1,32 @@
-//! ELF modules as their headers in memory describe them. Headers are copied, because a module may
-//! go.
+//! Describes ELF modules by their program headers in memory. All data is copied before it is read,
+//! because a module may be unloaded at any time.
 
 use std::ops::Range;
 
 use framehop::{ExplicitModuleSectionInfo, Module};
 
 use crate::engine::recording::sys;
-use crate::engine::recording::unwind::dwarf::places::{
-    BUILD_ID_BYTES, CONTENT_BYTES, MAX_HEADERS_BYTES, PATH_BYTES, Places, hash,
+use crate::engine::recording::unwind::dwarf::module_content::{
+    ContentLocation, MAX_BUILD_ID_BYTES, MAX_CONTENT_BYTES, MAX_HEADERS_BYTES, MAX_PATH_BYTES, hash,
 };
 use crate::engine::recording::unwind::dwarf::tables::{Section, UnwindTables};
 
 const HEADER_BYTES: usize = size_of::<libc::Elf64_Phdr>();
 const MAX_HEADERS: usize = MAX_HEADERS_BYTES / HEADER_BYTES;
 
-/// The most of a note segment that is looked at.
-const NOTE_BYTES: usize = 512;
+/// Maximum number of bytes of a note segment that are read.
+const MAX_NOTE_BYTES: usize = 512;
 
-/// `PF_X` of a program header: FreeBSD has no such constant in `libc`.
+/// `PF_X`, the executable flag of a program header. FreeBSD's `libc` has no such constant.
 const EXECUTABLE: u32 = 1;
 
-/// A part of a module in memory.
+/// A segment of a module, as its program header describes it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment {
     pub(super) kind: u32,
     pub(super) flags: u32,
     pub(super) file_offset: u64,
-    /// As in the file.
+    /// The address that the file states.
     pub(super) address: u64,
     pub(super) size: u64,
     align: u64,
@@ -46,34 +46,34 @@ impl Segment {
         }
     }
 
-    /// In memory.
+    /// The segment's addresses in memory.
     pub(super) fn range(&self, bias: u64) -> Range<u64> {
         let start = bias.wrapping_add(self.address);
         start..start.wrapping_add(self.size)
     }
 }
 
-/// A module, described.
+/// A module, described by its program headers.
 #[derive(Clone, Debug)]
 pub(crate) struct Description {
-    /// What is added to addresses of the file to get those in memory.
+    /// The offset of addresses in memory from those in the file.
     pub(crate) bias: u64,
-    pub(crate) places: Places,
-    /// From the pointer in `.eh_frame_hdr` to the end of its segment: where the section ends is
-    /// written nowhere, and is found by the terminator when it is read.
+    pub(crate) content_location: ContentLocation,
+    /// From the address in `.eh_frame_hdr` to the end of the segment. No header states where the
+    /// section ends; the reader finds its terminator.
     pub(crate) eh_frame: Range<u64>,
-    /// What is at the places.
-    content: [u8; CONTENT_BYTES],
+    /// The content at `content_location`.
+    content: [u8; MAX_CONTENT_BYTES],
 }
 
 impl Description {
-    /// Describes the module whose program headers and path are there. `None` if they are not, any
-    /// more, or if it is like no module of a linker.
+    /// Describes the module with these program headers and this path. Returns `None` if they are no
+    /// longer mapped, or if no linker would write such a module.
     #[inline(never)]
     pub(crate) fn read(bias: u64, headers: (u64, usize), path: u64) -> Option<Self> {
         let (headers, count) = headers;
         let headers_len = count * HEADER_BYTES;
-        let mut content = [0; CONTENT_BYTES];
+        let mut content = [0; MAX_CONTENT_BYTES];
         if count > MAX_HEADERS || !is_copied(headers, &mut content[..headers_len]) {
             return None;
         }
@@ -87,36 +87,37 @@ impl Description {
         });
         let notes = segments().filter(|segment| segment.kind == libc::PT_NOTE);
         let build_id = notes.filter_map(|segment| build_id(bias, &segment)).next();
-        let places = Places {
+        let content_location = ContentLocation {
             headers: (headers, headers_len as u32),
             build_id: build_id.unwrap_or_default(),
             path: (path, path_len(path)? as u32),
         };
-        // All at once, and again: what does not belong together is not taken for the same later.
-        places.copy(&mut content)?;
-        Some(Self { bias, places, eh_frame: eh_frame.unwrap_or_default(), content })
+        // Copies the whole content again in one call: parts that do not belong together have a hash
+        // that a later comparison will not match.
+        content_location.copy(&mut content)?;
+        Some(Self { bias, content_location, eh_frame: eh_frame.unwrap_or_default(), content })
     }
 
     pub(crate) fn content_hash(&self) -> u64 {
-        let len: usize = self.places.all().iter().map(|(_, len)| len).sum();
+        let len: usize = self.content_location.ranges().iter().map(|(_, len)| len).sum();
         hash(&self.content[..len])
     }
 
     pub(crate) fn build_id(&self) -> &[u8] {
-        let start = self.places.headers.1 as usize;
-        &self.content[start..][..self.places.build_id.1 as usize]
+        let start = self.content_location.headers.1 as usize;
+        &self.content[start..][..self.content_location.build_id.1 as usize]
     }
 
     pub(crate) fn path(&self) -> &[u8] {
-        let start = (self.places.headers.1 + self.places.build_id.1) as usize;
-        self.content[start..][..self.places.path.1 as usize]
+        let start = (self.content_location.headers.1 + self.content_location.build_id.1) as usize;
+        self.content[start..][..self.content_location.path.1 as usize]
             .split(|byte| *byte == 0)
             .next()
             .unwrap_or_default()
     }
 
     pub(super) fn segments(&self, kind: u32) -> impl Iterator<Item = Segment> {
-        let headers = &self.content[..self.places.headers.1 as usize];
+        let headers = &self.content[..self.content_location.headers.1 as usize];
         segments(headers).filter(move |segment| segment.kind == kind)
     }
 
@@ -127,7 +128,7 @@ impl Description {
             .unwrap_or_default()
     }
 
-    /// The first executable segment: where it begins in the file, and where it is, relative to the
+    /// The first executable segment: its offset in the file, and its addresses relative to the
     /// module.
     pub(crate) fn code(&self) -> (u64, Range<u64>) {
         let code = self.segments(libc::PT_LOAD).find(|segment| segment.flags & EXECUTABLE != 0);
@@ -148,7 +149,7 @@ fn is_copied(address: u64, bytes: &mut [u8]) -> bool {
     sys::copy_mapped(&[(address, bytes.len())], bytes) == bytes.len()
 }
 
-/// Where `.eh_frame` begins, by `.eh_frame_hdr`.
+/// The start of `.eh_frame`, as `.eh_frame_hdr` states it.
 fn eh_frame(hdr: Range<u64>) -> Option<u64> {
     /// `DW_EH_PE_pcrel | DW_EH_PE_sdata4`: the only encoding that linkers write here.
     const RELATIVE: u8 = 0x1b;
@@ -160,10 +161,10 @@ fn eh_frame(hdr: Range<u64>) -> Option<u64> {
     Some((hdr.start + 4).wrapping_add_signed(i32::from_ne_bytes(offset).into()))
 }
 
-/// Where the build-id is in a note segment, and its length.
+/// The address and the length of the build-id in a note segment.
 fn build_id(bias: u64, segment: &Segment) -> Option<(u64, u32)> {
-    let mut bytes = [0; NOTE_BYTES];
-    let bytes = &mut bytes[..NOTE_BYTES.min(segment.size as usize)];
+    let mut bytes = [0; MAX_NOTE_BYTES];
+    let bytes = &mut bytes[..MAX_NOTE_BYTES.min(segment.size as usize)];
     let start = segment.range(bias).start;
     if !is_copied(start, bytes) {
         return None;
@@ -177,26 +178,26 @@ fn build_id(bias: u64, segment: &Segment) -> Option<(u64, u32)> {
         let is_build_id =
             kind.starts_with(&3_u32.to_ne_bytes()) && bytes.get(at + 12..at + 16) == Some(b"GNU\0");
         if is_build_id {
-            let is_there = at + data + data_len <= bytes.len();
-            return is_there
-                .then(|| (start + (at + data) as u64, data_len.min(BUILD_ID_BYTES) as u32));
+            let is_complete = at + data + data_len <= bytes.len();
+            return is_complete
+                .then(|| (start + (at + data) as u64, data_len.min(MAX_BUILD_ID_BYTES) as u32));
         }
         at += data.checked_add(data_len)?.checked_next_multiple_of(align)?;
     }
     None
 }
 
-/// The length of a path with its NUL, or as much of it as is looked at; 0 of none.
+/// The length of a path with its NUL, at most [`MAX_PATH_BYTES`]; 0 for a null pointer.
 fn path_len(path: u64) -> Option<usize> {
     if path == 0 {
         return Some(0);
     }
-    let mut bytes = [0; PATH_BYTES];
+    let mut bytes = [0; MAX_PATH_BYTES];
     let mut len = 0;
-    // Page by page: what follows the NUL may not be mapped.
-    while len < PATH_BYTES {
+    // Reads page by page, because the page after the NUL may not be mapped.
+    while len < MAX_PATH_BYTES {
         let address = path + len as u64;
-        let on_page = (sys::PAGE - address as usize % sys::PAGE).min(PATH_BYTES - len);
+        let on_page = (sys::PAGE - address as usize % sys::PAGE).min(MAX_PATH_BYTES - len);
         let piece = &mut bytes[..on_page];
         if !is_copied(address, piece) {
             return None;
@@ -209,17 +210,17 @@ fn path_len(path: u64) -> Option<usize> {
     Some(len)
 }
 
-/// framehop's description of a module, by tables that stay.
+/// Describes a module to framehop, by unwind tables that stay readable.
 pub(crate) fn framehop_module(tables: UnwindTables) -> Module<&'static [u8]> {
-    let stated = |section: Section| {
+    let svma_range = |section: Section| {
         let start = section.start.wrapping_sub(tables.bias);
         (section.len > 0).then(|| start..start.wrapping_add(section.len))
     };
     let sections = ExplicitModuleSectionInfo {
         base_svma: 0,
-        eh_frame_svma: stated(tables.eh_frame),
+        eh_frame_svma: svma_range(tables.eh_frame),
         eh_frame: tables.eh_frame.bytes(),
-        eh_frame_hdr_svma: stated(tables.eh_frame_hdr),
+        eh_frame_hdr_svma: svma_range(tables.eh_frame_hdr),
         eh_frame_hdr: tables.eh_frame_hdr.bytes(),
         ..ExplicitModuleSectionInfo::default()
     };

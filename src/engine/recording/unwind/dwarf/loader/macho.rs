@@ -1,7 +1,8 @@
-//! The load commands of a Mach-O image: where its code and its unwind tables are, and its UUID.
+//! Parses the load commands of a Mach-O image: where its code and its unwind tables are, and its
+//! UUID.
 //!
-//! Pure functions of bytes, with offsets as in `<mach-o/loader.h>`. All addresses are those that
-//! the file states; an image in memory is a constant, the slide, away from them.
+//! The functions are pure and work on bytes, with offsets as in `<mach-o/loader.h>`. All addresses
+//! are those that the file states; those in memory differ by a constant, the slide.
 
 use std::ops::Range;
 
@@ -18,14 +19,14 @@ const SEGMENT_BYTES: usize = 72;
 /// `sizeof(struct section_64)`.
 const SECTION_BYTES: usize = 80;
 
-/// What the load commands tell. Empty ranges are of what the image does not have.
+/// The contents of the load commands. The range of an absent section is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Image {
-    /// `LC_UUID`, or nothing.
+    /// The UUID of `LC_UUID`, or empty.
     pub(super) uuid: Vec<u8>,
-    /// The segment `__TEXT`, which begins with the header and has all of the code.
+    /// The segment `__TEXT`, which begins with the header and contains all code.
     pub(super) text_segment: Range<u64>,
-    /// Where `__TEXT` begins in the file.
+    /// The offset of `__TEXT` in the file.
     pub(super) file_offset: u64,
     pub(super) text: Range<u64>,
     pub(super) stubs: Range<u64>,
@@ -35,22 +36,22 @@ pub(super) struct Image {
     pub(super) eh_frame: Range<u64>,
 }
 
-/// The bytes of a header and its load commands; `None` if this is no header of a 64-bit image in
-/// the byte order of this machine.
+/// The size of a header with its load commands, or `None` if this is not the header of a 64-bit
+/// image in this machine's byte order.
 pub(super) fn commands_end(header: &[u8]) -> Option<usize> {
     let is_image = u32_at(header, 0)? == MAGIC_64;
     is_image.then_some(HEADER_BYTES + u32_at(header, 20)? as usize)
 }
 
-/// Reads the header and the load commands of an image. A command that contradicts itself ends the
-/// reading; `None` without a header or without `__TEXT`.
+/// Parses the header and the load commands of an image. Parsing stops at a malformed command.
+/// Returns `None` without a header or without `__TEXT`.
 pub(super) fn parse(bytes: &[u8]) -> Option<Image> {
     let mut commands = bytes.get(HEADER_BYTES..commands_end(bytes)?)?;
     let mut image = Image::default();
     for _ in 0..u32_at(bytes, 16)? {
         let (Some(kind), Some(size)) = (u32_at(commands, 0), u32_at(commands, 4)) else { break };
         let Some((command, rest)) = commands.split_at_checked(size as usize) else { break };
-        // A size of less than the two words just read would make no progress.
+        // A size below that of the two words just read would make no progress.
         if command.len() < 8 {
             break;
         }
@@ -71,7 +72,7 @@ fn read_segment(command: &[u8], image: &mut Image) -> Option<()> {
     }
     let sections = command.get(SEGMENT_BYTES..)?.chunks_exact(SECTION_BYTES);
     for section in sections.take(u32_at(command, 64)? as usize) {
-        let place = match (name_at(section, 16)?, name_at(section, 0)?) {
+        let range = match (name_at(section, 16)?, name_at(section, 0)?) {
             (b"__TEXT", b"__text") => &mut image.text,
             (b"__TEXT", b"__stubs") => &mut image.stubs,
             (b"__TEXT", b"__stub_helper") => &mut image.stub_helper,
@@ -80,18 +81,18 @@ fn read_segment(command: &[u8], image: &mut Image) -> Option<()> {
             (_, b"__got") => &mut image.got,
             _ => continue,
         };
-        *place = range_at(section, 32)?;
+        *range = range_at(section, 32)?;
     }
     Some(())
 }
 
-/// An address and a size.
+/// Reads an address and a size.
 fn range_at(bytes: &[u8], offset: usize) -> Option<Range<u64>> {
     let start = u64_at(bytes, offset)?;
     Some(start..start.checked_add(u64_at(bytes, offset + 8)?)?)
 }
 
-/// A name of at most 16 bytes, padded with zeroes.
+/// Reads a name of at most 16 bytes, padded with zeros.
 fn name_at(bytes: &[u8], offset: usize) -> Option<&[u8]> {
     bytes.get(offset..offset + 16)?.split(|byte| *byte == 0).next()
 }
@@ -114,7 +115,7 @@ mod tests {
         name
     }
 
-    /// A load command: its kind, its size, and what is in it.
+    /// A load command: its kind, its size and its body.
     fn command(kind: u32, body: &[u8]) -> Vec<u8> {
         let size = 8 + body.len() as u32;
         [&kind.to_ne_bytes()[..], &size.to_ne_bytes(), body].concat()
@@ -145,7 +146,7 @@ mod tests {
         [header.map(u32::to_ne_bytes).concat(), bytes].concat()
     }
 
-    /// What the linker of Apple's tools makes of a small executable for arm64.
+    /// What Apple's linker writes for a small arm64 executable.
     fn executable() -> Vec<u8> {
         let text = [
             ("__text", 0x1_0000_0f00, 0x2000),
@@ -158,7 +159,7 @@ mod tests {
             segment("__TEXT", 0x1_0000_0000, 0x4000, &text),
             segment("__DATA_CONST", 0x1_0000_4000, 0x4000, &[("__got", 0x1_0000_4000, 0x40)]),
             command(LC_UUID, &[7; 16]),
-            // LC_MAIN: of no interest.
+            // LC_MAIN, which the parser skips.
             command(0x8000_0028, &[0; 16]),
         ])
     }
@@ -182,17 +183,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_image_is_none() {
+    fn bytes_that_are_no_image_are_rejected() {
         assert_eq!(parse(b""), None);
         assert_eq!(parse(b"\x7fELF and a little more, so that a header would have room"), None);
         let without_text = image(&[segment("__DATA", 0x4000, 0x4000, &[])]);
         assert_eq!(parse(&without_text), None);
     }
 
-    /// Cut off anywhere, or with any one byte wrong, an image is read without a panic, and without
-    /// a read past its end.
+    /// An image that is truncated anywhere, or in which any one byte is wrong, is parsed without a
+    /// panic and without reading past its end.
     #[test]
-    fn damaged_images_do_no_harm() {
+    fn damaged_images_never_panic() {
         let bytes = executable();
         for len in 0..bytes.len() {
             assert_eq!(parse(&bytes[..len]), None, "the commands do not end at {len}");
@@ -207,9 +208,9 @@ mod tests {
     }
 
     #[test]
-    fn a_command_of_no_size_ends_the_reading() {
+    fn a_command_of_size_zero_stops_the_parser() {
         let mut bytes = executable();
-        // The size of the first command; `__TEXT` is behind it.
+        // Clears the size of the first command, which `__TEXT` follows.
         bytes[HEADER_BYTES + 4..HEADER_BYTES + 8].fill(0);
         assert_eq!(parse(&bytes), None);
     }

@@ -1,14 +1,15 @@
-//! What the platform's loader tells about modules: one file for each platform, with the same items.
+//! What the platform's loader knows about modules. Each platform has its own file, with the same
+//! items.
 //!
-//! | item | what it is |
+//! | item | meaning |
 //! | --- | --- |
-//! | `loaded` | every module that is loaded now, the executable first; takes the loader's lock |
-//! | `Loaded` | a module, and whether it stays for as long as this code can run |
-//! | `Description` | a module: its bias and build-id, and where its code and its unwind tables are mapped |
-//! | `framehop_module` | a module's unwind tables, in framehop's terms |
-//! | `Finder` | the loader's search by address for the hook, lock-free, where there is one |
+//! | `loaded_modules` | lists the currently loaded modules, the executable first; takes the loader's lock |
+//! | `LoadedModule` | a module, and whether it stays loaded for as long as this code can run |
+//! | `Description` | a module's bias and build-id, and the addresses of its code and unwind tables |
+//! | `framehop_module` | describes a module's unwind tables to framehop |
+//! | `Finder` | the loader's lock-free search by address, for the hook, where it exists |
 //!
-//! Linux and FreeBSD have ELF and `dl_iterate_phdr`, Apple's systems Mach-O and `dyld`.
+//! Linux and FreeBSD use ELF and `dl_iterate_phdr`, Apple's systems Mach-O and `dyld`.
 
 #[cfg(not(target_vendor = "apple"))]
 mod dl_iterate;
@@ -27,9 +28,9 @@ mod no_finder;
 mod permanent;
 
 #[cfg(not(target_vendor = "apple"))]
-pub(super) use dl_iterate::loaded;
+pub(super) use dl_iterate::loaded_modules;
 #[cfg(target_vendor = "apple")]
-pub(super) use dyld::{Description, framehop_module, loaded};
+pub(super) use dyld::{Description, framehop_module, loaded_modules};
 #[cfg(not(target_vendor = "apple"))]
 pub(super) use elf::{Description, framehop_module};
 #[cfg(target_env = "gnu")]

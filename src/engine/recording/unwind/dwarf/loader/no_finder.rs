@@ -1,9 +1,9 @@
-//! Loaders without a search that the hook may call: musl, FreeBSD and Apple's. Modules that are
-//! loaded later become known when a snapshot is taken.
+//! Loaders without a search that the hook may call: those of musl, FreeBSD and Apple. Modules that
+//! are loaded later are registered when a snapshot is taken.
 
 use super::Description;
 
-/// No value of this type exists.
+/// An uninhabited type.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Finder {}
 

@@ -1,64 +1,72 @@
-//! Which of the loaded modules are there for as long as this code can run.
+//! Determines which of the loaded modules stay loaded for as long as this code can run.
 
 use std::ops::Range;
 
 use super::elf::Description;
 
-/// What a module is linked by.
+/// How a module is linked to others.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Links {
+pub(super) struct Linkage {
     pub(super) range: Range<u64>,
-    /// The name of its file.
-    pub(super) file: Vec<u8>,
-    /// What others ask for it by.
+    /// The name of its file, without folders.
+    pub(super) file_name: Vec<u8>,
+    /// The name by which others depend on it (`DT_SONAME`).
     pub(super) soname: Vec<u8>,
-    /// What it asks for.
+    /// The names that it depends on (`DT_NEEDED`).
     pub(super) needed: Vec<Vec<u8>>,
 }
 
-impl Links {
+impl Linkage {
     /// Reads the dynamic section.
     ///
     /// # Safety
-    /// The module stays loaded meanwhile: the loader's lock is held.
+    /// The module stays loaded during the call, which holding the loader's lock ensures.
     pub(super) unsafe fn read(module: &Description, path: &[u8]) -> Self {
         let range = module.range();
         let file = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec();
-        let mut links = Self { range, file, ..Self::default() };
+        let mut linkage = Self { range, file_name: file, ..Self::default() };
         let dynamic = module.segments(libc::PT_DYNAMIC).next();
-        let Some(dynamic) = dynamic.map(|segment| segment.range(module.bias)) else { return links };
-        let is_inside =
-            |range: &Range<u64>| links.range.start <= range.start && range.end <= links.range.end;
+        let Some(dynamic) = dynamic.map(|segment| segment.range(module.bias)) else {
+            return linkage;
+        };
+        let is_inside = |range: &Range<u64>| {
+            linkage.range.start <= range.start && range.end <= linkage.range.end
+        };
         if !is_inside(&dynamic) || !dynamic.start.is_multiple_of(8) {
-            return links;
+            return linkage;
         }
         let count = (dynamic.end - dynamic.start) as usize / size_of::<[u64; 2]>();
-        // SAFETY: inside the module, which stays; the loader has written what it writes there.
+        // SAFETY: the section is aligned and inside the module, which the caller keeps loaded. The
+        // loader writes to it only before it lists the module.
         let entries: &[[u64; 2]] =
             unsafe { std::slice::from_raw_parts(dynamic.start as *const _, count) };
         let entries = || entries.iter().take_while(|[tag, _]| *tag != DT_NULL);
         let value = |of: u64| entries().find(|[tag, _]| *tag == of).map(|[_, value]| *value);
-        let (Some(strings), Some(size)) = (value(DT_STRTAB), value(DT_STRSZ)) else { return links };
-        // glibc writes the address in memory here, musl leaves that of the file.
-        let strings = if links.range.contains(&strings) {
+        let (Some(strings), Some(size)) = (value(DT_STRTAB), value(DT_STRSZ)) else {
+            return linkage;
+        };
+        // glibc replaces this by the address in memory; musl leaves the address that the file
+        // states.
+        let strings = if linkage.range.contains(&strings) {
             strings
         } else {
             module.bias.wrapping_add(strings)
         };
         if !is_inside(&(strings..strings.saturating_add(size))) {
-            return links;
+            return linkage;
         }
-        // SAFETY: inside the module, which stays; read-only.
+        // SAFETY: the string table is inside the module, which the caller keeps loaded, and is
+        // read-only.
         let strings: &[u8] =
             unsafe { std::slice::from_raw_parts(strings as *const u8, size as usize) };
         let string = |at: u64| {
             let text = strings.get(at as usize..).unwrap_or_default();
             text.split(|byte| *byte == 0).next().unwrap_or_default().to_vec()
         };
-        links.soname = value(DT_SONAME).map(string).unwrap_or_default();
+        linkage.soname = value(DT_SONAME).map(string).unwrap_or_default();
         let needed = entries().filter(|[tag, _]| *tag == DT_NEEDED);
-        links.needed = needed.map(|[_, value]| string(*value)).collect();
-        links
+        linkage.needed = needed.map(|[_, value]| string(*value)).collect();
+        linkage
     }
 }
 
@@ -68,37 +76,38 @@ const DT_STRTAB: u64 = 5;
 const DT_STRSZ: u64 = 10;
 const DT_SONAME: u64 = 14;
 
-/// For each module, whether it is permanent. They are in the loader's order, the program first.
+/// For each module, whether it is permanent. The modules are in the loader's order, the program
+/// first.
 ///
-/// Permanent are, by the loader's rules, the program, which is never unloaded; the module that this
-/// code is in, since whoever asks runs it; what permanent modules are linked to, for a library is
-/// not unloaded before those that need it; the loader itself and the kernel's vDSO. Whatever else
-/// is loaded, be it for years, may be closed by somebody at any time.
-pub(super) fn permanent(modules: &[Links]) -> Vec<bool> {
+/// By the loader's rules these modules are permanent: the program, which is never unloaded; the
+/// module that contains this code, since its caller runs it; the dependencies of permanent modules,
+/// because a library is not unloaded before those that need it; the loader itself and the kernel's
+/// vDSO. Any other module may be closed at any time, however long it has been loaded.
+pub(super) fn permanent_modules(modules: &[Linkage]) -> Vec<bool> {
     // musl never unloads anything: `dlclose` does nothing.
     if cfg!(target_env = "musl") {
         return vec![true; modules.len()];
     }
-    // The loader and the vDSO, as the kernel tells.
+    // The start addresses of the loader and of the vDSO, as the kernel reports them.
     #[cfg(target_os = "linux")]
-    // SAFETY: no memory is passed.
+    // SAFETY: `getauxval` takes a number and accesses no memory of ours.
     let kernel =
         [libc::AT_BASE, libc::AT_SYSINFO_EHDR].map(|kind| unsafe { libc::getauxval(kind) });
     #[cfg(not(target_os = "linux"))]
     let kernel: [u64; 0] = [];
-    let here = permanent as *const () as u64;
+    let here = permanent_modules as *const () as u64;
     let is_root =
-        |module: &Links| module.range.contains(&here) || kernel.contains(&module.range.start);
+        |module: &Linkage| module.range.contains(&here) || kernel.contains(&module.range.start);
     let roots: Vec<bool> =
         modules.iter().enumerate().map(|(at, module)| at == 0 || is_root(module)).collect();
-    with_needed(modules, roots)
+    with_dependencies(modules, roots)
 }
 
-/// Adds what the permanent modules need, and what that needs.
-fn with_needed(modules: &[Links], mut permanent: Vec<bool>) -> Vec<bool> {
+/// Adds the direct and indirect dependencies of the permanent modules.
+fn with_dependencies(modules: &[Linkage], mut permanent: Vec<bool>) -> Vec<bool> {
     let mut next: Vec<usize> = (0..modules.len()).filter(|at| permanent[*at]).collect();
     while let Some(module) = next.pop() {
-        let needed = modules[module].needed.iter().filter_map(|name| provider(modules, name));
+        let needed = modules[module].needed.iter().filter_map(|name| module_named(modules, name));
         for needed in
             needed.filter(|at| !std::mem::replace(&mut permanent[*at], true)).collect::<Vec<_>>()
         {
@@ -108,14 +117,14 @@ fn with_needed(modules: &[Links], mut permanent: Vec<bool>) -> Vec<bool> {
     permanent
 }
 
-/// Which module a name stands for in a list of needed ones: the first of those so called, as the
-/// loader looks through them in the same order. A file name counts only without a name for linking;
-/// a module that is missed here costs time and nothing else.
-fn provider(modules: &[Links], name: &[u8]) -> Option<usize> {
+/// Finds the module that a dependency's name refers to: the first one of that name, since the
+/// loader searches in the same order. The file name counts only for modules without a soname. If a
+/// module is missed here it counts as dynamic, which costs time and nothing else.
+fn module_named(modules: &[Linkage], name: &[u8]) -> Option<usize> {
     let file = name.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     let by_soname = modules.iter().position(|module| module.soname == name);
     by_soname.or_else(|| {
-        modules.iter().position(|module| module.soname.is_empty() && module.file == file)
+        modules.iter().position(|module| module.soname.is_empty() && module.file_name == file)
     })
 }
 
@@ -123,17 +132,17 @@ fn provider(modules: &[Links], name: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn module(file: &str, soname: &str, needed: &[&str]) -> Links {
-        Links {
+    fn module(file: &str, soname: &str, needed: &[&str]) -> Linkage {
+        Linkage {
             range: 0..0,
-            file: file.into(),
+            file_name: file.into(),
             soname: soname.into(),
             needed: needed.iter().map(|name| (*name).into()).collect(),
         }
     }
 
     #[test]
-    fn what_the_program_needs_is_permanent_and_plugins_are_not() {
+    fn dependencies_of_the_program_are_permanent_and_plugins_are_not() {
         let modules = [
             module("program", "", &["libdirect.so.1", "libplain.so"]),
             module("libdirect.so.1.2", "libdirect.so.1", &["libindirect.so.2"]),
@@ -141,11 +150,11 @@ mod tests {
             module("libindirect.so.2", "libindirect.so.2", &["libdirect.so.1"]),
             module("plugin.so", "plugin.so", &["libdirect.so.1", "libonly.so"]),
             module("libonly.so", "libonly.so", &[]),
-            // Another file of the same name, loaded by its path.
+            // Another file with the same soname, loaded by its path.
             module("libdirect.so.1", "libdirect.so.1", &["libonly.so"]),
         ];
         let roots = vec![true, false, false, false, false, false, false];
-        let permanent = with_needed(&modules, roots);
+        let permanent = with_dependencies(&modules, roots);
         assert_eq!(permanent, [true, true, true, true, false, false, false]);
     }
 }
