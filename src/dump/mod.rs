@@ -13,7 +13,7 @@
 //! own.
 //!
 //! # Files
-//! [`write()`] writes to a temporary file in the same folder, syncs it and renames it. A reader
+//! `write` writes to a temporary file in the same folder, syncs it and renames it. A reader
 //! never sees half a dump, and a failed write leaves an existing file intact. The mode is 0600 from
 //! the start, because a dump reveals what a program does and for whom.
 
