@@ -215,7 +215,7 @@ fn log_changes(before: Option<&LeakReport>, now: &LeakReport) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "read"))]
 mod tests {
     use std::collections::BTreeMap;
 

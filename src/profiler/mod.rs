@@ -296,8 +296,6 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use crate::dump::ReadError;
-
     use super::*;
 
     #[test]
@@ -311,6 +309,7 @@ mod tests {
         is_send_and_sync::<StartError>();
         is_send_and_sync::<SettingError>();
         is_send_and_sync::<WriteError>();
-        is_send_and_sync::<ReadError>();
+        #[cfg(feature = "read")]
+        is_send_and_sync::<crate::dump::ReadError>();
     }
 }

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use heapdrift::snapshot::{LiveSample, Metrics};
-use heapdrift::{Builder, Estimate, Profiler, Snapshot, dump, with_labels};
+use heapdrift::{Builder, Estimate, Profiler, Snapshot, with_labels};
 
 /// A process can have one session, so the tests of one program run one at a time.
 pub fn one_at_a_time() -> MutexGuard<'static, ()> {
@@ -63,10 +63,11 @@ pub fn blocks() -> Vec<Vec<u8>> {
     blocks
 }
 
+#[cfg(feature = "read")]
 /// A snapshot, encoded as a dump.
 pub fn bytes(snapshot: &Snapshot) -> Vec<u8> {
     let mut bytes = Vec::new();
-    dump::to_writer(snapshot, &mut bytes).unwrap();
+    heapdrift::dump::to_writer(snapshot, &mut bytes).unwrap();
     bytes
 }
 
