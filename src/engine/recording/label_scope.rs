@@ -214,6 +214,13 @@ impl Scopes {
     }
 }
 
+/// Splits `len` bytes off the beginning of `free`. `None` if there are fewer.
+fn take<'a>(free: &mut &'a mut [u8], len: usize) -> Option<&'a mut [u8]> {
+    let (taken, rest) = std::mem::take(free).split_at_mut_checked(len)?;
+    *free = rest;
+    Some(taken)
+}
+
 /// Appends the labels of a scope inside `outer` and returns the new extent; `None` if there is no
 /// room.
 fn append<'a>(
@@ -223,15 +230,15 @@ fn append<'a>(
 ) -> Option<Extent> {
     let start = outer.end();
     let mut free = text.get_mut(start..)?;
-    free.split_off_mut(..SCOPE_BYTES)?.copy_from_slice(&(outer.start() as u16).to_ne_bytes());
+    take(&mut free, SCOPE_BYTES)?.copy_from_slice(&(outer.start() as u16).to_ne_bytes());
     for (key, value) in labels {
-        let lengths = free.split_off_mut(..LABEL_BYTES)?;
+        let lengths = take(&mut free, LABEL_BYTES)?;
         // A length that does not fit into 16 bits is cut off here, but then there is no room for
         // the text either.
         lengths[..2].copy_from_slice(&(key.len() as u16).to_ne_bytes());
         lengths[2..].copy_from_slice(&(value.len() as u16).to_ne_bytes());
-        free.split_off_mut(..key.len())?.copy_from_slice(key.as_bytes());
-        free.split_off_mut(..value.len())?.copy_from_slice(value.as_bytes());
+        take(&mut free, key.len())?.copy_from_slice(key.as_bytes());
+        take(&mut free, value.len())?.copy_from_slice(value.as_bytes());
     }
     let end = CAPACITY - free.len();
     // A recursive function may enter a scope with the same labels again. They are in force already
