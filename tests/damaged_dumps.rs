@@ -2,12 +2,15 @@
 #![cfg(all(feature = "profiling", unix))]
 
 mod common;
+#[path = "common/encoded.rs"]
+mod encoded;
 
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use common::{blocks, bytes, exact, in_child, is_child, one_at_a_time};
+use common::{blocks, exact, in_child, is_child, one_at_a_time};
+use encoded::bytes;
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;

@@ -4,6 +4,8 @@
 #![allow(unsafe_code)]
 
 mod common;
+#[path = "common/encoded.rs"]
+mod encoded;
 
 use std::fs;
 use std::io;
@@ -14,7 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{blocks, bytes, exact, in_child, is_child, live_labelled, one_at_a_time};
+use common::{blocks, exact, in_child, is_child, live_labelled, one_at_a_time};
+use encoded::bytes;
 use heapdrift::dump::{self, ReadError};
 use heapdrift::{Alloc, Profiler, Snapshot, StartError, with_labels};
 

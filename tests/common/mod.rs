@@ -63,14 +63,6 @@ pub fn blocks() -> Vec<Vec<u8>> {
     blocks
 }
 
-#[cfg(feature = "read")]
-/// A snapshot, encoded as a dump.
-pub fn bytes(snapshot: &Snapshot) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    heapdrift::dump::to_writer(snapshot, &mut bytes).unwrap();
-    bytes
-}
-
 /// A command that runs this program again. `HEAPDRIFT_TEST_RUNNER` names an emulator and its
 /// arguments, for programs that this machine cannot run directly.
 pub fn this_program() -> Command {
