@@ -3,7 +3,7 @@
 use heapdrift::{Snapshot, dump};
 
 /// A snapshot, encoded as a dump.
-pub fn bytes(snapshot: &Snapshot) -> Vec<u8> {
+pub(crate) fn bytes(snapshot: &Snapshot) -> Vec<u8> {
     let mut bytes = Vec::new();
     dump::to_writer(snapshot, &mut bytes).unwrap();
     bytes
