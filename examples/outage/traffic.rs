@@ -1,6 +1,6 @@
 //! The load: streams of requests, each sent by the clock and with bounded concurrency.
 //!
-//! A stream sends at its own rate whatever the service does, as long as at most [`MAX_IN_FLIGHT`]
+//! A stream sends at its own rate whatever the service does, as long as at most `MAX_IN_FLIGHT`
 //! of its requests are in flight. Missed requests are not sent later.
 
 use std::fmt;
