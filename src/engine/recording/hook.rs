@@ -5,7 +5,7 @@ use std::alloc::{GlobalAlloc, Layout};
 use super::counters::Counter;
 use super::live::Live;
 use super::local::{self, Mute};
-use super::recorder::{Entered, RECORDER};
+use super::recorder::{RECORDER, enter};
 use crate::engine::recording::live_set::{
     LARGE, NewSample, Sample, SampleLocation, SampledObject, Slot, Slots, may_be_sampled,
 };
@@ -21,12 +21,6 @@ use crate::engine::recording::sys;
 unsafe fn layout(size: usize, align: usize) -> Layout {
     // SAFETY: the caller guarantees that the two come from one valid layout.
     unsafe { Layout::from_size_align_unchecked(size, align) }
-}
-
-/// Enters the hook in the calling thread's lane.
-#[inline]
-fn enter() -> Entered<'static> {
-    RECORDER.enter(Lane::of(local::number()))
 }
 
 /// Allocates when the thread's countdown has ended.

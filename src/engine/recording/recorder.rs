@@ -11,6 +11,7 @@ use once_cell::sync::OnceCell;
 
 use super::control::Control;
 use super::live::Live;
+use super::local;
 use crate::engine::recording::arena::Budget;
 use crate::engine::recording::live_set::Slots;
 use crate::engine::recording::sync::{LANES, Lane};
@@ -58,6 +59,12 @@ pub(super) static RECORDER: Recorder = Recorder {
     slots: OnceCell::new(),
     budget: Budget::new(0),
 };
+
+/// Enters the hook in the calling thread's lane.
+#[inline]
+pub(super) fn enter() -> Entered<'static> {
+    RECORDER.enter(Lane::of(local::number()))
+}
 
 impl Recorder {
     /// Claims the only session of the process; `false` when there is one already.

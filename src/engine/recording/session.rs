@@ -8,7 +8,7 @@ use super::counters::Counter;
 use super::live::{Globals, Live};
 use super::local::{self, muted};
 use super::observation::LiveObservation;
-use super::recorder::{Entered, RECORDER};
+use super::recorder::{RECORDER, enter};
 use super::snapshot::SessionInfo;
 use crate::config::Config;
 use crate::engine::recording::live_set::Slots;
@@ -151,11 +151,6 @@ impl Drop for Session {
         });
         RECORDER.release_session();
     }
-}
-
-/// Enters the hook in the calling thread's lane.
-fn enter() -> Entered<'static> {
-    RECORDER.enter(Lane::of(local::number()))
 }
 
 /// Decommits the pages without live slots, after taking back the free slots that lanes have cached.

@@ -5,7 +5,7 @@
 //! It reads the tables where the loader mapped them, or from a copy if the module may be unloaded.
 //! It reads the stack only between the stack pointer and the end of the thread's own stack, so a
 //! wrong rule ends the walk but never the process. Stacks that the thread does not own (coroutines,
-//! signal stacks) are walked by the unwinder of the standard library ([`system`]). On other
+//! signal stacks) are walked by the unwinder of the standard library (`dwarf/system.rs`). On other
 //! platforms the `backtrace` crate walks all stacks ([`no_tables`]).
 //!
 //! A captured address is a return address minus one, so it lies inside the call instruction.
@@ -23,11 +23,6 @@ mod module_info;
 )))]
 mod no_tables;
 mod size;
-#[cfg(all(
-    any(target_os = "linux", target_os = "freebsd", target_vendor = "apple"),
-    any(target_arch = "x86_64", target_arch = "aarch64")
-))]
-mod system;
 
 use std::io;
 use std::ops::Range;

@@ -16,6 +16,7 @@ mod memo;
 mod module_content;
 mod modules;
 mod rules;
+mod system;
 mod tables;
 mod try_lock;
 mod walker;
@@ -25,5 +26,5 @@ pub(crate) use walker::Walker;
 
 /// Performs the fallback's first walk, which allocates and takes locks.
 pub(crate) fn warm_up() {
-    super::system::walk(|_| true);
+    system::walk(|_| true);
 }

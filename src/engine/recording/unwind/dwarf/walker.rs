@@ -16,10 +16,10 @@ use super::loader::framehop_module;
 use super::memo::{Memo, Replay, WalkEnd};
 use super::modules::Modules;
 use super::rules::{Rule, Rules, Step};
+use super::system;
 use super::try_lock::{TryLock, TryLockGuard};
 use crate::engine::recording::unwind::captured::{Captured, UnwindMethod};
 use crate::engine::recording::unwind::size::Size;
-use crate::engine::recording::unwind::system;
 
 type Tables = &'static [u8];
 
