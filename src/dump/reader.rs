@@ -9,7 +9,7 @@ use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 
 use super::{FORMAT, VERSION};
-use crate::Snapshot;
+use crate::{LeakReport, Snapshot};
 
 /// The maximum size of an unpacked dump, in bytes. Larger ones are rejected. 1.5 million live
 /// samples need about two thirds of it.
@@ -90,6 +90,9 @@ impl error::Error for ReadError {
 ///
 /// # Errors
 /// See [`ReadError`]. The message does not contain `path`, which the caller knows.
+// Inlined, like `from_json`, so that the parser of whole dumps is compiled in programs that use it
+// and not in every service: it was a fifth of the machine code of this library.
+#[inline]
 pub fn read(path: &Path) -> Result<Snapshot, ReadError> {
     let open = || File::open(path).map_err(ReadError::Io);
     match from_reader(open()?) {
@@ -101,6 +104,32 @@ pub fn read(path: &Path) -> Result<Snapshot, ReadError> {
         }
         result => result,
     }
+}
+
+/// Reads from the dump at `path` what a baseline is read for: the path of the executable, and the
+/// leak report. The tables of stacks and samples are skipped, and neither held nor validated.
+///
+/// # Errors
+/// Those of [`read`].
+pub(crate) fn read_report(path: &Path) -> Result<(String, Option<LeakReport>), ReadError> {
+    #[derive(Deserialize)]
+    struct Process {
+        executable: String,
+    }
+    #[derive(Deserialize)]
+    struct Document {
+        format: Option<String>,
+        version: Option<u64>,
+        // Other formats and newer versions may lack it. The error is then about the format.
+        process: Option<Process>,
+        leaks: Option<LeakReport>,
+    }
+    let document: Document = parse(File::open(path).map_err(ReadError::Io)?)?;
+    check_header(document.format, document.version)?;
+    let process = document
+        .process
+        .ok_or_else(|| ReadError::Invalid("expected a \"process\", found none".into()))?;
+    Ok((process.executable, document.leaks))
 }
 
 /// Reads a dump from its bytes, JSON under gzip.
@@ -131,11 +160,11 @@ pub fn unpack<R: Read>(reader: R, document: &mut Vec<u8>) -> Result<(), ReadErro
 /// Reads a dump from a document that [`unpack`] has unpacked.
 ///
 /// For a dump of 19 MB this takes 57 ms, and [`from_reader`], which parses byte by byte, takes 99
-/// ms; but here the whole document is in memory. The tools read dumps this way, and a service reads
-/// its baseline with [`read`].
+/// ms; but here the whole document is in memory. The tools read dumps this way.
 ///
 /// # Errors
 /// The same as those of [`read`].
+#[inline]
 pub fn from_json(document: &[u8]) -> Result<Snapshot, ReadError> {
     let parsed: Result<Document, _> = serde_json::from_slice(document);
     match parsed {
@@ -163,7 +192,7 @@ struct Document {
     label_sets: Vec<std::collections::BTreeMap<String, String>>,
     stacks: Vec<crate::snapshot::Stack>,
     live: crate::snapshot::LiveSamples,
-    leaks: Option<crate::LeakReport>,
+    leaks: Option<LeakReport>,
 }
 
 impl Document {

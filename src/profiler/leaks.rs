@@ -73,14 +73,14 @@ impl Baseline {
     pub(super) fn read(path: &Path) -> Result<Self, StartError> {
         let refuse = |reason: String| StartError::Baseline { path: path.to_owned(), reason };
         engine::muted(|| {
-            let snapshot = dump::read(path).map_err(|error| refuse(error.to_string()))?;
+            let (executable, report) =
+                dump::read_report(path).map_err(|error| refuse(error.to_string()))?;
             let own = std::env::current_exe().unwrap_or_default();
-            let (own, other) =
-                (file_name(&own), file_name(Path::new(&snapshot.process.executable)));
+            let (own, other) = (file_name(&own), file_name(Path::new(&executable)));
             if own != other {
                 return Err(refuse(format!("expected a dump of {own}, found one of {other}")));
             }
-            Ok(match snapshot.leaks {
+            Ok(match report {
                 Some(report) => Self::Report(Arc::new(report)),
                 None => Self::Useless(format!(
                     "expected a dump with a leak report, found none in {}",
