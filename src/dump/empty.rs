@@ -10,7 +10,7 @@ use super::writer::{WriteError, write_file};
 use super::{FORMAT, VERSION};
 use crate::Snapshot;
 #[cfg(not(feature = "read"))]
-use crate::report::LeakReport;
+use crate::report::Baseline;
 
 /// Writes the dump of an inert session to `path`, atomically, with mode 0600.
 #[cfg(not(feature = "read"))]
@@ -37,7 +37,7 @@ fn to_writer(snapshot: &Snapshot, mut writer: impl Write) -> io::Result<()> {
 
 /// Replaces the reader where it is compiled out. Only sessions that record read dumps.
 #[cfg(not(feature = "read"))]
-pub(crate) fn read_report(_path: &Path) -> io::Result<(String, Option<LeakReport>)> {
+pub(crate) fn read_baseline(_path: &Path) -> io::Result<(String, Option<Baseline>)> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "built without the feature `read`"))
 }
 

@@ -32,9 +32,9 @@ mod writer;
 #[cfg(feature = "read")]
 pub use document::{to_writer, write};
 #[cfg(not(feature = "read"))]
-pub(crate) use empty::{read_report, write};
+pub(crate) use empty::{read_baseline, write};
 #[cfg(feature = "read")]
-pub(crate) use reader::read_report;
+pub(crate) use reader::read_baseline;
 #[cfg(feature = "read")]
 pub use reader::{MAX_UNPACKED_BYTES, ReadError, from_json, from_reader, read, unpack};
 pub use writer::WriteError;

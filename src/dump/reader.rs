@@ -9,6 +9,7 @@ use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 
 use super::{FORMAT, VERSION};
+use crate::report::Baseline;
 use crate::{LeakReport, Snapshot};
 
 /// The maximum size of an unpacked dump, in bytes. Larger ones are rejected. 1.5 million live
@@ -106,12 +107,12 @@ pub fn read(path: &Path) -> Result<Snapshot, ReadError> {
     }
 }
 
-/// Reads from the dump at `path` what a baseline is read for: the path of the executable, and the
-/// leak report. The tables of stacks and samples are skipped, and neither held nor validated.
+/// Reads a baseline from the dump at `path`: the path of the executable, and the leak report if
+/// there is one. The tables of stacks and samples are skipped, and neither held nor validated.
 ///
 /// # Errors
 /// Those of [`read`].
-pub(crate) fn read_report(path: &Path) -> Result<(String, Option<LeakReport>), ReadError> {
+pub(crate) fn read_baseline(path: &Path) -> Result<(String, Option<Baseline>), ReadError> {
     #[derive(Deserialize)]
     struct Process {
         executable: String,
@@ -122,7 +123,7 @@ pub(crate) fn read_report(path: &Path) -> Result<(String, Option<LeakReport>), R
         version: Option<u64>,
         // Other formats and newer versions may lack it. The error is then about the format.
         process: Option<Process>,
-        leaks: Option<LeakReport>,
+        leaks: Option<Baseline>,
     }
     let document: Document = parse(File::open(path).map_err(ReadError::Io)?)?;
     check_header(document.format, document.version)?;

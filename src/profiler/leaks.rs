@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use crate::config::{Config, ReportHook};
 use crate::engine::{self, Analysis, Session};
 use crate::error::StartError;
-use crate::report::{LeakCandidate, LeakReport, Verdict};
+use crate::report::{self, LeakCandidate, LeakReport, Verdict};
 use crate::{Snapshot, dump};
 
 /// The leak detector, its last report, and the callback that receives reports.
@@ -63,7 +63,7 @@ impl Drop for Ticking {
 #[derive(Clone, Debug)]
 pub(super) enum Baseline {
     /// The last report in the dump.
-    Report(Arc<LeakReport>),
+    Report(Arc<report::Baseline>),
     /// The dump has no report; the message says so.
     Useless(String),
 }
@@ -74,7 +74,7 @@ impl Baseline {
         let refuse = |reason: String| StartError::Baseline { path: path.to_owned(), reason };
         engine::muted(|| {
             let (executable, report) =
-                dump::read_report(path).map_err(|error| refuse(error.to_string()))?;
+                dump::read_baseline(path).map_err(|error| refuse(error.to_string()))?;
             let own = std::env::current_exe().unwrap_or_default();
             let (own, other) = (file_name(&own), file_name(Path::new(&executable)));
             if own != other {
@@ -169,7 +169,7 @@ impl Leaks {
     fn store(&self, mut report: LeakReport) -> Outcome {
         match &self.baseline {
             None => {}
-            Some(Baseline::Report(baseline)) => report.compare_with_baseline(baseline),
+            Some(Baseline::Report(baseline)) => report.compare_with(baseline),
             Some(Baseline::Useless(why)) => report.baseline_problem = Some(why.clone()),
         }
         let report = Arc::new(report);

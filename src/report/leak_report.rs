@@ -1,6 +1,6 @@
 //! `LeakReport`: the candidates at the end of a tick.
 
-use super::candidate::{BaselineStatus, LeakCandidate};
+use super::candidate::LeakCandidate;
 use super::verdict::Verdict;
 
 /// The maximum number of candidates in a report. Further ones are only counted.
@@ -45,30 +45,5 @@ impl LeakReport {
     /// The candidates with this verdict, best first.
     pub fn with_verdict(&self, verdict: Verdict) -> impl Iterator<Item = &LeakCandidate> {
         self.candidates.iter().filter(move |candidate| candidate.verdict == verdict)
-    }
-
-    /// Compares each candidate with the one in `baseline` that has the same function and crate, and
-    /// sets its [`baseline`](LeakCandidate::baseline).
-    pub fn compare_with_baseline(&mut self, baseline: &Self) {
-        for candidate in &mut self.candidates {
-            let same = baseline.candidates.iter().find(|other| {
-                other.verdict != Verdict::Retracted
-                    && (&other.function, &other.crate_name)
-                        == (&candidate.function, &candidate.crate_name)
-            });
-            candidate.baseline = Some(match same {
-                None => BaselineStatus::New,
-                Some(other) => {
-                    let (now, then) =
-                        (candidate.leaked_bytes_per_hour, other.leaked_bytes_per_hour);
-                    // A one-sided test at the 1% level. The factor excludes changes that a higher
-                    // load can explain.
-                    let worse = now.value - then.value
-                        > 2.326 * now.std_error.hypot(then.std_error)
-                        && now.value > 1.5 * then.value;
-                    if worse { BaselineStatus::Worse } else { BaselineStatus::Known }
-                }
-            });
-        }
     }
 }

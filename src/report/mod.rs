@@ -1,5 +1,6 @@
 //! The leak report: plain data, with its text and JSON forms.
 
+mod baseline;
 mod candidate;
 mod frame;
 mod json;
@@ -7,6 +8,7 @@ mod leak_report;
 mod text;
 mod verdict;
 
+pub(crate) use baseline::Baseline;
 pub use candidate::{AgeGroup, BaselineStatus, Evidence, EvidenceKind, LeakCandidate};
 pub use frame::{Blame, Frame, Kind};
 pub use leak_report::{LeakReport, MAX_CANDIDATES};

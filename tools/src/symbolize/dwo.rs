@@ -4,11 +4,10 @@
 //! ran, and its id. rustc leaves such files with `-C split-debuginfo=unpacked`. blazesym needs a
 //! package, so one is made of the files that are found.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use elsa::FrozenVec;
 use heapdrift::names::file_name;
 use object::ReadCache;
 
@@ -83,40 +82,58 @@ fn has_unit(path: &Path, id: gimli::DwoId) -> Option<bool> {
     Some(found)
 }
 
-/// Packs `.dwo` files into a package.
-pub(crate) fn pack(files: &[PathBuf], package: &Path) -> io::Result<()> {
-    let session = PackerSession::default();
-    let mut packer = thorin::DwarfPackage::new(&session);
-    for file in files {
-        let named = |error| io::Error::other(format!("{}: {error}", file.display()));
-        packer.add_input_object(file).map_err(named)?;
-    }
-    let packed = packer.finish().map_err(io::Error::other)?;
-    fs::write(package, packed.write().map_err(io::Error::other)?)
+#[cfg(feature = "dwo")]
+pub(crate) use packer::pack;
+
+/// Replaces the packer where it is compiled out.
+#[cfg(not(feature = "dwo"))]
+pub(crate) fn pack(_files: &[PathBuf], _package: &Path) -> io::Result<()> {
+    Err(io::Error::other("cannot read .dwo files: built without the feature `dwo`"))
 }
 
-/// Owns the data that the packer reads, for as long as it works.
-struct PackerSession<Relocations> {
-    data: FrozenVec<Vec<u8>>,
-    relocations: FrozenVec<Box<Relocations>>,
-}
+#[cfg(feature = "dwo")]
+mod packer {
+    use std::fs;
 
-impl<Relocations> Default for PackerSession<Relocations> {
-    fn default() -> Self {
-        Self { data: FrozenVec::new(), relocations: FrozenVec::new() }
+    use elsa::FrozenVec;
+
+    use super::*;
+
+    /// Packs `.dwo` files into a package.
+    pub(crate) fn pack(files: &[PathBuf], package: &Path) -> io::Result<()> {
+        let session = PackerSession::default();
+        let mut packer = thorin::DwarfPackage::new(&session);
+        for file in files {
+            let named = |error| io::Error::other(format!("{}: {error}", file.display()));
+            packer.add_input_object(file).map_err(named)?;
+        }
+        let packed = packer.finish().map_err(io::Error::other)?;
+        fs::write(package, packed.write().map_err(io::Error::other)?)
     }
-}
 
-impl<Relocations> thorin::Session<Relocations> for PackerSession<Relocations> {
-    fn alloc_data(&self, data: Vec<u8>) -> &[u8] {
-        self.data.push_get(data)
+    /// Owns the data that the packer reads, for as long as it works.
+    struct PackerSession<Relocations> {
+        data: FrozenVec<Vec<u8>>,
+        relocations: FrozenVec<Box<Relocations>>,
     }
 
-    fn alloc_relocation(&self, data: Relocations) -> &Relocations {
-        self.relocations.push_get(Box::new(data))
+    impl<Relocations> Default for PackerSession<Relocations> {
+        fn default() -> Self {
+            Self { data: FrozenVec::new(), relocations: FrozenVec::new() }
+        }
     }
 
-    fn read_input<'session>(&'session self, path: &Path) -> io::Result<&'session [u8]> {
-        Ok(self.data.push_get(fs::read(path)?))
+    impl<Relocations> thorin::Session<Relocations> for PackerSession<Relocations> {
+        fn alloc_data(&self, data: Vec<u8>) -> &[u8] {
+            self.data.push_get(data)
+        }
+
+        fn alloc_relocation(&self, data: Relocations) -> &Relocations {
+            self.relocations.push_get(Box::new(data))
+        }
+
+        fn read_input<'session>(&'session self, path: &Path) -> io::Result<&'session [u8]> {
+            Ok(self.data.push_get(fs::read(path)?))
+        }
     }
 }
