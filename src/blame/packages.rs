@@ -28,7 +28,8 @@ use std::path::{Path, PathBuf};
 use super::manifest::{Manifest, excluded_folders};
 use super::{Frame, Kind};
 use crate::names::{
-    SourcePath, crate_of_path, demangled, file_name, is_std, name_and_version, short_file,
+    SourcePath, crate_of_path, demangled, file_name, is_std, name_and_version, rust_source,
+    short_file,
 };
 
 /// Folders in a workspace that hold other people's code.
@@ -242,8 +243,9 @@ impl Packages {
 
     /// Where the code of a source file comes from.
     fn kind_at(&self, file: &str) -> Kind {
-        if ["/rustc/", "/rust/deps/", "library/"].iter().any(|start| file.starts_with(start))
-            || file.contains("/rustlib/src/rust/")
+        // `/rust/deps/` are the crates that the standard library is built with.
+        if ["/rust/deps/", "library/"].iter().any(|start| file.starts_with(start))
+            || rust_source(file).is_some()
         {
             return Kind::Std;
         }

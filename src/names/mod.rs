@@ -16,8 +16,8 @@ pub mod machinery;
 mod source;
 
 pub use machinery::Role;
-pub(crate) use source::SourcePath;
 pub use source::{Roots, name_and_version, short_file};
+pub(crate) use source::{SourcePath, rust_source};
 
 /// Generic arguments are left out of names that are longer than this many characters.
 pub const LONG: usize = 120;

@@ -110,16 +110,29 @@ pub fn name_and_version(folder: &str) -> Option<(&str, &str)> {
     )
 }
 
+/// The path of a source file of Rust itself, relative to the root of the Rust sources.
+///
+/// The compiler's own builds say `/rustc/HASH/library/std/src/…`, a sysroot with sources
+/// `…/rustlib/src/rust/library/…`, and those of distributions say where they unpacked the sources:
+/// `/usr/src/rustc-1.96.0/library/…` (Debian), `/build/rustc-1.96.0-src/library/…` (Nix).
+pub(crate) fn rust_source(file: &str) -> Option<&str> {
+    if let Some(rest) = file.strip_prefix("/rustc/") {
+        return rest.split_once('/').map(|(_, path)| path);
+    }
+    if let Some((_, path)) = file.split_once("/rustlib/src/rust/") {
+        return Some(path);
+    }
+    let root = file.find("/library/")?;
+    let (_, folder) = file[..root].rsplit_once('/')?;
+    let version = folder.strip_prefix("rustc-").or_else(|| folder.strip_prefix("rust-"))?;
+    version.starts_with(|c: char| c.is_ascii_digit()).then(|| &file[root + 1..])
+}
+
 /// The path of a source file without the part that only says where it was built, and without the
 /// compiler's hash: `library/alloc/src/vec/mod.rs`, `axum-0.8.1/src/lib.rs`, or
 /// `shop-0a1b2c3d/4e5f6a7/src/lib.rs` in a git checkout. Other paths are unchanged.
 pub fn short_file(file: &str) -> &str {
-    if let Some(rest) = file.strip_prefix("/rustc/")
-        && let Some((_, path)) = rest.split_once('/')
-    {
-        return path;
-    }
-    if let Some((_, path)) = file.split_once("/rustlib/src/rust/") {
+    if let Some(path) = rust_source(file) {
         return path;
     }
     if let Some((_, inside)) = file.split_once("/registry/src/")
@@ -168,6 +181,12 @@ mod tests {
     #[test]
     fn short_file_drops_the_build_location() {
         assert_eq!(short_file(RAW_VEC), "library/alloc/src/raw_vec/mod.rs");
+        let debian = "/usr/src/rustc-1.96.0/library/std/src/panicking.rs";
+        assert_eq!(short_file(debian), "library/std/src/panicking.rs");
+        let nix = "/build/rustc-1.96.0-src/library/core/src/iter/mod.rs";
+        assert_eq!(short_file(nix), "library/core/src/iter/mod.rs");
+        let own = "/build/rustc-driver/library/core/src/lib.rs";
+        assert_eq!(short_file(own), own, "a folder without a version");
         assert_eq!(short_file(AXUM), "axum-core-0.5.2/src/ext.rs");
         let git = "/home/x/.cargo/git/checkouts/shop-0a1b2c3d/4e5f6a7/src/lib.rs";
         assert_eq!(short_file(git), "shop-0a1b2c3d/4e5f6a7/src/lib.rs");

@@ -100,7 +100,8 @@ fn walks_of_random_stacks_are_equal_with_and_without_a_memo() {
         }
     }
     assert!(repeats > 1_000, "expected more repeated stacks than {repeats}");
-    assert!(replayed > 10_000, "expected more frames from the memo than {replayed}");
+    // 14,000 on x86_64, 6,600 on aarch64.
+    assert!(replayed > 5_000, "expected more frames from the memo than {replayed}");
 }
 
 struct Calls<'a> {
@@ -169,5 +170,6 @@ fn walks_of_real_stacks_are_equal_with_and_without_a_memo() {
         };
         replayed += std::thread::scope(|scope| scope.spawn(walk).join().unwrap());
     }
-    assert!(replayed > 10_000, "expected more frames from the memo than {replayed}");
+    // 14,000 on x86_64, 6,600 on aarch64.
+    assert!(replayed > 5_000, "expected more frames from the memo than {replayed}");
 }
