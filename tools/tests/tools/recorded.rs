@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 use heapdrift::snapshot::{Metrics, Module, Stack};
 use heapdrift::{Estimate, Snapshot};
-use object::Object as _;
+use object::{Object as _, ObjectSegment as _};
 
 /// A stack of this process, innermost first, as addresses of call instructions relative to the
 /// program.
@@ -32,12 +32,16 @@ pub(crate) fn stack() -> Addresses {
     addresses
 }
 
-/// The address at which the program is mapped. Its first segment has the address 0 in the file.
+/// What must be added to addresses of the program's file. It is 0 if the program is not
+/// position-independent, as those for musl may be.
 fn load_bias() -> u64 {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     let path = executable();
     let line = maps.lines().find(|line| line.ends_with(path.to_str().unwrap())).unwrap();
-    u64::from_str_radix(line.split('-').next().unwrap(), 16).unwrap()
+    let mapped = u64::from_str_radix(line.split('-').next().unwrap(), 16).unwrap();
+    let bytes = std::fs::read(path).unwrap();
+    let elf = object::File::parse(&*bytes).unwrap();
+    mapped - elf.segments().next().unwrap().address()
 }
 
 pub(crate) fn executable() -> PathBuf {

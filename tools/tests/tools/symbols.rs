@@ -86,7 +86,9 @@ impl Pieces {
             elf.symbols().find(|symbol| symbol.name().is_ok_and(has)).expect("it is not inlined")
         };
         let outer = symbol(&|name| name == "outer");
-        let waits = symbol(&|name| name.contains("5waits") && !name.ends_with("5waits"));
+        let waits = symbol(&|name| {
+            name.contains("5waits") && !name.ends_with("5waits") && !name.contains("drop_in_place")
+        });
         let mut recording = Recording::new();
         let module = &mut recording.snapshot.modules[0];
         module.path = folder.path().join("bin/app").to_str().unwrap().to_owned();

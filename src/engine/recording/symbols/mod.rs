@@ -289,7 +289,7 @@ mod tests {
         debug_info::for_each_symbol(&files, |_, start, size| all.push(start + size / 2));
         all.sort_unstable();
         all.dedup();
-        let chosen: Vec<u64> = all.iter().step_by(all.len() / 400).copied().collect();
+        let chosen: Vec<u64> = all.iter().step_by(all.len() / 1000).copied().collect();
         let locations = lookup::locations(&files, &Survey::default(), &chosen);
         let mut inlined = 0;
         let described = |location: &lookup::CodeLocation| !location.functions.is_empty();

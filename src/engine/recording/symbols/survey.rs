@@ -175,7 +175,7 @@ mod tests {
         for_each_symbol(files, |_, address, size| functions.push(address + size / 2));
         functions.sort_unstable();
         functions.dedup();
-        let each = functions.len() / 400;
+        let each = functions.len() / 1000;
         functions.into_iter().step_by(each.max(1)).collect()
     }
 
@@ -188,7 +188,7 @@ mod tests {
     fn names_do_not_depend_on_how_much_was_surveyed() {
         let files = this();
         let addresses = addresses(&files);
-        assert!(addresses.len() >= 400);
+        assert!(addresses.len() >= 1000);
         let plain = locations(&files, &Survey::default(), &addresses);
         let inlined = plain.values().filter(|location| location.functions.len() > 1).count();
         assert!(

@@ -128,7 +128,11 @@ impl Rule {
     }
 
     fn try_read(tables: &UnwindTables, address: u64) -> Option<Self> {
-        let (section, bases, entry) = find_fde(tables, address)?;
+        let Some((section, bases, entry)) = find_fde(tables, address) else {
+            // musl is compiled without unwind tables, and the first functions of every thread are
+            // in it. Its few other functions that call back, like `qsort`, end stacks as well.
+            return cfg!(target_env = "musl").then_some(Self::OUTERMOST);
+        };
         // In a signal frame the registers are where the kernel saved them, and the return address
         // does not follow a call instruction.
         if entry.is_signal_trampoline() {

@@ -391,7 +391,8 @@ mod tests {
                 agreed += 1;
             }
         }
-        assert!(ordinary > 100_000, "expected more ordinary rules than {ordinary}");
-        assert!(agreed > 100_000, "expected more callers than {agreed}");
+        // 110,000 on x86_64, 86,000 on aarch64.
+        assert!(ordinary > 50_000, "expected more ordinary rules than {ordinary}");
+        assert!(agreed > 50_000, "expected more callers than {agreed}");
     }
 }
