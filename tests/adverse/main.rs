@@ -9,6 +9,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod descriptors;
 mod folder;
 
 use std::fs;
