@@ -9,6 +9,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod daemon;
 mod descriptors;
 mod folder;
 
