@@ -11,7 +11,11 @@ mod common;
 
 mod daemon;
 mod descriptors;
+mod disk;
 mod folder;
+mod panics;
+mod signals;
+mod stack;
 
 use std::fs;
 use std::path::{Path, PathBuf};
