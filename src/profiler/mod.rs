@@ -28,15 +28,16 @@ use reporter::Reporter;
 use worker::Worker;
 
 /// How long a drop waits for the reporting thread and for the last dump. Both take milliseconds,
-/// unless a disk does not answer.
+/// unless a disk does not answer. Ending the session may take 2 seconds more, where the thread
+/// hangs in the middle of a look at its tables.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A running profiling session. Recording stops when it is dropped.
 ///
 /// With a [`dump_dir`](Builder::dump_dir) the drop writes a last dump. It waits for that, and for a
-/// tick or a call of [`on_report`](Builder::on_report) that is under way, but no longer than 5
-/// seconds. After that, as when a disk does not answer, it says so on standard error and leaves the
-/// work to its thread. A drop never panics.
+/// tick or a call of [`on_report`](Builder::on_report) that is under way, but no longer than 7
+/// seconds. After that, as when a disk does not answer, it says so on standard error, ends the
+/// session and leaves the work to its thread. A drop never panics.
 ///
 /// Only one session runs in a process at a time. Without the feature `profiling` a session is
 /// inert: [`is_active`](Self::is_active) is false, snapshots are empty, and no dumps are written
@@ -202,11 +203,12 @@ impl Profiler {
         self.shared.leaks.tick(&self.shared.session)
     }
 
-    /// Writes a dump of this moment to `path`, atomically and with mode 0600. By convention the
-    /// name ends in `.heap.json.gz`.
+    /// Writes a dump of this moment to `path`, atomically and with mode 0600, and waits for the
+    /// disk. By convention the name ends in `.heap.json.gz`.
     ///
     /// # Errors
-    /// [`WriteError`] names the file and the reason; a file that was there before is intact.
+    /// [`WriteError`] names the file and the reason; a file that was there before is intact. A dump
+    /// replaces regular files only, no symbolic links or devices.
     pub fn dump(&self, path: impl AsRef<Path>) -> Result<(), WriteError> {
         engine::muted(|| dump::write(&self.snapshot(), path.as_ref()))
     }

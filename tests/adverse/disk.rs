@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::mem::MaybeUninit;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -172,6 +173,35 @@ fn a_frozen_disk_does_not_make_a_drop_hang() {
     drop(start(long));
     let last = dumps(folder.path()).pop().unwrap();
     assert_eq!(dump::read(&last).unwrap().taken.reason, "end");
+}
+
+#[test]
+fn a_callback_that_hangs_does_not_make_a_drop_hang() {
+    const NAME: &str = "disk::a_callback_that_hangs_does_not_make_a_drop_hang";
+    if !is_child() {
+        succeed(&mut child(NAME));
+        return;
+    }
+    freeze();
+    let called = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&called);
+    let profiler = exact()
+        .diff_every(Duration::from_millis(5))
+        .on_report(move |_| {
+            flag.store(true, Ordering::SeqCst);
+            // It writes to a log on the frozen disk.
+            fsync(2);
+        })
+        .start()
+        .unwrap();
+    wait_until("a call", || called.load(Ordering::SeqCst));
+    let took = drop_frozen(profiler);
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    let next = exact().diff_every(Duration::ZERO).start().expect("the session has ended");
+    let kept = blocks();
+    thaw();
+    wait_until("the thread to end", || own_threads().is_empty());
+    assert!(next.is_active() && next.snapshot().live.len() >= kept.len());
 }
 
 #[test]
