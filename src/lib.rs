@@ -59,6 +59,12 @@
 //! - The binary needs unwind tables. Rust writes them by default, on Linux even if panics abort. A
 //!   stack ends at a C function that was compiled with `-fno-asynchronous-unwind-tables`, and is
 //!   marked as truncated.
+//! - Code that closes descriptors which it did not open (some ways to become a daemon,
+//!   `close_range`) must not run while a dump is being written, because the dump is an open file.
+//! - Dumps of earlier sessions stay in the [`dump_dir`](Builder::dump_dir) until somebody removes
+//!   them.
+//! - A thread that calls [`Profiler::snapshot`], [`Profiler::dump`] or [`Profiler::diff_now`] needs
+//!   64 KiB of stack in a release build, and 128 KiB in a debug build.
 //! - The tools need build-ids and symbols. `debug = "limited"` in the release profile provides
 //!   function names, inlined functions and line numbers, and does not make the program slower. With
 //!   `line-tables-only` the names of inlined async functions are missing.
@@ -97,6 +103,7 @@ pub mod leak;
 #[cfg(feature = "read")]
 #[doc(hidden)]
 pub mod names;
+mod os;
 mod profiler;
 mod report;
 mod signals;

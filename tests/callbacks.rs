@@ -124,6 +124,13 @@ impl Current {
     }
 }
 
+/// Drops a profiler, and waits for the end of its session: a callback on the reporting thread may
+/// be the last to hold it.
+fn end(profiler: Arc<Profiler>) {
+    drop(profiler);
+    wait_until("the end of the session", || exact().diff_every(Duration::ZERO).start().is_ok());
+}
+
 /// Calls every method of the profiler and returns the report of `diff_now`.
 fn call_everything(profiler: &Profiler, dump: &Path) -> LeakReport {
     let snapshot = profiler.snapshot();
@@ -211,7 +218,7 @@ fn a_logger_may_call_the_profiler_on_the_reporting_thread() {
             kept.push(remember());
             thread::sleep(Duration::from_millis(1));
         }
-        drop(profiler);
+        end(profiler);
     }
 }
 
@@ -247,6 +254,7 @@ fn on_report_may_call_the_profiler_and_gets_its_own_report_from_diff_now() {
             (1..=5).for_each(|tick| assert_eq!(profiler.diff_now().tick, tick));
         }
         wait_until("five reports", || heard.load(Ordering::SeqCst) >= 5);
+        end(profiler);
     }
 }
 

@@ -14,8 +14,9 @@
 //!
 //! # Files
 //! `write` writes to a temporary file in the same folder, syncs it and renames it. A reader
-//! never sees half a dump, and a failed write leaves an existing file intact. The mode is 0600 from
-//! the start, because a dump reveals what a program does and for whom.
+//! never sees half a dump, and a failed write leaves an existing file intact. A dump replaces
+//! regular files only: at a path of a symbolic link, a device or a FIFO, the write fails. The mode
+//! is 0600 from the start, because a dump reveals what a program does and for whom.
 
 // Dumps with recorded data need serde and a compressor. Without the feature `read` only inert
 // sessions write dumps, and these need neither.
@@ -27,6 +28,7 @@ mod empty;
 mod estimate;
 #[cfg(feature = "read")]
 mod reader;
+mod temporary;
 mod writer;
 
 #[cfg(feature = "read")]
@@ -37,6 +39,7 @@ pub(crate) use empty::{read_baseline, write};
 pub(crate) use reader::read_baseline;
 #[cfg(feature = "read")]
 pub use reader::{MAX_UNPACKED_BYTES, ReadError, from_json, from_reader, read, unpack};
+pub(crate) use temporary::{probe, remove_abandoned};
 pub use writer::WriteError;
 
 /// The value of the key `format` in every dump.

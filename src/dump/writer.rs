@@ -1,10 +1,12 @@
 //! Writes files atomically.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::{error, fmt};
+
+use super::temporary::Temporary;
+use crate::os;
 
 /// The reason why a dump was not written. A file that existed before is intact.
 #[derive(Debug)]
@@ -37,7 +39,9 @@ pub(super) fn write_file(
     path: &Path,
     fill: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> Result<(), WriteError> {
-    write_atomically(path, fill).map_err(|error| WriteError { path: path.to_owned(), error })
+    // A write beyond the process's limit on file sizes would raise a signal that kills it.
+    os::without_write_signals(|| write_atomically(path, fill))
+        .map_err(|error| WriteError { path: path.to_owned(), error })
 }
 
 /// Fills a new file in the folder of `path` and renames it to `path`.
@@ -49,36 +53,34 @@ fn write_atomically(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>)
     let name = path.file_name().ok_or_else(|| {
         io::Error::new(io::ErrorKind::InvalidInput, "expected a file name, found none")
     })?;
-    let temporary = temporary_path(folder, name);
-    let written = create_private(&temporary).and_then(|mut file| {
-        fill(&mut file)?;
-        // Without the sync, a crash of the machine could leave an empty file under the final name.
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    });
-    if written.is_err() {
-        // The first error is the one to report; an error of the clean-up would add nothing.
-        let _ = fs::remove_file(&temporary);
+    check_replaceable(path)?;
+    let mut temporary = Temporary::create(folder, name)?;
+    fill(&mut temporary.file)?;
+    // Without the sync, a crash of the machine could leave an empty file under the final name.
+    temporary.file.sync_all()?;
+    // Filling takes time, in which another program may have created something.
+    check_replaceable(path)?;
+    temporary.rename(path)
+}
+
+/// Checks that renaming to `path` would replace nothing but a regular file. As root it could
+/// replace `/dev/null`, and in a shared folder another user may have planted a symbolic link.
+fn check_replaceable(path: &Path) -> io::Result<()> {
+    let kind = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata.file_type(),
+        // What else is wrong with the path will show when the file is created.
+        Err(_) => return Ok(()),
+    };
+    if kind.is_file() {
+        return Ok(());
     }
-    written
-}
-
-/// Returns the path of a hidden file in `folder` that no other dump uses, in this process or
-/// another.
-fn temporary_path(folder: &Path, name: &std::ffi::OsStr) -> PathBuf {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    // Relaxed: the numbers only have to be unique; nothing is published through the counter.
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let mut temporary = std::ffi::OsString::from(".");
-    temporary.push(name);
-    temporary.push(format!(".{}.{number}.tmp", std::process::id()));
-    folder.join(temporary)
-}
-
-fn create_private(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    let found = if kind.is_dir() {
+        "a folder"
+    } else if kind.is_symlink() {
+        "a symbolic link"
+    } else {
+        "a device, FIFO or socket"
+    };
+    let message = format!("expected a regular file or none to replace, found {found}");
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, message))
 }

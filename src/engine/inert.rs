@@ -174,6 +174,8 @@ impl Session {
     pub(super) fn set_interval(&self, _interval_bytes: u64) {}
 
     pub(super) fn count_failed_dump(&self) {}
+
+    pub(super) fn end(&self) {}
 }
 
 #[inline(always)]

@@ -126,7 +126,8 @@ pub(crate) fn muted<R>(work: impl FnOnce() -> R) -> R {
     backend::muted(work)
 }
 
-/// The only session of the process. Recording ends when it is dropped.
+/// The only session of the process. Recording ends when it is dropped. A forked child that starts a
+/// session ends the one that it has inherited.
 #[derive(Debug)]
 pub(crate) struct Session(backend::Session);
 
@@ -139,7 +140,8 @@ impl Session {
         backend::Session::start(config).map(Self)
     }
 
-    /// Whether allocations are being sampled.
+    /// Whether allocations of this process are being sampled for this session. A forked child has
+    /// only inherited its session, so this is false there.
     pub(crate) fn is_active(&self) -> bool {
         self.0.is_active()
     }
@@ -168,6 +170,12 @@ impl Session {
     /// Counts a dump that could not be written.
     pub(crate) fn count_failed_dump(&self) {
         self.0.count_failed_dump();
+    }
+
+    /// Ends the session before it is dropped. From then on nothing is recorded in it, and another
+    /// session may start.
+    pub(crate) fn end(&self) {
+        self.0.end();
     }
 }
 

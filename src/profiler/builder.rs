@@ -85,13 +85,18 @@ impl Builder {
 
     /// Folder for the dumps that are written periodically, on a signal, and when the profiler is
     /// dropped; created if it does not exist. Default: none are written.
+    ///
+    /// A relative path starts from the working directory at [`start`](Self::start). Processes may
+    /// share the folder: the names of dumps carry executable, start, process id and session. Half
+    /// dumps of processes that were killed are removed by the next `start` with the same folder.
     pub fn dump_dir(mut self, folder: impl Into<PathBuf>) -> Self {
         self.config.dump_dir = Some(folder.into());
         self
     }
 
-    /// Number of dumps of this executable that are kept in [`dump_dir`](Self::dump_dir), at least
-    /// 1; default 20. Older ones are removed, including those of earlier runs.
+    /// Number of dumps of this session that are kept in [`dump_dir`](Self::dump_dir), at least 1;
+    /// default 20. Older ones are removed, in the order in which they were written. Files of other
+    /// sessions, including those of earlier runs, are never removed.
     pub fn dump_keep(mut self, files: usize) -> Self {
         self.config.dump_keep = files;
         self
@@ -99,7 +104,8 @@ impl Builder {
 
     /// Writes a dump into [`dump_dir`](Self::dump_dir) whenever the process receives this signal,
     /// given by its number, for example `libc::SIGUSR2`. A handler that was installed before still
-    /// runs.
+    /// runs, and may run on the reporting thread, which receives the signal even if all other
+    /// threads block it.
     pub fn dump_on_signal(mut self, signal: i32) -> Self {
         self.config.dump_on_signal = Some(signal);
         self
@@ -113,6 +119,10 @@ impl Builder {
     /// last report. Two threads may call the function at the same time if `diff_now` is used beside
     /// the reporting thread. A panic is caught, and logged the first time. Allocations made during
     /// the call are not recorded.
+    ///
+    /// The reporting thread has a stack of 2 MiB, of which the profiler itself takes less than 128
+    /// KiB. It blocks all signals except those of faults (such as SIGSEGV) and that of
+    /// [`dump_on_signal`](Self::dump_on_signal), and so do threads that the function starts there.
     pub fn on_report(mut self, call: impl Fn(&LeakReport) + Send + Sync + 'static) -> Self {
         self.config.on_report = Some(ReportHook::new(call));
         self
@@ -141,7 +151,8 @@ impl Builder {
     ///
     /// # Errors
     /// - [`StartError::BadValue`]: a setting has a value that cannot work.
-    /// - [`StartError::AlreadyRunning`]: a session is running in this process.
+    /// - [`StartError::AlreadyRunning`]: a session is running that this process has started. A
+    ///   session that a forked child has inherited ends in the child instead.
     /// - [`StartError::DumpDir`]: the dump folder cannot be created or written to.
     /// - [`StartError::Baseline`]: the baseline cannot be read or is a dump of another program.
     /// - [`StartError::Memory`], [`StartError::Reporter`]: the system refuses memory, a thread or a

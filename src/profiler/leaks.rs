@@ -2,15 +2,15 @@
 //!
 //! Invariant: no code of the service (a `log` logger, `on_report`) runs while a lock of this module
 //! is held. A tick first comes to its end and stores its report; only then are logger and callback
-//! called, and they may call the profiler.
+//! called. They may call the profiler, and their panics are contained.
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
+use super::contain::contain;
 use crate::config::{Config, ReportHook};
 use crate::engine::{self, Analysis, Session};
 use crate::error::StartError;
@@ -111,14 +111,16 @@ impl Leaks {
     pub(super) fn tick(&self, session: &Session) -> LeakReport {
         engine::muted(|| {
             if IS_TICKING.get() {
-                return self.last().map(Arc::unwrap_or_clone).unwrap_or_default();
+                return self.last_or_empty();
             }
             let _ticking = Ticking::begin();
-            let outcome = {
+            let ticked = contain(|| {
                 let mut analysis = self.lock_analysis();
                 let report = analysis.tick(session);
                 report.map(|report| self.store(report))
-            };
+            });
+            // A tick that panics finds nothing new.
+            let Some(outcome) = ticked else { return self.last_or_empty() };
             let outcome = outcome.unwrap_or_else(|| Outcome {
                 before: None,
                 // Nothing is recorded.
@@ -147,6 +149,10 @@ impl Leaks {
     /// The report of the last tick.
     pub(super) fn last(&self) -> Option<Arc<LeakReport>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn last_or_empty(&self) -> LeakReport {
+        self.last().map(Arc::unwrap_or_clone).unwrap_or_default()
     }
 
     /// The report of the last tick, for a forked child: the thread that holds the lock may not
@@ -180,16 +186,27 @@ impl Leaks {
 
     /// Logs changed verdicts and calls `on_report`. No lock is held here.
     fn tell(&self, outcome: &Outcome) {
-        log_changes(outcome.before.as_deref(), &outcome.report);
+        // The panic hook has reported a logger that panics, and there is nobody else to tell.
+        contain(|| log_changes(outcome.before.as_deref(), &outcome.report));
         let Some(on_report) = &self.on_report else { return };
-        let told = panic::catch_unwind(AssertUnwindSafe(|| on_report.call(&outcome.report)));
+        let told = contain(|| on_report.call(&outcome.report));
         // Relaxed: the flag publishes nothing else.
-        if told.is_err() && !self.panic_reported.swap(true, Ordering::Relaxed) {
-            log::error!(
-                target: "heapdrift",
-                "on_report panicked (logged only this time; it is still called at every tick)"
-            );
+        if told.is_none() && !self.panic_reported.swap(true, Ordering::Relaxed) {
+            contain(|| {
+                log::error!(
+                    target: "heapdrift",
+                    "on_report panicked (logged only this time; it is still called at every tick)"
+                );
+            });
         }
+    }
+}
+
+impl Drop for Leaks {
+    fn drop(&mut self) {
+        // The destructors of what it captured are code of the service.
+        let on_report = self.on_report.take();
+        contain(|| drop(on_report));
     }
 }
 

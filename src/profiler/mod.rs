@@ -1,14 +1,17 @@
 //! `Profiler`: one session of recording, from `start` until it is dropped.
 
 mod builder;
+mod contain;
 mod dump_dir;
 mod environment;
 mod leaks;
 mod reporter;
+mod worker;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 pub use builder::Builder;
 
@@ -17,12 +20,24 @@ use crate::dump::{self, WriteError};
 use crate::engine::{self, Session};
 use crate::error::{SettingError, StartError};
 use crate::report::LeakReport;
-use crate::{Snapshot, Stats};
+use crate::{Snapshot, Stats, os};
+use contain::contain;
 use dump_dir::DumpDir;
 use leaks::{Baseline, Leaks};
 use reporter::Reporter;
+use worker::Worker;
+
+/// How long a drop waits for the reporting thread and for the last dump. Both take milliseconds,
+/// unless a disk does not answer. Ending the session may take 2 seconds more, where the thread
+/// hangs in the middle of a look at its tables.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A running profiling session. Recording stops when it is dropped.
+///
+/// With a [`dump_dir`](Builder::dump_dir) the drop writes a last dump. It waits for that, and for a
+/// tick or a call of [`on_report`](Builder::on_report) that is under way, but no longer than 7
+/// seconds. After that, as when a disk does not answer, it says so on standard error, ends the
+/// session and leaves the work to its thread. A drop never panics.
 ///
 /// Only one session runs in a process at a time. Without the feature `profiling` a session is
 /// inert: [`is_active`](Self::is_active) is false, snapshots are empty, and no dumps are written
@@ -58,7 +73,8 @@ pub struct Profiler {
 struct Shared {
     session: Session,
     leaks: Leaks,
-    dump_dir: Option<DumpDir>,
+    /// Shared with the thread that writes a dump, which does not hold the session meanwhile.
+    dump_dir: Option<Arc<DumpDir>>,
     /// Periods that went by while the reporting thread was still at work.
     skipped_ticks: AtomicU64,
     skipped_dumps: AtomicU64,
@@ -129,6 +145,7 @@ impl Profiler {
         config.check()?;
         let dump_dir =
             config.dump_dir.as_ref().map(|dir| DumpDir::open(dir, config.dump_keep)).transpose()?;
+        let dump_dir = dump_dir.map(Arc::new);
         // Without recording there is nothing to be compared with it.
         let baseline = config.baseline.as_deref().filter(|_| Session::RECORDS);
         let baseline = baseline.map(Baseline::read).transpose()?;
@@ -146,8 +163,13 @@ impl Profiler {
         Ok(Self { shared, reporter })
     }
 
-    /// Whether allocations are being sampled. This is false while paused, and always false without
+    /// Whether this process is being recorded. This is false while paused, and always false without
     /// `profiling` and on platforms where nothing can be recorded.
+    ///
+    /// It is also false in a forked child, as which a program continues when it becomes a daemon:
+    /// the session belongs to the parent, no thread writes reports or dumps in the child, and
+    /// dropping the profiler writes none. The child may [`start`](Builder::start) a session of its
+    /// own, before or after it drops the one that it has inherited.
     pub fn is_active(&self) -> bool {
         self.shared.session.is_active()
     }
@@ -181,11 +203,12 @@ impl Profiler {
         self.shared.leaks.tick(&self.shared.session)
     }
 
-    /// Writes a dump of this moment to `path`, atomically and with mode 0600. By convention the
-    /// name ends in `.heap.json.gz`.
+    /// Writes a dump of this moment to `path`, atomically and with mode 0600, and waits for the
+    /// disk. By convention the name ends in `.heap.json.gz`.
     ///
     /// # Errors
-    /// [`WriteError`] names the file and the reason; a file that was there before is intact.
+    /// [`WriteError`] names the file and the reason; a file that was there before is intact. A dump
+    /// replaces regular files only, no symbolic links or devices.
     pub fn dump(&self, path: impl AsRef<Path>) -> Result<(), WriteError> {
         engine::muted(|| dump::write(&self.snapshot(), path.as_ref()))
     }
@@ -224,13 +247,45 @@ impl Profiler {
 impl Drop for Profiler {
     fn drop(&mut self) {
         if self.shared.is_in_child() {
-            // There is no thread to stop and join here, and the last dump is for the parent to
-            // write. The stop message would reach the parent's thread: its socket is shared.
+            // There is no thread to stop here, and the last dump is for the parent to write.
             std::mem::forget(self.reporter.take());
             return;
         }
-        drop(self.reporter.take());
-        self.shared.write_dump("end");
+        if contain(|| self.end()) == Some(false) {
+            os::say_unless_to_file(&format!(
+                "heapdrift: the last dump or report has not been finished for {PATIENCE:?}; no \
+                 longer waiting for it"
+            ));
+            // The thread that is stuck may keep the session from being dropped.
+            contain(|| self.shared.session.end());
+        }
+    }
+}
+
+impl Profiler {
+    /// Ends the reporting thread and writes the last dump. Returns whether both are done.
+    fn end(&mut self) -> bool {
+        let until = Instant::now() + PATIENCE;
+        let shared = Arc::downgrade(&self.shared);
+        let write_last_dump = move || reporter::write_last_dump(&shared);
+        match self.reporter.take() {
+            // In a callback. The thread cannot wait for itself; it ends when the callback has
+            // returned.
+            Some(reporter) if reporter.is_current() => {
+                write_last_dump();
+                true
+            }
+            Some(reporter) => reporter.end(until),
+            None if self.shared.dump_dir.is_none() || !Session::RECORDS => true,
+            // The disk is waited for by another thread, because this one would wait for ever.
+            None => match Worker::spawn(None, write_last_dump.clone()) {
+                Ok(worker) => worker.wait(until),
+                Err(_) => {
+                    engine::muted(write_last_dump);
+                    true
+                }
+            },
+        }
     }
 }
 
@@ -266,31 +321,12 @@ impl Shared {
         })
     }
 
-    /// Ends a tick of the leak detector and writes a dump of the very live set that it analysed, so
-    /// that the dumps hold all that the verdicts rest on.
-    fn tick_and_write_dump(&self, reason: &str) {
+    /// Ends a tick of the leak detector and returns the very live set that it analysed, so that the
+    /// dumps hold all that the verdicts rest on.
+    fn tick_with_snapshot(&self, reason: &str) -> Snapshot {
         let mut snapshot = self.leaks.tick_with_snapshot(&self.session, reason);
         snapshot.stats = self.with_skipped(snapshot.stats);
-        self.keep_dump(&snapshot);
-    }
-
-    /// Writes a dump into the dump folder, if there is one and anything is recorded.
-    fn write_dump(&self, reason: &str) {
-        if self.dump_dir.is_some() && Session::RECORDS {
-            self.keep_dump(&self.snapshot(reason));
-        }
-    }
-
-    /// Writes a snapshot into the dump folder. The service must survive a failure and its operator
-    /// hear of it, so failures are counted, and printed to standard error once.
-    fn keep_dump(&self, snapshot: &Snapshot) {
-        let Some(dump_dir) = &self.dump_dir else { return };
-        engine::muted(|| {
-            if let Err(error) = dump_dir.write(snapshot) {
-                self.session.count_failed_dump();
-                dump_dir.report_once(&error);
-            }
-        });
+        snapshot
     }
 }
 

@@ -66,6 +66,12 @@ impl Control {
         self.session.store(0, Ordering::SeqCst);
     }
 
+    /// Keeps threads from joining the session `number`, and returns whether it was still running.
+    pub(super) fn end_session_of(&self, number: u32) -> bool {
+        // SeqCst: as in `end_session`. Of two threads that end the session only one succeeds.
+        self.session.compare_exchange(number, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
     /// The number of the running session, or 0 when there is none.
     #[inline]
     pub(super) fn session(&self) -> u32 {

@@ -4,7 +4,7 @@
 //! empty. A thread that vanished while inside (a forked child has only one of its parent's threads)
 //! is counted as vanished and costs a lane.
 
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::time::Duration;
 
 use once_cell::sync::OnceCell;
@@ -20,8 +20,9 @@ use crate::engine::recording::sync::{LANES, Lane};
 #[derive(Debug)]
 pub(super) struct Recorder {
     pub(super) control: Control,
-    /// Whether a session exists, from before its tables are created until after they are freed.
-    running: AtomicBool,
+    /// The id of the process that has a session, from before its tables are created until after
+    /// they are freed; 0 if none has. A forked child inherits its parent's id.
+    owner: AtomicU32,
     /// The threads inside the hook, by lane. A thread that is counted here may use `live`.
     occupancy: [Occupancy; LANES],
     live: AtomicPtr<Live<'static>>,
@@ -53,7 +54,7 @@ impl Occupancy {
 
 pub(super) static RECORDER: Recorder = Recorder {
     control: Control::new(),
-    running: AtomicBool::new(false),
+    owner: AtomicU32::new(0),
     occupancy: [const { Occupancy::empty() }; LANES],
     live: AtomicPtr::new(std::ptr::null_mut()),
     slots: OnceCell::new(),
@@ -66,17 +67,40 @@ pub(super) fn enter() -> Entered<'static> {
     RECORDER.enter(Lane::of(local::number()))
 }
 
+/// What the caller of [`Recorder::claim_session`] got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// The only session of the process.
+    Granted,
+    /// The same, in a forked child that has inherited a session, which the caller has to end.
+    Inherited,
+    /// Nothing: this process has a session already.
+    Refused,
+}
+
 impl Recorder {
-    /// Claims the only session of the process; `false` when there is one already.
-    pub(super) fn claim_session(&self) -> bool {
+    /// Claims the only session of the process.
+    pub(super) fn claim_session(&self) -> Claim {
+        let own = std::process::id();
         // SeqCst: pairs with the store in `release_session`, so that the tables of the previous
         // session are gone.
-        !self.running.swap(true, Ordering::SeqCst)
+        let claim =
+            |from| self.owner.compare_exchange(from, own, Ordering::SeqCst, Ordering::SeqCst).err();
+        match claim(0) {
+            None => Claim::Granted,
+            Some(owner) if owner == own => Claim::Refused,
+            Some(parent) => match claim(parent) {
+                None => Claim::Inherited,
+                // Another thread of this child was faster.
+                Some(_) => Claim::Refused,
+            },
+        }
     }
 
     /// Lets another session start.
     pub(super) fn release_session(&self) {
-        self.running.store(false, Ordering::SeqCst);
+        // SeqCst: pairs with the exchange in `claim_session`.
+        self.owner.store(0, Ordering::SeqCst);
     }
 
     /// The slots, which the first call reserves and which stay reserved for the life of the

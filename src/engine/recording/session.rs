@@ -8,7 +8,7 @@ use super::counters::Counter;
 use super::live::{Globals, Live};
 use super::local::{self, muted};
 use super::observation::LiveObservation;
-use super::recorder::{RECORDER, enter};
+use super::recorder::{Claim, Entered, RECORDER, enter};
 use super::snapshot::SessionInfo;
 use crate::config::Config;
 use crate::engine::recording::live_set::Slots;
@@ -19,7 +19,12 @@ use crate::leak::detection::observation::Observation;
 use crate::{Snapshot, Stats};
 
 /// The session, as its owner holds it.
+///
+/// It may have ended before this value is dropped: by [`end`](Self::end), or because a forked
+/// child, which inherits the value, has started a session of its own. Nothing is recorded in it
+/// then.
 pub(crate) struct Session {
+    number: u32,
     /// Serialises snapshots, each of which needs memory of its own.
     snapshot_lock: Mutex<()>,
     snapshot_count: AtomicU64,
@@ -40,20 +45,22 @@ impl Session {
 
     /// Starts recording.
     pub(crate) fn start(config: &Config) -> Result<Self, StartError> {
-        if !RECORDER.claim_session() {
-            return Err(StartError::AlreadyRunning);
+        match RECORDER.claim_session() {
+            Claim::Granted => {}
+            Claim::Inherited => end_recording(true),
+            Claim::Refused => return Err(StartError::AlreadyRunning),
         }
-        let (session, number, random) = muted(|| Self::prepare(config)).inspect_err(|_| {
+        let (session, random) = muted(|| Self::prepare(config)).inspect_err(|_| {
             RECORDER.release_session();
         })?;
         // The starting thread takes part from its next allocation on, with the first stream of
         // random numbers.
-        local::join(number, random);
-        RECORDER.control.begin_session(number);
+        local::join(session.number, random);
+        RECORDER.control.begin_session(session.number);
         Ok(session)
     }
 
-    fn prepare(config: &Config) -> Result<(Self, u32, Random), StartError> {
+    fn prepare(config: &Config) -> Result<(Self, Random), StartError> {
         let cap = config.max_profiler_bytes;
         RECORDER.budget.set_cap(cap);
         let slots = RECORDER.reserve_slots().map_err(StartError::Memory)?;
@@ -69,19 +76,29 @@ impl Session {
         let interval = Interval::from_bytes(config.sample_interval_bytes);
         RECORDER.control.prepare_session(interval, config.seed.unwrap_or(info.session));
         RECORDER.install(Box::new(live));
-        let number = RECORDER.control.next_session();
         let session = Self {
+            number: RECORDER.control.next_session(),
             snapshot_lock: Mutex::new(()),
             snapshot_count: AtomicU64::new(0),
             info,
             process: std::process::id(),
         };
-        Ok((session, number, RECORDER.control.next_random()))
+        Ok((session, RECORDER.control.next_random()))
     }
 
-    /// Whether allocations are being sampled.
+    /// Whether this process's allocations are being sampled for this session.
     pub(crate) fn is_active(&self) -> bool {
-        !RECORDER.control.is_paused()
+        !self.is_in_child() && self.is_current() && !RECORDER.control.is_paused()
+    }
+
+    /// Whether the session has not ended.
+    fn is_current(&self) -> bool {
+        RECORDER.control.session() == self.number
+    }
+
+    /// Enters the hook; `None` if the session has ended.
+    fn enter(&self) -> Option<Entered<'static>> {
+        self.is_current().then(enter)
     }
 
     /// Takes a snapshot.
@@ -91,7 +108,8 @@ impl Session {
             // lock.
             let _guard = (!self.is_in_child()).then(|| self.snapshot_lock.lock());
             let sequence = self.snapshot_count.fetch_add(1, Ordering::Relaxed) + 1;
-            enter().live.map(|live| live.snapshot(&self.info, sequence, reason))
+            let entered = self.enter()?;
+            entered.live.map(|live| live.snapshot(&self.info, sequence, reason))
         })
         .unwrap_or_default()
     }
@@ -107,7 +125,10 @@ impl Session {
         tick: u32,
         look: impl FnOnce(&dyn Observation) -> R,
     ) -> Option<R> {
-        muted(|| enter().live.map(|live| look(&LiveObservation::new(live, tick))))
+        muted(|| {
+            let entered = self.enter()?;
+            entered.live.map(|live| look(&LiveObservation::new(live, tick)))
+        })
     }
 
     /// Whether this is a forked child of the process that started the session, with only one of its
@@ -118,39 +139,58 @@ impl Session {
 
     /// The counters now.
     pub(crate) fn stats(&self) -> Stats {
-        enter().live.map(|live| live.stats()).unwrap_or_default()
+        let stats = |entered: Entered<'_>| entered.live.map(Live::stats);
+        self.enter().and_then(stats).unwrap_or_default()
     }
 
     /// Pauses or resumes sampling.
     pub(crate) fn set_paused(&self, paused: bool) {
-        RECORDER.control.set_paused(paused);
+        if self.is_current() {
+            RECORDER.control.set_paused(paused);
+        }
     }
 
     /// Changes the sampling interval.
     pub(crate) fn set_interval(&self, interval_bytes: u64) {
+        if !self.is_current() {
+            return;
+        }
         RECORDER.control.set_interval(Interval::from_bytes(interval_bytes));
         local::rearm();
     }
 
     /// Counts a dump that could not be written.
     pub(crate) fn count_failed_dump(&self) {
-        let entered = enter();
+        let Some(entered) = self.enter() else { return };
         if let Some(live) = entered.live {
             live.count(entered.lane, Counter::DroppedDumps);
+        }
+    }
+
+    /// Ends the session, unless it has ended. Another one may then start.
+    pub(crate) fn end(&self) {
+        if RECORDER.control.end_session_of(self.number) {
+            end_recording(self.is_in_child());
+            RECORDER.release_session();
         }
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        RECORDER.control.end_session();
-        muted(|| {
-            let live = RECORDER.uninstall(self.is_in_child());
-            settle_budget();
-            drop(live);
-        });
-        RECORDER.release_session();
+        self.end();
     }
+}
+
+/// Ends all recording and frees its tables. In a forked child, threads of the parent may have been
+/// using them, see [`Recorder::uninstall`](super::recorder::Recorder::uninstall).
+fn end_recording(in_child: bool) {
+    RECORDER.control.end_session();
+    muted(|| {
+        let live = RECORDER.uninstall(in_child);
+        settle_budget();
+        drop(live);
+    });
 }
 
 /// Decommits the pages without live slots, after taking back the free slots that lanes have cached.
