@@ -6,7 +6,7 @@ use std::{error, fmt, io};
 /// A setting has a value that cannot work.
 ///
 /// The message names the setting, what was expected and what was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SettingError {
     name: &'static str,
     expected: String,
@@ -45,10 +45,16 @@ impl fmt::Display for SettingError {
     }
 }
 
+/// The message, because a `main` that returns an error prints it in this form.
+impl fmt::Debug for SettingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl error::Error for SettingError {}
 
 /// Why a session could not be started.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum StartError {
     /// A session is already running in this process.
@@ -143,6 +149,13 @@ impl fmt::Display for StartError {
     }
 }
 
+/// The message, because a `main` that returns an error prints it in this form.
+impl fmt::Debug for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl error::Error for StartError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
@@ -152,5 +165,21 @@ impl error::Error for StartError {
             // `BadValue` already prints the message of its `SettingError`, which has no source.
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_main_that_returns_an_error_prints_its_message() {
+        let error = SettingError::new("interval", "a number of bytes", "64XB");
+        assert_eq!(format!("{error:?}"), error.to_string());
+        let error = StartError::BadValue(error);
+        assert_eq!(
+            format!("{error:?}"),
+            "expected a number of bytes for interval, found \"64XB\""
+        );
     }
 }

@@ -137,7 +137,16 @@ impl Profiler {
     pub fn from_env() -> Result<Option<Self>, StartError> {
         match std::env::var_os(environment::VARIABLE) {
             None => Ok(None),
-            Some(value) => environment::parse(&value)?.start().map(Some),
+            Some(value) => {
+                if cfg!(not(feature = "profiling")) {
+                    log::warn!(
+                        target: "heapdrift",
+                        "{} is set, but nothing is recorded: built without the feature \"profiling\"",
+                        environment::VARIABLE
+                    );
+                }
+                environment::parse(&value)?.start().map(Some)
+            }
         }
     }
 
