@@ -177,9 +177,6 @@ mod tests {
         let error = SettingError::new("interval", "a number of bytes", "64XB");
         assert_eq!(format!("{error:?}"), error.to_string());
         let error = StartError::BadValue(error);
-        assert_eq!(
-            format!("{error:?}"),
-            "expected a number of bytes for interval, found \"64XB\""
-        );
+        assert_eq!(format!("{error:?}"), "expected a number of bytes for interval, found \"64XB\"");
     }
 }

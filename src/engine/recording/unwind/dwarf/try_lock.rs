@@ -27,7 +27,8 @@ impl<T> TryLock<T> {
         // writing to the cache line of a locked value.
         let free =
             !self.locked.load(Ordering::Relaxed) && !self.locked.swap(true, Ordering::Acquire);
-        free.then_some(TryLockGuard(self))
+        // `then_some` would build a guard in any case, and dropping it unlocks what another thread holds.
+        free.then(|| TryLockGuard(self))
     }
 }
 
@@ -57,5 +58,21 @@ impl<T> Drop for TryLockGuard<'_, T> {
     fn drop(&mut self) {
         // Release: pairs with the acquire in `TryLock::try_lock`.
         self.0.locked.store(false, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_that_fails_does_not_unlock() {
+        let lock = TryLock::new(1);
+        let held = lock.try_lock();
+        assert!(held.is_some());
+        assert!(lock.try_lock().is_none());
+        assert!(lock.try_lock().is_none(), "the attempt before has unlocked it");
+        drop(held);
+        assert!(lock.try_lock().is_some());
     }
 }
