@@ -27,7 +27,7 @@ impl<T> TryLock<T> {
         // writing to the cache line of a locked value.
         let free =
             !self.locked.load(Ordering::Relaxed) && !self.locked.swap(true, Ordering::Acquire);
-        // `then_some` would build a guard in any case, and dropping it unlocks what another thread holds.
+        // `then_some` would build a guard in any case, and dropping it unlocks what another holds.
         free.then(|| TryLockGuard(self))
     }
 }
