@@ -39,7 +39,7 @@ pub(crate) use empty::{read_baseline, write};
 pub(crate) use reader::read_baseline;
 #[cfg(feature = "read")]
 pub use reader::{MAX_UNPACKED_BYTES, ReadError, from_json, from_reader, read, unpack};
-pub(crate) use temporary::{probe, remove_abandoned};
+pub(crate) use temporary::{probe, remove_abandoned, shortened};
 pub use writer::WriteError;
 
 /// The value of the key `format` in every dump.

@@ -103,9 +103,14 @@ fn temporary_name(name: &OsStr) -> String {
     // Relaxed: the numbers only have to be unique; nothing is published through the counter.
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let name = name.to_string_lossy();
-    let kept = name.char_indices().take_while(|(at, char)| at + char.len_utf8() <= MAX_NAME);
-    let kept: String = kept.map(|(_, char)| char).collect();
+    let kept = shortened(&name, MAX_NAME);
     format!(".{kept}.{}.{number}{SUFFIX}", std::process::id())
+}
+
+/// The longest start of a name that has at most `max_bytes` bytes.
+pub(crate) fn shortened(name: &str, max_bytes: usize) -> &str {
+    let ends = name.char_indices().map(|(at, char)| at + char.len_utf8());
+    &name[..ends.take_while(|end| *end <= max_bytes).last().unwrap_or(0)]
 }
 
 /// Whether [`temporary_name`] returns such a name for a dump or a probe.

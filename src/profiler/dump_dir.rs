@@ -95,8 +95,7 @@ fn file_name(process: &Process, sequence: u64) -> String {
 
     let executable = Path::new(&process.executable).file_name();
     let executable = executable.map_or("unknown".into(), |name| name.to_string_lossy());
-    let kept = executable.char_indices().take_while(|(at, char)| at + char.len_utf8() <= MAX_NAME);
-    let kept: String = kept.map(|(_, char)| char).collect();
+    let kept = dump::shortened(&executable, MAX_NAME);
     format!(
         "{kept}-{:010}-{}-{:016x}-{sequence:06}{}",
         process.started_unix_ms / 1000,

@@ -6,8 +6,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use crate::common::{exact, is_child};
-use crate::{child, dumps, reporting_thread, succeed, wait_until};
+use crate::common::is_child;
+use crate::{child, dumping_on_signal, dumps, reporting_thread, succeed, wait_until};
 
 /// The processor time of a thread, in clock ticks of 10 ms.
 fn processor_time(thread: &std::path::Path) -> u64 {
@@ -34,13 +34,7 @@ fn closed_descriptors_neither_spin_the_thread_nor_mix_up_files() {
     }
     let folder = tempfile::tempdir().unwrap();
     let before = open_descriptors();
-    let profiler = exact()
-        .dump_dir(folder.path())
-        .dump_every(Duration::ZERO)
-        .diff_every(Duration::ZERO)
-        .dump_on_signal(libc::SIGUSR2)
-        .start()
-        .unwrap();
+    let profiler = dumping_on_signal(folder.path()).start().unwrap();
     let opened: Vec<RawFd> =
         open_descriptors().into_iter().filter(|fd| !before.contains(fd)).collect();
     for fd in opened {

@@ -23,7 +23,8 @@ use std::process::{Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use heapdrift::Alloc;
+use common::exact;
+use heapdrift::{Alloc, Builder};
 
 #[global_allocator]
 static ALLOC: Alloc = Alloc::system();
@@ -75,6 +76,15 @@ fn files(folder: &Path) -> Vec<PathBuf> {
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files
+}
+
+/// A builder of sessions that dump to a folder on SIGUSR2 and at the end, and at no other time.
+fn dumping_on_signal(folder: &Path) -> Builder {
+    exact()
+        .dump_dir(folder)
+        .dump_every(Duration::ZERO)
+        .diff_every(Duration::ZERO)
+        .dump_on_signal(libc::SIGUSR2)
 }
 
 /// The complete dumps of a folder.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use std::{fs, io, ptr};
 
 use crate::common::{exact, is_child};
-use crate::{child, dumps, reporting_thread, succeed, wait_until};
+use crate::{child, dumping_on_signal, dumps, reporting_thread, succeed, wait_until};
 
 /// The set of some signals, or of all.
 fn set_of(signals: Option<&[libc::c_int]>) -> libc::sigset_t {
@@ -87,13 +87,7 @@ fn the_dump_signal_arrives_although_the_service_has_blocked_all_signals() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let profiler = exact()
-        .dump_dir(folder.path())
-        .dump_every(Duration::ZERO)
-        .diff_every(Duration::ZERO)
-        .dump_on_signal(libc::SIGUSR2)
-        .start()
-        .unwrap();
+    let profiler = dumping_on_signal(folder.path()).start().unwrap();
     for count in 1..=3 {
         signal_this_process(libc::SIGUSR2);
         wait_until("a dump", || dumps(folder.path()).len() == count);

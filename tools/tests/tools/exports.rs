@@ -162,6 +162,8 @@ fn pprof_locations_are_process_addresses_inside_their_mapping() {
     assert!((mapping.memory_start..mapping.memory_limit).contains(&(0x5555_0000_0000 + text)));
     let inlined = profile.location.iter().any(|location| location.line.len() > 1);
     assert_eq!(mapping.has_inline_frames, inlined);
+    // For musl the standard library is built without optimization, so nothing of it is inlined.
+    assert!(inlined || cfg!(target_env = "musl"), "some function is inlined");
 }
 
 #[test]

@@ -391,8 +391,9 @@ mod tests {
                 agreed += 1;
             }
         }
-        // 110,000 on x86_64, 86,000 on aarch64.
-        assert!(ordinary > 50_000, "expected more ordinary rules than {ordinary}");
-        assert!(agreed > 50_000, "expected more callers than {agreed}");
+        // On aarch64 more rules are complex: 86,160 callers are found.
+        let least = if cfg!(target_arch = "x86_64") { 100_000 } else { 50_000 };
+        assert!(ordinary > least, "expected more ordinary rules than {ordinary}");
+        assert!(agreed > least, "expected more callers than {agreed}");
     }
 }

@@ -100,8 +100,9 @@ fn walks_of_random_stacks_are_equal_with_and_without_a_memo() {
         }
     }
     assert!(repeats > 1_000, "expected more repeated stacks than {repeats}");
-    // 14,000 on x86_64, 6,600 on aarch64.
-    assert!(replayed > 5_000, "expected more frames from the memo than {replayed}");
+    // On aarch64 the rules of random addresses follow random memory less far: it finds 6,629.
+    let least = if cfg!(target_arch = "x86_64") { 10_000 } else { 5_000 };
+    assert!(replayed > least, "expected more frames from the memo than {replayed}");
 }
 
 struct Calls<'a> {
@@ -170,6 +171,7 @@ fn walks_of_real_stacks_are_equal_with_and_without_a_memo() {
         };
         replayed += std::thread::scope(|scope| scope.spawn(walk).join().unwrap());
     }
-    // 14,000 on x86_64, 6,600 on aarch64.
-    assert!(replayed > 5_000, "expected more frames from the memo than {replayed}");
+    // On aarch64 the rules of random addresses follow random memory less far: it finds 6,629.
+    let least = if cfg!(target_arch = "x86_64") { 10_000 } else { 5_000 };
+    assert!(replayed > least, "expected more frames from the memo than {replayed}");
 }
