@@ -7,8 +7,8 @@ use crate::estimate::Estimate;
 
 /// The fields of a report that a comparison with it needs.
 ///
-/// It has a form of its own because every service compiles the parser of it, to read a dump: that of
-/// whole reports was 5% of the LLVM IR of this library.
+/// It has a form of its own because every service compiles its parser, to read a dump. The parser
+/// of whole reports was 5% of the LLVM IR of this library.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "read", derive(serde::Deserialize))]
 pub(crate) struct Baseline {
